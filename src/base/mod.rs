@@ -1,0 +1,3 @@
+//! Ground: values without opinions.
+
+pub mod net;

@@ -1,0 +1,29 @@
+//! One house, eight floors. A room imports only from floors below its own;
+//! rooms on the same floor do not know each other. `tests/tidy.rs` checks it.
+
+// Ground: values without opinions.
+pub mod base;
+
+// How the house talks about itself.
+pub mod telemetry;
+
+// Rooms that each know one thing.
+pub mod client;
+pub mod event;
+pub mod secret;
+
+// One question per file; where events go.
+pub mod guard;
+pub mod sink;
+
+// The life of one request.
+pub mod proxy;
+
+// Metrics, health and acts.
+pub mod admin;
+
+// The operator's words, turned into the types above.
+pub mod config;
+
+// Everything wired together.
+pub mod app;
