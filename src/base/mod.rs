@@ -1,3 +1,5 @@
 //! Ground: values without opinions.
 
+pub mod clock;
+pub mod id;
 pub mod net;
