@@ -1,1 +1,4 @@
 //! (room guard)
+
+pub mod path;
+pub mod route;
