@@ -92,16 +92,21 @@ fn find_rules<'p>(
     }
     let meaning = path::normalise(head.path, scratch)
         .map_err(|bad| Refusal::new(Reason::BadRequest, bad.why()))?;
-    let Some(found) = policy.routes.find(head.method, meaning.path) else {
+    let Some(route) = policy.routes.find_route(head.method, meaning.path) else {
         return Ok(&policy.defaults);
     };
-    if found.rules.is_exempt && meaning.changed && found.only_by_normalisation(head.path) {
+    let is_detour = route.value.is_exempt
+        && meaning.changed
+        && policy
+            .routes
+            .only_by_normalisation(head.method, head.path, route);
+    if is_detour {
         return Err(Refusal::new(
             Reason::BadRequest,
             "a detour to a route that skips guards",
         ));
     }
-    Ok(found.rules)
+    Ok(&route.value)
 }
 
 fn holds_secret(policy: &Policy, head: &Head<'_>, client: Option<&Client>) -> bool {

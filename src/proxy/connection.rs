@@ -44,8 +44,8 @@ enum NoRequest {
     Refused(Failure),
 }
 
-/// Serves `socket` until its end.
-pub(crate) async fn serve(worker: Rc<Worker>, socket: Socket, peer: Peer) {
+/// Serves `socket` until its end; `buffer` is what has been read of it already.
+pub(crate) async fn serve(worker: Rc<Worker>, socket: Socket, peer: Peer, mut buffer: Buffer) {
     let timers = Timers::of_this_task(&worker.deadlines).await;
     let connection = Connection {
         worker,
@@ -53,7 +53,6 @@ pub(crate) async fn serve(worker: Rc<Worker>, socket: Socket, peer: Peer) {
         peer,
         timers,
     };
-    let mut buffer = Buffer::default();
     let mut head = RequestHead::default();
     let mut is_first = true;
     loop {

@@ -20,8 +20,10 @@ use tokio::{
 };
 
 use super::{
-    connection, http2,
+    buffer::Buffer,
+    connection,
     deadline::TICK,
+    http2,
     metrics::WorkerMetrics,
     socket::Socket,
     worker::{LineSink, Shared, Worker},
@@ -161,14 +163,13 @@ async fn work(
     worker.drain();
     let drained = async {
         if passed {
-            let accepting_ends = tokio::time::Duration::min(ACCEPTING_MAX, ACCEPTING_MAX);
             let old_requests_end = async {
                 tokio::time::sleep(ACCEPTING_MIN).await;
                 while worker.has_old_requests() {
                     tokio::time::sleep(TICK).await;
                 }
             };
-            let _ = tokio::time::timeout(accepting_ends, old_requests_end).await;
+            let _ = tokio::time::timeout(ACCEPTING_MAX, old_requests_end).await;
         }
         accepting.send_replace(false);
         // One tick, so that what was accepted last has been counted.
@@ -263,7 +264,7 @@ impl Door {
             if worker.shared.settings.http2 {
                 http2::serve_either(worker, socket, peer).await;
             } else {
-                connection::serve(worker, socket, peer).await;
+                connection::serve(worker, socket, peer, Buffer::default()).await;
             }
         });
     }

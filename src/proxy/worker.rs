@@ -69,6 +69,11 @@ impl Bound {
         self.held.load(Ordering::Relaxed)
     }
 
+    /// Gives back what was taken and its guard forgotten.
+    pub(crate) fn give_back(&self, count: usize) {
+        self.held.fetch_sub(count, Ordering::Relaxed);
+    }
+
     /// Takes `count` more, unless that would be more than `share` eighths of the bound.
     pub(crate) fn take(&self, count: usize, share: usize) -> Option<Held<'_>> {
         let held = self.held.fetch_add(count, Ordering::Relaxed);
@@ -100,7 +105,7 @@ impl Held<'_> {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        self.bound.held.fetch_sub(self.count, Ordering::Relaxed);
+        self.bound.give_back(self.count);
     }
 }
 

@@ -1,1 +1,1 @@
-//! (room telemetry)
+//! How the house talks about itself.
