@@ -44,13 +44,13 @@ const GATHERED_BYTES: usize = 64 * 1024;
 
 /// All that an exchange needs to know and does not change.
 #[derive(Debug)]
-pub(crate) struct Exchange<'a> {
+pub(crate) struct Exchange<'a, 'r> {
     pub(crate) worker: &'a Rc<Worker>,
     pub(crate) timers: &'a Timers,
     pub(crate) client: &'a Side,
     pub(crate) head: &'a RequestHead,
     pub(crate) policy: &'a Policy,
-    pub(crate) record: &'a Record<'a>,
+    pub(crate) record: &'a Record<'r>,
     /// Whether the answer has said that the client's connection ends with it.
     pub(crate) said_close: Cell<bool>,
 }
@@ -69,7 +69,7 @@ enum Relayed {
     Switched,
 }
 
-impl Exchange<'_> {
+impl Exchange<'_, '_> {
     /// Passes the request on and its answer back.
     ///
     /// `reader` takes the body from `held` where that is given, else from `buffer` and the client;

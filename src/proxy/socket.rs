@@ -29,7 +29,7 @@ pub(crate) enum Socket {
 }
 
 impl Socket {
-    pub(crate) fn reader(&mut self) -> Pin<&mut dyn AsyncRead> {
+    pub(crate) fn reader(&mut self) -> Pin<&mut (dyn AsyncRead + Unpin)> {
         match self {
             Self::Tcp(stream) => Pin::new(stream),
             Self::Unix(stream) => Pin::new(stream),
@@ -37,7 +37,7 @@ impl Socket {
         }
     }
 
-    pub(crate) fn writer(&mut self) -> Pin<&mut dyn AsyncWrite> {
+    pub(crate) fn writer(&mut self) -> Pin<&mut (dyn AsyncWrite + Unpin)> {
         match self {
             Self::Tcp(stream) => Pin::new(stream),
             Self::Unix(stream) => Pin::new(stream),
