@@ -1,1 +1,3 @@
-//! How the house talks about itself.
+//! How the house talks about itself: log lines for the operator.
+
+pub mod log;
