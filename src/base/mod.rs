@@ -1,3 +1,4 @@
 //! Ground: values without opinions.
 
 pub mod net;
+pub mod units;
