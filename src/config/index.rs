@@ -1,0 +1,534 @@
+//! Where everything stands in a YAML file: a tree of keys and values with their positions.
+//!
+//! It also refuses what the typed documents could not point at: duplicate keys, tags, merge keys,
+//! several documents, and nesting or aliases that would cost more than a configuration can be worth.
+
+use std::{collections::HashSet, rc::Rc};
+
+use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
+
+use super::report::shown;
+
+/// Deeper than any document of ours by far, and shallow enough to recurse.
+const DEPTH_MAX: usize = 32;
+/// How many values all aliases together may stand for.
+const ALIASED_MAX: usize = 10_000;
+
+/// A position: line and column from 1, in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Position {
+    pub(super) line: usize,
+    pub(super) column: usize,
+}
+
+/// A stretch of the file and the path of the key it belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) path: String,
+    pub(super) start: Position,
+    pub(super) end: Position,
+}
+
+/// Why a file is refused before anybody asks what its keys mean.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub(super) place: Place,
+    pub(super) what: String,
+}
+
+#[derive(Debug)]
+struct Node {
+    start: Position,
+    end: Position,
+    kind: Kind,
+    /// Values in it, itself included, aliases followed.
+    size: usize,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Scalar { text: String, is_null: bool },
+    List(Vec<Rc<Node>>),
+    Map(Vec<Entry>),
+}
+
+#[derive(Debug)]
+struct Entry {
+    key: String,
+    start: Position,
+    end: Position,
+    value: Rc<Node>,
+}
+
+/// The tree of one document.
+#[derive(Debug)]
+pub(super) struct Index {
+    root: Rc<Node>,
+}
+
+impl Index {
+    /// Reads `text`, or says what no typed document could: `Ok(None)` is a file with nothing in it.
+    pub(super) fn of(text: &str) -> Result<Option<Self>, Fault> {
+        let mut builder = Builder {
+            parser: Parser::new_from_str(text),
+            anchors: Vec::new(),
+            aliased: 0,
+            path: Vec::new(),
+        };
+        let root = builder.document()?;
+        let is_empty = |root: &Rc<Node>| match &root.kind {
+            Kind::Scalar { is_null, .. } => *is_null,
+            Kind::List(_) => false,
+            Kind::Map(entries) => entries.is_empty(),
+        };
+        Ok(root
+            .filter(|root| !is_empty(root))
+            .map(|root| Self { root }))
+    }
+
+    /// The value at `path`, or what comes nearest: the last key on the way that is written.
+    pub(super) fn nearest(&self, path: &str) -> Place {
+        let mut node = &self.root;
+        for step in steps(path) {
+            match node.child(step) {
+                Some(child) => node = child,
+                None => break,
+            }
+        }
+        node.place(path.to_owned())
+    }
+
+    /// The text written at `path`.
+    pub(super) fn scalar(&self, path: &str) -> Option<&str> {
+        let mut node = &self.root;
+        for step in steps(path) {
+            node = node.child(step)?;
+        }
+        match &node.kind {
+            Kind::Scalar { text, .. } => Some(text),
+            Kind::List(_) | Kind::Map(_) => None,
+        }
+    }
+
+    /// The keys that are written under `pattern`, in which `[]` stands for every item of a list.
+    pub(super) fn written(&self, pattern: &str) -> Vec<Place> {
+        let mut found = Vec::new();
+        self.root.walk("", &mut |path, entry, _| {
+            if let Some(entry) = entry.filter(|_| generic(path) == pattern) {
+                found.push(entry.place(path.to_owned()));
+            }
+        });
+        found
+    }
+
+    /// The keys and items that are written without a value.
+    pub(super) fn nulls(&self) -> Vec<Place> {
+        let mut found = Vec::new();
+        self.root.walk("", &mut |path, entry, node| {
+            if let Kind::Scalar { is_null: true, .. } = node.kind {
+                let place = entry.map(|entry| entry.place(path.to_owned()));
+                found.push(place.unwrap_or_else(|| node.place(path.to_owned())));
+            }
+        });
+        found
+    }
+
+    /// The outermost value, or else the key, that begins at `position`; the other way round for `keys_first`.
+    pub(super) fn at(&self, position: Position, keys_first: bool) -> Option<Place> {
+        let (mut key, mut value) = (None, None);
+        self.root.walk("", &mut |path, entry, node| {
+            let entry = entry.filter(|entry| entry.start == position);
+            if let (Some(entry), None) = (entry, &key) {
+                key = Some(entry.place(path.to_owned()));
+            }
+            if node.start == position && value.is_none() {
+                value = Some(node.place(path.to_owned()));
+            }
+        });
+        if keys_first {
+            key.or(value)
+        } else {
+            value.or(key)
+        }
+    }
+}
+
+/// `routes[3].limit` as `routes[].limit`.
+pub(super) fn generic(path: &str) -> String {
+    let mut inside = false;
+    let keep = |c: &char| {
+        inside = *c == '[' || (inside && *c != ']');
+        !inside || *c == '['
+    };
+    path.chars().filter(keep).collect()
+}
+
+fn steps(path: &str) -> impl Iterator<Item = &str> {
+    path.split(['.', '[', ']']).filter(|step| !step.is_empty())
+}
+
+/// What a walk calls: the path, the entry if it is a key's, and the value.
+type Visit<'a> = dyn FnMut(&str, Option<&Entry>, &Node) + 'a;
+
+impl Node {
+    fn child(&self, step: &str) -> Option<&Rc<Node>> {
+        match &self.kind {
+            Kind::Scalar { .. } => None,
+            Kind::List(items) => items.get(step.parse::<usize>().ok()?),
+            Kind::Map(entries) => {
+                let entry = entries.iter().find(|entry| entry.key == step);
+                entry.map(|entry| &entry.value)
+            }
+        }
+    }
+
+    fn place(&self, path: String) -> Place {
+        Place {
+            path,
+            start: self.start,
+            end: self.end,
+        }
+    }
+
+    /// Visits what is inside, outermost first. The depth is bounded by [`DEPTH_MAX`] and aliases.
+    fn walk(&self, path: &str, visit: &mut Visit<'_>) {
+        if path.is_empty() {
+            visit("", None, self);
+        }
+        match &self.kind {
+            Kind::Scalar { .. } => {}
+            Kind::List(items) => {
+                for (nth, item) in items.iter().enumerate() {
+                    let path = format!("{path}[{nth}]");
+                    visit(&path, None, item);
+                    item.walk(&path, visit);
+                }
+            }
+            Kind::Map(entries) => {
+                for entry in entries {
+                    let path = joined(path, &entry.key);
+                    visit(&path, Some(entry), &entry.value);
+                    entry.value.walk(&path, visit);
+                }
+            }
+        }
+    }
+}
+
+impl Entry {
+    fn place(&self, path: String) -> Place {
+        Place {
+            path,
+            start: self.start,
+            end: self.end,
+        }
+    }
+}
+
+/// `path` with one more key behind it.
+pub(super) fn joined(path: &str, key: &str) -> String {
+    match path {
+        "" => shown(key),
+        path => format!("{path}.{}", shown(key)),
+    }
+}
+
+struct Builder<'a> {
+    parser: Parser<'a, StrInput<'a>>,
+    /// What each anchor's number stands for.
+    anchors: Vec<(usize, Rc<Node>)>,
+    aliased: usize,
+    path: Vec<String>,
+}
+
+impl<'a> Builder<'a> {
+    fn document(&mut self) -> Result<Option<Rc<Node>>, Fault> {
+        let mut root = None;
+        loop {
+            let (event, span) = self.next()?;
+            match event {
+                Event::StreamEnd => return Ok(root),
+                Event::DocumentStart(_) if root.is_some() => {
+                    return Err(self.fault(span, "a second document begins here (use one a file)"));
+                }
+                Event::Nothing
+                | Event::StreamStart
+                | Event::DocumentStart(_)
+                | Event::DocumentEnd => {}
+                event => root = Some(self.node(event, span)?),
+            }
+        }
+    }
+
+    fn next(&mut self) -> Result<(Event<'a>, Span), Fault> {
+        match self.parser.next_event() {
+            Some(Ok(event)) => Ok(event),
+            Some(Err(error)) => Err(self.syntax(&error)),
+            None => Ok((Event::StreamEnd, Span::default())),
+        }
+    }
+
+    fn node(&mut self, event: Event<'a>, span: Span) -> Result<Rc<Node>, Fault> {
+        if self.path.len() > DEPTH_MAX {
+            let what = format!("nested deeper than {DEPTH_MAX} levels");
+            return Err(self.fault(span, &what));
+        }
+        let (node, anchor) = match event {
+            Event::Alias(anchor) => return self.alias(anchor, span),
+            Event::Scalar(text, style, anchor, tag) => {
+                self.refuse_tag(tag.as_deref(), span)?;
+                let is_plain = style == ScalarStyle::Plain;
+                let is_null = is_plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
+                let text = text.into_owned();
+                (node(span, span, Kind::Scalar { text, is_null }), anchor)
+            }
+            Event::SequenceStart(anchor, tag) => {
+                self.refuse_tag(tag.as_deref(), span)?;
+                (self.list(span)?, anchor)
+            }
+            Event::MappingStart(anchor, tag) => {
+                self.refuse_tag(tag.as_deref(), span)?;
+                (self.map(span)?, anchor)
+            }
+            Event::Nothing
+            | Event::StreamStart
+            | Event::StreamEnd
+            | Event::DocumentStart(_)
+            | Event::DocumentEnd
+            | Event::SequenceEnd
+            | Event::MappingEnd => return Err(self.fault(span, "a value is missing here")),
+        };
+        let node = Rc::new(node);
+        if anchor > 0 {
+            self.anchors.push((anchor, Rc::clone(&node)));
+        }
+        Ok(node)
+    }
+
+    fn list(&mut self, start: Span) -> Result<Node, Fault> {
+        let mut items = Vec::new();
+        loop {
+            let (event, span) = self.next()?;
+            if let Event::SequenceEnd = event {
+                return Ok(node(start, span, Kind::List(items)));
+            }
+            self.path.push(format!("[{}]", items.len()));
+            items.push(self.node(event, span)?);
+            self.path.pop();
+        }
+    }
+
+    fn map(&mut self, start: Span) -> Result<Node, Fault> {
+        let mut entries = Vec::new();
+        let mut keys = HashSet::new();
+        loop {
+            let (event, span) = self.next()?;
+            let key = match event {
+                Event::MappingEnd => return Ok(node(start, span, Kind::Map(entries))),
+                Event::Scalar(key, _, _, tag) => {
+                    self.refuse_tag(tag.as_deref(), span)?;
+                    key.into_owned()
+                }
+                _ => return Err(self.fault(span, "a key must be plain text")),
+            };
+            if key == "<<" {
+                let what = "merge keys (`<<`) are not read (write the keys out)";
+                return Err(self.fault(span, what));
+            }
+            if !keys.insert(key.clone()) {
+                self.path.push(shown(&key));
+                let what = format!("the key `{}` is given twice", shown(&key));
+                return Err(self.fault(span, &what));
+            }
+            self.path.push(shown(&key));
+            let (event, value_span) = self.next()?;
+            let value = self.node(event, value_span)?;
+            self.path.pop();
+            entries.push(Entry {
+                key,
+                start: position(span.start),
+                end: position(span.end),
+                value,
+            });
+        }
+    }
+
+    fn alias(&mut self, anchor: usize, span: Span) -> Result<Rc<Node>, Fault> {
+        let known = self.anchors.iter().find(|(number, _)| *number == anchor);
+        let Some((_, node)) = known else {
+            return Err(self.fault(span, "an alias inside of what it stands for"));
+        };
+        let node = Rc::clone(node);
+        self.aliased = self.aliased.saturating_add(node.size);
+        if self.aliased > ALIASED_MAX {
+            let what = format!("the aliases stand for more than {ALIASED_MAX} values");
+            return Err(self.fault(span, &what));
+        }
+        Ok(node)
+    }
+
+    fn refuse_tag(&self, tag: Option<&Tag>, span: Span) -> Result<(), Fault> {
+        match tag {
+            Some(_) => Err(self.fault(span, "tags (`!name`) are not read (leave it out)")),
+            None => Ok(()),
+        }
+    }
+
+    fn fault(&self, span: Span, what: &str) -> Fault {
+        let path = self.path.iter().fold(String::new(), |path, step| {
+            match path.is_empty() || step.starts_with('[') {
+                true => path + step,
+                false => format!("{path}.{step}"),
+            }
+        });
+        Fault {
+            place: Place {
+                path,
+                start: position(span.start),
+                end: position(span.end),
+            },
+            what: what.to_owned(),
+        }
+    }
+
+    fn syntax(&self, error: &ScanError) -> Fault {
+        let span = Span::empty(*error.marker());
+        self.fault(span, &format!("not YAML: {}", shown(error.info())))
+    }
+}
+
+fn node(start: Span, end: Span, kind: Kind) -> Node {
+    let inside = |node: &Rc<Node>| node.size;
+    let size = match &kind {
+        Kind::Scalar { .. } => 0,
+        Kind::List(items) => items.iter().map(inside).fold(0, usize::saturating_add),
+        Kind::Map(entries) => {
+            let sizes = entries.iter().map(|entry| inside(&entry.value));
+            sizes.fold(0, usize::saturating_add)
+        }
+    };
+    Node {
+        start: position(start.start),
+        end: position(end.end),
+        kind,
+        size: size.saturating_add(1),
+    }
+}
+
+/// The parser counts lines from 1 and columns from 0.
+fn position(marker: saphyr_parser::Marker) -> Position {
+    Position {
+        line: marker.line().max(1),
+        column: marker.col() + 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(text: &str) -> String {
+        let Fault { place, what } = Index::of(text).unwrap_err();
+        format!("{}:{}: {what}", place.start.line, place.start.column)
+    }
+
+    #[test]
+    fn every_value_is_found_by_its_path_and_by_its_position() {
+        let index = Index::of("a: 1\nb:\n  - c: x\n    d: [y, zz]\n")
+            .unwrap()
+            .unwrap();
+        let place = index.nearest("b[0].d[1]");
+        assert_eq!(
+            place.start,
+            Position {
+                line: 4,
+                column: 12
+            }
+        );
+        assert_eq!(
+            place.end,
+            Position {
+                line: 4,
+                column: 14
+            }
+        );
+        assert_eq!(index.at(place.start, false), Some(place));
+        assert_eq!(
+            index.nearest("b[0].d[7].e").start.column,
+            8,
+            "the nearest written value"
+        );
+        assert_eq!(index.scalar("b[0].c"), Some("x"));
+        let written = index.written("b[].d");
+        assert_eq!(written.len(), 1);
+        assert_eq!(written[0].path, "b[0].d");
+        assert_eq!(written[0].start, Position { line: 4, column: 5 });
+    }
+
+    #[test]
+    fn what_has_no_value_is_found() {
+        let index = Index::of("a:\nb: ~\nc: ''\nd: [null]\n").unwrap().unwrap();
+        let paths: Vec<_> = index.nulls().into_iter().map(|place| place.path).collect();
+        assert_eq!(paths, ["a", "b", "d[0]"]);
+    }
+
+    #[test]
+    fn nothing_is_nothing() {
+        for text in ["", "# only this\n", "---\n", "~", "{}"] {
+            assert!(Index::of(text).unwrap().is_none(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn duplicate_keys_are_refused_at_every_level() {
+        assert_eq!(fault("a: 1\na: 2"), "2:1: the key `a` is given twice");
+        assert_eq!(fault("a: {b: 1, b: 2}"), "1:11: the key `b` is given twice");
+        assert_eq!(
+            fault("a: {'401': 1, 401: 2}"),
+            "1:15: the key `401` is given twice"
+        );
+    }
+
+    #[test]
+    fn what_yaml_can_and_a_configuration_need_not_is_refused() {
+        assert_eq!(
+            fault("a: 1\n---\nb: 1"),
+            "2:1: a second document begins here (use one a file)"
+        );
+        assert_eq!(
+            fault("a: !x 1"),
+            "1:7: tags (`!name`) are not read (leave it out)"
+        );
+        assert_eq!(fault("? [a]\n: b"), "1:3: a key must be plain text");
+        assert_eq!(
+            fault("a: &a [*a]"),
+            "1:8: an alias inside of what it stands for"
+        );
+        assert_eq!(
+            fault("a: &a {b: 1}\nc:\n  <<: *a"),
+            "3:3: merge keys (`<<`) are not read (write the keys out)"
+        );
+    }
+
+    #[test]
+    fn aliases_are_followed_until_they_explode() {
+        let index = Index::of("a: &a [x]\nb: *a\n").unwrap().unwrap();
+        assert_eq!(index.scalar("b[0]"), Some("x"));
+        let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x]\n");
+        for n in 1..20 {
+            let before = format!("*a{}", n - 1);
+            bomb += &format!("a{n}: &a{n} [{}]\n", [before.as_str(); 8].join(", "));
+        }
+        assert!(fault(&bomb).ends_with("the aliases stand for more than 10000 values"));
+    }
+
+    #[test]
+    fn deep_nesting_is_refused_at_once() {
+        let deep = "[".repeat(4 << 20);
+        assert!(
+            fault(&deep).contains("nested deeper than 32 levels"),
+            "{}",
+            fault(&deep)
+        );
+    }
+}

@@ -1,0 +1,1 @@
+//! What operators meet: whole files, good and bad.
