@@ -15,8 +15,11 @@ mod notes;
 pub mod pattern;
 pub mod policy;
 pub mod report;
+pub mod secrets;
+pub mod settings;
 pub mod values;
 pub mod wardent;
+pub mod watch;
 mod words;
 mod yaml;
 
@@ -59,6 +62,17 @@ pub fn load(wardent_yaml: &Path) -> Result<Loaded, Report> {
             Err(Report { problems })
         }
     }
+}
+
+/// Loads `wardent.yaml` alone, for commands that talk to a running Wardent.
+///
+/// # Errors
+/// When the file cannot be read or is refused.
+pub fn load_wardent(wardent_yaml: &Path) -> Result<wardent::Document, Report> {
+    let name = wardent_yaml.display().to_string();
+    let text = read_text(wardent_yaml)?;
+    let (wardent, _) = wardent::read(&text, &name, folder(wardent_yaml))?;
+    Ok(wardent)
 }
 
 /// Loads a policy for a Wardent that is set up as in `wardent`, with what is worth knowing about it.

@@ -40,6 +40,9 @@ const ACCEPTING_MAX: Duration = Duration::from_secs(10);
 /// At least so long, so that clients learn from an answer that their connections end.
 const ACCEPTING_MIN: Duration = Duration::from_millis(300);
 
+/// A drain that has not ended by then ends all the same, before systemd would end it.
+const DRAINED_WITHIN: Duration = Duration::from_secs(25);
+
 /// A bound socket of one worker.
 #[derive(Debug)]
 pub enum Listener {
@@ -179,7 +182,7 @@ async fn work(
         }
     };
     tokio::select! {
-        () = drained => {}
+        _ = tokio::time::timeout(DRAINED_WITHIN, drained) => {}
         _ = phase.wait_for(|phase| *phase == Phase::Stopping) => {}
     }
     ticking.abort();
