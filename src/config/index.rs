@@ -27,6 +27,32 @@ pub(super) struct Place {
     pub(super) path: String,
     pub(super) start: Position,
     pub(super) end: Position,
+    /// Whether it is the key itself, not its value.
+    pub(super) is_key: bool,
+}
+
+impl Place {
+    /// The path of what this is in.
+    pub(super) fn parent(&self) -> &str {
+        let end = self.path.rfind(['.', '[']).unwrap_or_default();
+        self.path.get(..end).unwrap_or_default()
+    }
+
+    /// This place without the name of its key where that may be a secret.
+    pub(super) fn discreet(mut self) -> Self {
+        if may_hold_secret(&self.path) {
+            self.path = self.parent().to_owned();
+        }
+        self
+    }
+}
+
+/// Whether what stands at `path` may be a secret somebody wrote down in the wrong place.
+pub(super) fn may_hold_secret(path: &str) -> bool {
+    let generic = generic(path);
+    let mut steps = generic.split('.').map(|step| step.trim_end_matches("[]"));
+    let words = ["secret", "secrets", "keys", "from", "token", "sasl", "otlp"];
+    steps.any(|step| words.contains(&step))
 }
 
 /// Why a file is refused before anybody asks what its keys mean.
@@ -187,6 +213,7 @@ impl Node {
             path,
             start: self.start,
             end: self.end,
+            is_key: false,
         }
     }
 
@@ -221,6 +248,7 @@ impl Entry {
             path,
             start: self.start,
             end: self.end,
+            is_key: true,
         }
     }
 }
@@ -270,8 +298,7 @@ impl<'a> Builder<'a> {
 
     fn node(&mut self, event: Event<'a>, span: Span) -> Result<Rc<Node>, Fault> {
         if self.path.len() > DEPTH_MAX {
-            let what = format!("nested deeper than {DEPTH_MAX} levels");
-            return Err(self.fault(span, &what));
+            return Err(self.fault(span, &too_deep()));
         }
         let (node, anchor) = match event {
             Event::Alias(anchor) => return self.alias(anchor, span),
@@ -337,8 +364,13 @@ impl<'a> Builder<'a> {
             }
             if !keys.insert(key.clone()) {
                 self.path.push(shown(&key));
-                let what = format!("the key `{}` is given twice", shown(&key));
-                return Err(self.fault(span, &what));
+                let fault = self.fault(span, "");
+                let what = match may_hold_secret(&fault.place.path) {
+                    true => "a key is given twice".to_owned(),
+                    false => format!("the key `{}` is given twice", shown(&key)),
+                };
+                let place = fault.place.discreet();
+                return Err(Fault { place, what });
             }
             self.path.push(shown(&key));
             let (event, value_span) = self.next()?;
@@ -386,6 +418,7 @@ impl<'a> Builder<'a> {
                 path,
                 start: position(span.start),
                 end: position(span.end),
+                is_key: false,
             },
             what: what.to_owned(),
         }
@@ -393,8 +426,16 @@ impl<'a> Builder<'a> {
 
     fn syntax(&self, error: &ScanError) -> Fault {
         let span = Span::empty(*error.marker());
-        self.fault(span, &format!("not YAML: {}", shown(error.info())))
+        // The scanner runs ahead of us and has a limit of its own.
+        match error.info().contains("recursion limit") {
+            true => self.fault(span, &too_deep()),
+            false => self.fault(span, &format!("not YAML: {}", shown(error.info()))),
+        }
     }
+}
+
+fn too_deep() -> String {
+    format!("nested deeper than {DEPTH_MAX} levels")
 }
 
 fn node(start: Span, end: Span, kind: Kind) -> Node {
@@ -497,7 +538,7 @@ mod tests {
         );
         assert_eq!(
             fault("a: !x 1"),
-            "1:7: tags (`!name`) are not read (leave it out)"
+            "1:4: tags (`!name`) are not read (leave it out)"
         );
         assert_eq!(fault("? [a]\n: b"), "1:3: a key must be plain text");
         assert_eq!(
@@ -524,6 +565,10 @@ mod tests {
 
     #[test]
     fn deep_nesting_is_refused_at_once() {
+        let block: String = (0..2_000)
+            .map(|n| format!("{}a:\n", " ".repeat(n)))
+            .collect();
+        assert!(fault(&block).contains("nested deeper than 32 levels"));
         let deep = "[".repeat(4 << 20);
         assert!(
             fault(&deep).contains("nested deeper than 32 levels"),

@@ -139,8 +139,9 @@ impl BotCategory {
             | Self::AiSearch
             | Self::AiAssistant
             | Self::Seo
-            | Self::SecurityScanner => BotAction::Block,
-            Self::HttpLibrary | Self::HeadlessBrowser | Self::Unknown => BotAction::Allow,
+            | Self::SecurityScanner
+            | Self::HeadlessBrowser => BotAction::Block,
+            Self::HttpLibrary | Self::Unknown => BotAction::Allow,
             Self::SearchEngine => BotAction::Verify,
         }
     }

@@ -240,9 +240,9 @@ pub enum EdgeNetworks {
 vocabulary! {
     /// What it means that a trusted peer names no client.
     Missing {
-        /// The request is nobody's: 400 where the client must be known.
+        /// The request is refused with 400.
         Reject = "reject",
-        /// The peer itself is taken for the client: nobody, never limited as one.
+        /// The request is nobody's: forwarded, never limited as a client.
         Peer = "peer",
     }
 }

@@ -7,7 +7,7 @@
 use serde::de::DeserializeOwned;
 
 use super::{
-    index::{Fault, Index, Place, Position, generic, joined},
+    index::{Fault, Index, Place, Position, generic, joined, may_hold_secret},
     report::{Excerpt, Problem, Severity, shown, told},
     words::{OURS, advice},
 };
@@ -117,7 +117,12 @@ fn fault_at(line: usize, column: usize, width: usize, what: String) -> Fault {
     };
     let path = String::new();
     Fault {
-        place: Place { path, start, end },
+        place: Place {
+            path,
+            start,
+            end,
+            is_key: false,
+        },
         what,
     }
 }
@@ -144,8 +149,16 @@ impl<'a> Source<'a> {
         let refused = |place: &Place| !nullable.contains(&generic(&place.path).as_str());
         match self.index.nulls().iter().find(|place| refused(place)) {
             Some(place) => {
-                let what = format!("`{}` has no value (give one, or leave it out)", place.path);
-                Err(problem(self.name, self.text, place, what))
+                let what = match may_hold_secret(&place.path) {
+                    true => "a key has no value (give one, or leave it out)".to_owned(),
+                    false => format!("`{}` has no value (give one, or leave it out)", place.path),
+                };
+                Err(problem(
+                    self.name,
+                    self.text,
+                    &place.clone().discreet(),
+                    what,
+                ))
             }
             None => Ok(()),
         }
@@ -166,8 +179,14 @@ impl<'a> Source<'a> {
             path: String::new(),
             start,
             end: start,
+            is_key: false,
         });
-        let last = place.path.rsplit('.').next().unwrap_or_default();
+        let about = if place.is_key {
+            place.parent()
+        } else {
+            &place.path
+        };
+        let last = about.rsplit('.').next().unwrap_or_default();
         let of_key = |what: &str| match last {
             "" => what.to_owned(),
             last => format!("{last}: {what}"),
@@ -179,7 +198,7 @@ impl<'a> Source<'a> {
         }
         if let Some((_, unknown)) = message.split_once("unknown field `") {
             let what = unknown_key(&place.path, unknown);
-            let problem = problem(self.name, self.text, &place, what);
+            let problem = problem(self.name, self.text, &place.discreet(), what);
             let excerpt = problem.excerpt.map(Excerpt::cut_behind_caret);
             return Problem { excerpt, ..problem };
         }
@@ -224,19 +243,12 @@ fn wrong_shape(serdes: &str) -> String {
         "unit" | "none" | "Option" => "nothing",
         _ => "a single value",
     };
+    let expected = match expected {
+        "a sequence" => "a list",
+        "a map" => "a mapping",
+        ours => ours,
+    };
     format!("expected {expected}, found {found}")
-}
-
-/// Whether what stands at `path` may be a secret somebody wrote down in the wrong place.
-fn may_hold_secret(path: &str) -> bool {
-    let generic = generic(path);
-    let mut steps = generic.split('.').map(|step| step.trim_end_matches("[]"));
-    steps.any(|step| {
-        matches!(
-            step,
-            "secret" | "secrets" | "keys" | "from" | "token" | "sasl"
-        )
-    })
 }
 
 /// The message without the text it is about, where that may be a secret.
@@ -252,13 +264,27 @@ fn without_secret(path: &str, value: Option<&str>, message: &str) -> String {
 /// A line that is not shown because a secret may stand in it, though the problem is not about one.
 fn line_may_hold_secret(line: &str) -> bool {
     let line = line.to_lowercase();
-    let words = ["secret", "token", "whsec_", "keys", "from:", "key:"];
+    let words = ["secret", "token", "whsec_", "keys", "from:", "key:", "otlp"];
     words.iter().any(|word| line.contains(word))
 }
 
 fn problem(name: &str, text: &str, place: &Place, what: String) -> Problem {
-    let Place { path, start, end } = place;
-    let line = text.lines().nth(start.line - 1).unwrap_or_default();
+    let Place {
+        path, start, end, ..
+    } = place;
+    let mut start = *start;
+    let mut line = text.lines().nth(start.line - 1).unwrap_or_default();
+    // What is missing at the end of a file is told where the last line ends.
+    if let (true, Some(last)) = (line.is_empty(), text.trim_end().lines().last()) {
+        let lines = text.trim_end().lines().count();
+        if start.line > lines {
+            line = last;
+            start = Position {
+                line: lines,
+                column: last.chars().count() + 1,
+            };
+        }
+    }
     let width = match start.line == end.line {
         true => end.column.saturating_sub(start.column),
         false => line
