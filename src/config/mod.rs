@@ -93,7 +93,7 @@ fn folder(file: &Path) -> &Path {
     file.parent().unwrap_or(Path::new(""))
 }
 
-fn read_text(path: &Path) -> Result<String, Problem> {
+fn read_text(path: &Path) -> Result<String, Report> {
     let name = path.display().to_string();
     let unreadable = |error: io::Error| yaml::unlocated(&name, &format!("cannot be read: {error}"));
     // Opening a pipe that nobody writes would wait forever.

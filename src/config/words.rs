@@ -390,7 +390,7 @@ pub(super) fn choose<T: Copy>(word: &str, choices: &[(&str, T)]) -> Result<T, St
 
 /// The name that was probably meant, or all of them.
 pub(super) fn advice(word: &str, names: &[&str]) -> String {
-    let likeness = |name: &&str| strsim::jaro_winkler(&word.to_lowercase(), name);
+    let likeness = |name: &&str| strsim::jaro_winkler(&word.to_lowercase(), &name.to_lowercase());
     let nearest = names
         .iter()
         .max_by(|a, b| likeness(a).total_cmp(&likeness(b)));

@@ -7,8 +7,8 @@
 use serde::de::DeserializeOwned;
 
 use super::{
-    index::{Fault, Index, Place, Position, generic, joined},
-    report::{Excerpt, Problem, Severity, shown, told},
+    index::{Fault, Index, Place, Position, generic, joined, may_hold_secret},
+    report::{Excerpt, Problem, Report, Severity, shown, told},
     words::{OURS, advice},
 };
 
@@ -29,21 +29,22 @@ pub(super) fn read<'a, T: DeserializeOwned>(
     name: &'a str,
     text: &'a str,
     nullable: &[&str],
-) -> Result<(T, Source<'a>), Problem> {
+) -> Result<(T, Source<'a>), Report> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let refuse = |fault: Fault| problem(name, text, &fault.place, fault.what);
+    let refuse = |fault: Fault| Report::from(problem(name, text, &fault.place, &fault.what));
     refuse_what_is_no_text(text).map_err(refuse)?;
     let index = Index::of(text).map_err(refuse)?;
     let nothing = || refuse(fault_at(1, 1, 1, "the file is empty".to_owned()));
     let index = index.ok_or_else(nothing)?;
     let source = Source { name, text, index };
     source.refuse_nulls(nullable)?;
-    let document = serde_yaml::from_str(text).map_err(|error| source.explain(&error))?;
+    let document =
+        serde_yaml::from_str(text).map_err(|error| Report::from(source.explain(&error)))?;
     Ok((document, source))
 }
 
 /// The text of a file called `name`, or which byte is none.
-pub(super) fn decode(name: &str, bytes: Vec<u8>) -> Result<String, Problem> {
+pub(super) fn decode(name: &str, bytes: Vec<u8>) -> Result<String, Report> {
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
         return Err(unlocated(name, "the file is UTF-16 (save it as UTF-8)"));
     }
@@ -59,20 +60,16 @@ pub(super) fn decode(name: &str, bytes: Vec<u8>) -> Result<String, Problem> {
             .chars()
             .count()
             + 1;
-        let what = "this byte is not UTF-8 (save the file as UTF-8)".to_owned();
-        problem(
-            name,
-            &text,
-            &fault_at(line, column, 1, what.clone()).place,
-            what,
-        )
+        let what = "this byte is not UTF-8 (save the file as UTF-8)";
+        let fault = fault_at(line, column, 1, what.to_owned());
+        problem(name, &text, &fault.place, what).into()
     })
 }
 
 /// A problem of the file as a whole.
-pub(super) fn unlocated(name: &str, what: &str) -> Problem {
+pub(super) fn unlocated(name: &str, what: &str) -> Report {
     let fault = fault_at(1, 1, 1, what.to_owned());
-    problem(name, "", &fault.place, fault.what)
+    problem(name, "", &fault.place, &fault.what).into()
 }
 
 /// What a YAML parser would accept or describe in riddles.
@@ -117,22 +114,32 @@ fn fault_at(line: usize, column: usize, width: usize, what: String) -> Fault {
     };
     let path = String::new();
     Fault {
-        place: Place { path, start, end },
+        place: Place {
+            path,
+            start,
+            end,
+            is_key: false,
+        },
         what,
     }
 }
 
 impl<'a> Source<'a> {
     /// An error at the value of `path`, or at the nearest key that is written.
-    pub(super) fn error(&self, path: &str, what: impl Into<String>) -> Problem {
-        problem(self.name, self.text, &self.index.nearest(path), what.into())
+    pub(super) fn error(&self, path: &str, what: impl AsRef<str>) -> Problem {
+        problem(
+            self.name,
+            self.text,
+            &self.index.nearest(path),
+            what.as_ref(),
+        )
     }
 
     /// A warning at a place the index gave.
-    pub(super) fn warning(&self, place: &Place, what: impl Into<String>) -> Problem {
+    pub(super) fn warning(&self, place: &Place, what: impl AsRef<str>) -> Problem {
         Problem {
             severity: Severity::Warning,
-            ..problem(self.name, self.text, place, what.into())
+            ..problem(self.name, self.text, place, what.as_ref())
         }
     }
 
@@ -140,12 +147,16 @@ impl<'a> Source<'a> {
         &self.index
     }
 
-    fn refuse_nulls(&self, nullable: &[&str]) -> Result<(), Problem> {
+    fn refuse_nulls(&self, nullable: &[&str]) -> Result<(), Report> {
         let refused = |place: &Place| !nullable.contains(&generic(&place.path).as_str());
         match self.index.nulls().iter().find(|place| refused(place)) {
             Some(place) => {
-                let what = format!("`{}` has no value (give one, or leave it out)", place.path);
-                Err(problem(self.name, self.text, place, what))
+                let what = match may_hold_secret(&place.path) {
+                    true => "a key has no value (give one, or leave it out)".to_owned(),
+                    false => format!("`{}` has no value (give one, or leave it out)", place.path),
+                };
+                let place = place.clone().discreet();
+                Err(problem(self.name, self.text, &place, &what).into())
             }
             None => Ok(()),
         }
@@ -166,8 +177,14 @@ impl<'a> Source<'a> {
             path: String::new(),
             start,
             end: start,
+            is_key: false,
         });
-        let last = place.path.rsplit('.').next().unwrap_or_default();
+        let about = if place.is_key {
+            place.parent()
+        } else {
+            &place.path
+        };
+        let last = about.rsplit('.').next().unwrap_or_default();
         let of_key = |what: &str| match last {
             "" => what.to_owned(),
             last => format!("{last}: {what}"),
@@ -175,24 +192,24 @@ impl<'a> Source<'a> {
         if let Some((_, ours)) = message.split_once(OURS) {
             let value = self.index.scalar(&place.path);
             let what = without_secret(&place.path, value, ours);
-            return problem(self.name, self.text, &place, of_key(&what));
+            return problem(self.name, self.text, &place, &of_key(&what));
         }
         if let Some((_, unknown)) = message.split_once("unknown field `") {
             let what = unknown_key(&place.path, unknown);
-            let problem = problem(self.name, self.text, &place, what);
+            let problem = problem(self.name, self.text, &place.discreet(), &what);
             let excerpt = problem.excerpt.map(Excerpt::cut_behind_caret);
             return Problem { excerpt, ..problem };
         }
         if let Some((_, missing)) = message.split_once("missing field `") {
             let key = missing.split('`').next().unwrap_or_default();
             let what = format!("`{}` is missing", joined(&place.path, key));
-            return problem(self.name, self.text, &place, what);
+            return problem(self.name, self.text, &place, &what);
         }
         let what = match message.split_once("invalid type: ") {
             Some((_, mistaken)) => of_key(&wrong_shape(mistaken)),
             None => format!("not readable: {}", shown(message)),
         };
-        problem(self.name, self.text, &place, what)
+        problem(self.name, self.text, &place, &what)
     }
 }
 
@@ -224,19 +241,12 @@ fn wrong_shape(serdes: &str) -> String {
         "unit" | "none" | "Option" => "nothing",
         _ => "a single value",
     };
+    let expected = match expected {
+        "a sequence" => "a list",
+        "a map" => "a mapping",
+        ours => ours,
+    };
     format!("expected {expected}, found {found}")
-}
-
-/// Whether what stands at `path` may be a secret somebody wrote down in the wrong place.
-fn may_hold_secret(path: &str) -> bool {
-    let generic = generic(path);
-    let mut steps = generic.split('.').map(|step| step.trim_end_matches("[]"));
-    steps.any(|step| {
-        matches!(
-            step,
-            "secret" | "secrets" | "keys" | "from" | "token" | "sasl"
-        )
-    })
 }
 
 /// The message without the text it is about, where that may be a secret.
@@ -252,13 +262,27 @@ fn without_secret(path: &str, value: Option<&str>, message: &str) -> String {
 /// A line that is not shown because a secret may stand in it, though the problem is not about one.
 fn line_may_hold_secret(line: &str) -> bool {
     let line = line.to_lowercase();
-    let words = ["secret", "token", "whsec_", "keys", "from:", "key:"];
+    let words = ["secret", "token", "whsec_", "keys", "from:", "key:", "otlp"];
     words.iter().any(|word| line.contains(word))
 }
 
-fn problem(name: &str, text: &str, place: &Place, what: String) -> Problem {
-    let Place { path, start, end } = place;
-    let line = text.lines().nth(start.line - 1).unwrap_or_default();
+fn problem(name: &str, text: &str, place: &Place, what: &str) -> Problem {
+    let Place {
+        path, start, end, ..
+    } = place;
+    let mut start = *start;
+    let mut line = text.lines().nth(start.line - 1).unwrap_or_default();
+    // What is missing at the end of a file is told where the last line ends.
+    if let (true, Some(last)) = (line.is_empty(), text.trim_end().lines().last()) {
+        let lines = text.trim_end().lines().count();
+        if start.line > lines {
+            line = last;
+            start = Position {
+                line: lines,
+                column: last.chars().count() + 1,
+            };
+        }
+    }
     let width = match start.line == end.line {
         true => end.column.saturating_sub(start.column),
         false => line

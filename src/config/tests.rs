@@ -1,1 +1,0 @@
-//! What operators meet: whole files, good and bad.
