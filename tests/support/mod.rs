@@ -11,6 +11,7 @@ pub(crate) mod origin;
 pub(crate) mod process;
 pub(crate) mod random;
 pub(crate) mod rig;
+pub(crate) mod sign;
 pub(crate) mod stream;
 pub(crate) mod time;
 pub(crate) mod wardent;
