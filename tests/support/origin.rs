@@ -385,6 +385,15 @@ impl Conn {
         self.wire.exact(len)
     }
 
+    /// Reads whatever comes next.
+    pub(crate) fn some(&mut self) -> io::Result<Vec<u8>> {
+        if self.wire.pending().is_empty() {
+            self.wire.fill()?;
+        }
+        let len = self.wire.pending().len();
+        self.wire.exact(len)
+    }
+
     /// Reads chunk data until so many bytes have come.
     pub(crate) fn chunk_bytes(&mut self, len: usize) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
