@@ -77,13 +77,15 @@ def message(seconds: str, method: str, host: str, target: str, client_ip: str) -
     return "\n".join(("v1", seconds, method, host, target, client_ip)).encode("latin-1")
 
 
-def target_of(request: HttpRequest) -> str:
-    """The request's target exactly as it arrived: Django's `path` is decoded, and no longer what was signed."""
-    if scope := getattr(request, "scope", None):  # ASGI
+def targets_of(request: HttpRequest) -> list[str]:
+    """The request's target as it arrived: Django's `path` is decoded, and no longer what was signed."""
+    if scope := getattr(request, "scope", None):
+        path = scope["raw_path"].decode("latin-1")
         query = scope["query_string"].decode("latin-1")
-        return scope["raw_path"].decode("latin-1") + ("?" + query if query else "")
+        # ASGI does not tell an empty query (`/path?`) from none.
+        return [f"{path}?{query}"] if query else [path, f"{path}?"]
     # gunicorn's name, then uWSGI's and mod_wsgi's.
-    return request.META.get("RAW_URI") or request.META.get("REQUEST_URI", "")
+    return [request.META.get("RAW_URI") or request.META.get("REQUEST_URI", "")]
 
 
 def fault(request: HttpRequest, keys: dict[str, KeyFile], now: float) -> str | None:
@@ -97,16 +99,19 @@ def fault(request: HttpRequest, keys: dict[str, KeyFile], now: float) -> str | N
         return "unknown key id"
     if abs(now - int(seconds)) > MAX_AGE_S:
         return "stale signature"
-    signed = message(
-        seconds,
-        request.method or "",
-        request.META.get("HTTP_HOST", ""),
-        target_of(request),
-        request.META.get("HTTP_X_REAL_IP", ""),
-    )
-    expected = hmac.new(key, signed, hashlib.sha256).hexdigest()
-    # Constant time: how long the comparison takes must not tell how much was right.
-    return None if hmac.compare_digest(expected, given) else "wrong signature"
+    for target in targets_of(request):
+        signed = message(
+            seconds,
+            request.method or "",
+            request.META.get("HTTP_HOST", ""),
+            target,
+            request.META.get("HTTP_X_REAL_IP", ""),
+        )
+        expected = hmac.new(key, signed, hashlib.sha256).hexdigest()
+        # Constant time: how long it takes must not tell how much was right.
+        if hmac.compare_digest(expected, given):
+            return None
+    return "wrong signature"
 
 
 class WardentMiddleware:

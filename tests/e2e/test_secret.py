@@ -178,26 +178,31 @@ class TestTowardsDjango:
     """`secret.upstream`: Django can refuse what did not come through Wardent."""
 
     @pytest.fixture(scope="class")
-    def keys(self, module_rig) -> Path:
+    @classmethod
+    def keys(cls, module_rig) -> Path:
         directory = module_rig.directory()
         (directory / "app").write_text(UPSTREAM_KEY + "\n")
         return directory
 
     @pytest.fixture(scope="class")
-    def app(self, module_rig, keys: Path) -> Gunicorn:
+    @classmethod
+    def app(cls, module_rig, keys: Path) -> Gunicorn:
         return module_rig.gunicorn(env={"WARDENT_KEYS": f"app={keys / 'app'}"})
 
     @pytest.fixture(scope="class")
-    def config(self, keys: Path) -> dict:
+    @classmethod
+    def config(cls, keys: Path) -> dict:
         upstream = {"id": "app", "from": {"file": str(keys / "app")}}
         return {"secret": {"upstream": {"header": "x-wardent-secret", **upstream}}}
 
     @pytest.fixture(scope="class")
-    def wardent(self, module_rig, app: Gunicorn, config: dict) -> Wardent:
+    @classmethod
+    def wardent(cls, module_rig, app: Gunicorn, config: dict) -> Wardent:
         return module_rig.wardent(app.address, config=config)
 
     @pytest.fixture(scope="class")
-    def chain(self, module_rig, wardent: Wardent) -> Nginx:
+    @classmethod
+    def chain(cls, module_rig, wardent: Wardent) -> Nginx:
         return module_rig.nginx(wardent.address)
 
     @pytest.mark.parametrize("client", [CLIENT, "2001:db8::7"])

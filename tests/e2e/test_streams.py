@@ -79,7 +79,7 @@ def test_a_download_of_50_mb_is_the_same_on_the_other_side(address) -> None:
 
 def test_a_slow_reader_gets_all_of_it(wardent: Wardent) -> None:
     with open_socket(wardent.address) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32_768)
         sock.sendall(
             f"GET /download/4 HTTP/1.1\r\nHost: shop.test\r\nUser-Agent: {BROWSER}\r\n"
             "CF-Connecting-IP: 198.51.100.7\r\nConnection: close\r\n\r\n".encode()
@@ -131,11 +131,13 @@ def test_an_upload_flows_while_it_is_being_sent(rig, through: str) -> None:
 
 class TestWebSocket:
     @pytest.fixture(scope="class")
-    def wardent(self, module_rig, asgi_app: Uvicorn) -> Wardent:
+    @classmethod
+    def wardent(cls, module_rig, asgi_app: Uvicorn) -> Wardent:
         return module_rig.wardent(asgi_app.address)
 
     @pytest.fixture(scope="class")
-    def nginx(self, module_rig, wardent: Wardent) -> Nginx:
+    @classmethod
+    def nginx(cls, module_rig, wardent: Wardent) -> Nginx:
         return module_rig.nginx(wardent.address)
 
     @pytest.fixture
