@@ -142,7 +142,8 @@ class WardentMiddleware:
                 raise ImproperlyConfigured(
                     f"WARDENT_KEYS: {key_id}: {file.path} must be readable and hold {KEY_BYTES_MIN} bytes or more"
                 )
-        if iscoroutinefunction(get_response):
+        self.is_async = iscoroutinefunction(get_response)
+        if self.is_async:
             markcoroutinefunction(self)
 
     def __call__(
@@ -152,14 +153,15 @@ class WardentMiddleware:
             reason := fault(request, self.keys, time.time())
         ):
             log.warning("refused %s %r: %s", request.method, request.path, reason)
-            return self.refuse_later() if iscoroutinefunction(self) else refuse()
+            return refuse_later() if self.is_async else refuse()
         return self.get_response(request)
-
-    async def refuse_later(self) -> HttpResponse:
-        """The refusal for ASGI, where an answer is awaited."""
-        return refuse()
 
 
 def refuse() -> HttpResponse:
     """The same for every reason: the caller learns nothing from it, the log has it."""
     return HttpResponseForbidden("403: not through Wardent", content_type="text/plain")
+
+
+async def refuse_later() -> HttpResponse:
+    """The refusal for ASGI, where an answer is awaited."""
+    return refuse()

@@ -31,12 +31,13 @@ class Gunicorn:
         self.process: Process | None = None
 
     def start(self) -> "Gunicorn":
-        command = [
-            *(sys.executable, "-m", "gunicorn", "--chdir", SITE),
+        command: list[str | Path] = [
+            *(sys.executable, "-m", "gunicorn", "--chdir", str(SITE)),
             *("--bind", "%s:%d" % self.address, "--bind", f"unix:{self.unix}"),
             *("--worker-class", "gthread", "--threads", str(self.threads)),
             *("--keep-alive", "2", "--graceful-timeout", "2"),
-            *("--access-logfile", self.access_log, "--access-logformat", "%(r)s %(s)s"),
+            *("--access-logfile", str(self.access_log)),
+            *("--access-logformat", "%(r)s %(s)s"),
             "shop.wsgi",
         ]
         self.process = Process("gunicorn", command, self.directory, self.env)
@@ -61,8 +62,8 @@ class Uvicorn:
         self.process: Process | None = None
 
     def start(self) -> "Uvicorn":
-        command = [
-            *(sys.executable, "-m", "uvicorn", "--app-dir", SITE),
+        command: list[str | Path] = [
+            *(sys.executable, "-m", "uvicorn", "--app-dir", str(SITE)),
             *("--host", self.address[0], "--port", str(self.address[1])),
             "shop.asgi:application",
         ]

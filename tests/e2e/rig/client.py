@@ -57,9 +57,10 @@ class Connection(http.client.HTTPConnection):
     ) -> None:
         super().__init__("shop.test", timeout=timeout_s)
         self.address, self.origin, self.tls = address, source, tls
+        self.timeout_s = timeout_s
 
     def connect(self) -> None:
-        self.sock = open_socket(self.address, self.origin, self.timeout)
+        self.sock = open_socket(self.address, self.origin, self.timeout_s)
         if self.tls:
             context = ssl.create_default_context()
             # The certificate is the test's own.

@@ -125,8 +125,12 @@ class Nginx:
     def start(self) -> "Nginx":
         command = [str(NGINX), "-p", str(self.directory), "-c", str(self.config)]
         self.process = Process("nginx", command, self.directory)
-        self.process.ready(lambda: open_socket(self.address).close() is None)
+        self.process.ready(self.accepts)
         return self
+
+    def accepts(self) -> bool:
+        open_socket(self.address).close()
+        return True
 
     def stop(self) -> None:
         if self.process:

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +44,9 @@ def deep_merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
     merged = dict(base)
     for key, value in changes.items():
         old = merged.get(key)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        merged[key] = deep_merge(old, value) if both else value
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            value = deep_merge(old, value)
+        merged[key] = value
     return merged
 
 
@@ -60,7 +61,7 @@ class Wardent:
     def __init__(
         self,
         directory: Path,
-        upstream: Address | Sequence[Address],
+        upstream: Address | list[Address],
         config: Mapping[str, Any] = {},
         policy: Mapping[str, Any] | str = {},
         env: Mapping[str, str] = {},
