@@ -1,1 +1,97 @@
-//! (room admin)
+//! Metrics, health and acts, for operators and their programs.
+//!
+//! It runs on a runtime of its own and reads what the workers publish, so that a slow reader costs
+//! no request, and a sick worker can be seen from here.
+
+pub mod health;
+pub mod metrics;
+pub mod server;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{
+    proxy::{listener::Phase, metrics::WorkerMetrics, worker::Shared},
+    sink::lines::Lines,
+};
+
+/// What the admin side reads.
+#[derive(Debug)]
+pub struct View {
+    /// What the workers share.
+    pub shared: Arc<Shared>,
+    /// Each worker's numbers.
+    pub workers: Vec<Arc<WorkerMetrics>>,
+    /// How far the process is from its end.
+    pub phase: watch::Receiver<Phase>,
+    /// The event lines, where they are written.
+    pub lines: Option<Lines>,
+    /// How reloads went.
+    pub reloads: Arc<Reloads>,
+}
+
+/// How reloads went. Written by the reloader alone; all orderings are relaxed, since each number
+/// stands for itself.
+#[derive(Debug, Default)]
+pub struct Reloads {
+    succeeded: AtomicU64,
+    failed: AtomicU64,
+    last_failed: AtomicU64,
+    last_success_unix_ms: AtomicU64,
+}
+
+impl Reloads {
+    /// Takes note of a reload that took effect.
+    pub fn succeeded(&self, unix_ms: u64) {
+        self.succeeded.fetch_add(1, Ordering::Relaxed);
+        self.last_failed.store(0, Ordering::Relaxed);
+        self.last_success_unix_ms.store(unix_ms, Ordering::Relaxed);
+    }
+
+    /// Takes note of a reload that was refused.
+    pub fn failed(&self) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+        self.last_failed.store(1, Ordering::Relaxed);
+    }
+
+    /// Whether the last reload was refused.
+    pub fn last_failed(&self) -> bool {
+        self.last_failed.load(Ordering::Relaxed) != 0
+    }
+}
+
+/// What came of an act: words for the operator.
+pub type ActResult = Result<String, String>;
+
+/// Asks for a reload.
+#[derive(Debug, Clone)]
+pub struct Reloader(mpsc::Sender<oneshot::Sender<ActResult>>);
+
+/// Acts that may wait for the reloader; more are refused.
+const WAITING_MAX: usize = 16;
+
+impl Reloader {
+    /// The asking end, and the end that answers.
+    pub fn pair() -> (Self, mpsc::Receiver<oneshot::Sender<ActResult>>) {
+        let (asks, answers) = mpsc::channel(WAITING_MAX);
+        (Self(asks), answers)
+    }
+
+    /// Reloads, and says what came of it.
+    ///
+    /// # Errors
+    /// The report of what is wrong, when the files were refused.
+    pub async fn reload(&self) -> ActResult {
+        let (answer, answered) = oneshot::channel();
+        self.0
+            .try_send(answer)
+            .map_err(|_| "too many reloads wait already: try again".to_owned())?;
+        answered
+            .await
+            .unwrap_or_else(|_| Err("wardent is stopping".to_owned()))
+    }
+}

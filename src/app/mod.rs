@@ -1,47 +1,330 @@
 //! Wires everything together: bind, spawn, serve, drain.
 
-use std::{net::SocketAddr, path::Path};
+pub mod cli;
+mod client;
+mod demo;
+mod reload;
+mod run;
+mod sockets;
 
-use crate::base::net::Address;
+use std::{
+    fmt,
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread::JoinHandle,
+    time::Duration,
+};
 
-/// A Wardent that serves, inside this process. Dropping it stops it at once.
-#[derive(Debug)]
-pub struct Running {}
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use crate::{
+    admin::{Reloader, Reloads, View, server::Server},
+    base::{clock::Clock, net::Address},
+    config::{self, Loaded, Report, secrets::Secrets, settings},
+    proxy::{
+        listener::{self, Phase, WorkerThread},
+        upstream::health::{self, HealthCheck},
+        worker::{Bound, HELD_BYTES_MAX, LineSink, Shared},
+    },
+    sink::lines::Lines,
+};
+use reload::Reloading;
+use sockets::Sockets;
 
 /// Why Wardent could not start, in words for the operator.
 #[derive(Debug)]
-pub struct StartError(pub String);
+pub enum StartError {
+    /// The configuration is refused.
+    Config(Report),
+    /// A secret that the configuration names cannot be had.
+    Secrets(String),
+    /// The system does not give what the configuration asks for.
+    System(String),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(report) => report.fmt(f),
+            Self::Secrets(what) | Self::System(what) => f.write_str(what),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<Report> for StartError {
+    fn from(report: Report) -> Self {
+        Self::Config(report)
+    }
+}
+
+/// How a Wardent is started, beside its configuration.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// Where access lines go; nowhere when none.
+    pub lines: Option<LineSink>,
+    /// Takes the sockets that systemd passed to this process.
+    pub takes_passed_sockets: bool,
+}
+
+/// A Wardent that serves, inside this process. Dropping it stops it at once.
+#[derive(Debug)]
+pub struct Running {
+    proxy: Vec<Address>,
+    admin: Option<SocketAddr>,
+    phase: watch::Sender<Phase>,
+    workers: Vec<JoinHandle<std::io::Result<()>>>,
+    /// Ends the admin thread.
+    ended: watch::Sender<bool>,
+    admin_thread: Option<JoinHandle<()>>,
+    reloader: Reloader,
+    /// What `check` would say beside errors.
+    pub notes: Vec<String>,
+    own_unix_paths: Vec<PathBuf>,
+}
+
+/// How long the workers may take to show a first sign of life.
+const STARTED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Starts everything `wardent run --config FILE` starts, and returns when it serves.
 ///
 /// # Errors
 /// When the configuration is refused, or an address, file or directory it names cannot be used.
-pub fn start(_config: &Path) -> Result<Running, StartError> {
-    Ok(Running {})
+pub fn start(config: &Path) -> Result<Running, StartError> {
+    start_with(config, Options::default())
+}
+
+/// As [`start`], with `options`.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError> {
+    let loaded = config::load(config)?;
+    let mut secrets = Secrets::default();
+    let built = settings::policy(&loaded, &mut secrets, 1).map_err(StartError::Secrets)?;
+    let clock = Clock::system();
+    let document = &loaded.wardent;
+    let shared = Arc::new(Shared {
+        settings: settings::proxy(document),
+        policy: ArcSwap::from_pointee(built.policy),
+        upstream: Arc::new(settings::upstream(document).map_err(StartError::System)?),
+        clock: clock.clone(),
+        connections: Bound::new(document.max_connections.get() as usize),
+        in_flight: Bound::new(document.upstream.max_in_flight.get() as usize),
+        held_bytes: Bound::new(HELD_BYTES_MAX),
+    });
+    let mut sockets = Sockets::bind(document, options.takes_passed_sockets)?;
+    let (phase, phase_of_workers) = watch::channel(Phase::Serving);
+    let lines = options.lines;
+    let workers = start_workers(&shared, &mut sockets, lines.as_ref(), &phase_of_workers)?;
+    let reloads = Arc::new(Reloads::default());
+    reloads.succeeded(clock.unix_ms());
+    let view = Arc::new(View {
+        shared: Arc::clone(&shared),
+        workers: workers.iter().map(|w| Arc::clone(&w.metrics)).collect(),
+        phase: phase_of_workers,
+        lines: lines.map(|sink| sink.lines),
+        reloads: Arc::clone(&reloads),
+    });
+    wait_for_first_ticks(&view)?;
+    let (reloader, asked) = Reloader::pair();
+    let notes = loaded.notes.iter().map(ToString::to_string).chain(built.notes).collect();
+    let admin = sockets.admin_address();
+    let (proxy, own_unix_paths) = (sockets.proxy_addresses(), sockets.own_unix_paths());
+    let (ended, until_ended) = watch::channel(false);
+    let side = Side {
+        server: Server::new(view, reloader.clone()),
+        sockets,
+        health: health_check(&loaded),
+        shared: Arc::clone(&shared),
+        reloading: Reloading::new(config, loaded, secrets, shared, reloads),
+        asked,
+        until_ended,
+    };
+    Ok(Running {
+        proxy,
+        admin,
+        phase,
+        workers: workers.into_iter().map(|worker| worker.thread).collect(),
+        ended,
+        admin_thread: Some(side.start()?),
+        reloader,
+        notes,
+        own_unix_paths,
+    })
+}
+
+fn start_workers(
+    shared: &Arc<Shared>,
+    sockets: &mut Sockets,
+    lines: Option<&LineSink>,
+    phase: &watch::Receiver<Phase>,
+) -> Result<Vec<WorkerThread>, StartError> {
+    let listeners = sockets.listeners_of_workers()?;
+    let start = |(index, listeners)| {
+        let shared = Arc::clone(shared);
+        listener::start(index, shared, listeners, lines.cloned(), phase.clone())
+            .map_err(|error| StartError::System(format!("cannot start a worker: {error}")))
+    };
+    listeners.into_iter().enumerate().map(start).collect()
+}
+
+/// Returns when every worker has ticked, so that whoever connects is served.
+fn wait_for_first_ticks(view: &View) -> Result<(), StartError> {
+    let begin_ns = view.shared.clock.monotonic_ns();
+    let within_ns = u64::try_from(STARTED_WITHIN.as_nanos()).unwrap_or(u64::MAX);
+    while !view.workers.iter().all(|worker| worker.beat_ms.get() > 0) {
+        if view.shared.clock.monotonic_ns() - begin_ns > within_ns {
+            return Err(StartError::System(
+                "a worker did not start within 10 s".to_owned(),
+            ));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
+fn health_check(loaded: &Loaded) -> Option<HealthCheck> {
+    let health = loaded.wardent.upstream.health.as_ref()?;
+    Some(HealthCheck {
+        path: health.path.as_str().to_owned(),
+        interval: health.interval,
+    })
+}
+
+/// What runs beside the workers, on one thread with a runtime of its own.
+struct Side {
+    server: Server,
+    sockets: Sockets,
+    health: Option<HealthCheck>,
+    shared: Arc<Shared>,
+    reloading: Reloading,
+    asked: reload::Asked,
+    until_ended: watch::Receiver<bool>,
+}
+
+impl Side {
+    fn start(self) -> Result<JoinHandle<()>, StartError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| StartError::System(format!("cannot start a runtime: {error}")))?;
+        std::thread::Builder::new()
+            .name("admin".to_owned())
+            .spawn(move || runtime.block_on(self.run()))
+            .map_err(|error| StartError::System(format!("cannot start a thread: {error}")))
+    }
+
+    async fn run(mut self) {
+        if let Some(listener) = self.sockets.take_admin_listener() {
+            match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => {
+                    tokio::spawn(self.server.clone().serve_listener(listener));
+                }
+                Err(error) => tracing::error!(%error, "the admin listener cannot be used"),
+            }
+        }
+        if let Some(socket) = self.sockets.take_admin_socket() {
+            match tokio::net::UnixListener::from_std(socket) {
+                Ok(socket) => {
+                    tokio::spawn(self.server.serve_socket(socket));
+                }
+                Err(error) => tracing::error!(%error, "the admin socket cannot be used"),
+            }
+        }
+        if let Some(check) = self.health {
+            tokio::spawn(health::watch(Arc::clone(&self.shared.upstream), check));
+        }
+        tokio::select! {
+            () = self.reloading.run(self.asked) => {}
+            _ = self.until_ended.wait_for(|ended| *ended) => {}
+        }
+    }
 }
 
 impl Running {
     /// The addresses the proxy listens on, in the order of `listen`, with the ports the system picked.
     pub fn proxy(&self) -> &[Address] {
-        &[]
+        &self.proxy
     }
 
     /// The address of the admin listener.
     pub fn admin(&self) -> Option<SocketAddr> {
-        None
+        self.admin
     }
 
-    /// Reads the policy again, as `wardent reload` does.
+    /// Reads the policy again, as `wardent reload` does. Not for use inside a runtime.
     ///
     /// # Errors
     /// The report of what is wrong with the files, when they are refused.
     pub fn reload(&self) -> Result<(), String> {
-        Ok(())
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .map_err(|error| error.to_string())?;
+        runtime.block_on(self.reloader.reload()).map(drop)
     }
 
     /// Begins to drain, as SIGTERM does, and returns at once.
-    pub fn drain(&self) {}
+    pub fn drain(&self) {
+        self.phase.send_if_modified(|phase| {
+            let begins = *phase == Phase::Serving;
+            if begins {
+                *phase = Phase::Draining;
+            }
+            begins
+        });
+    }
+
+    /// Ends what a drain has left, and returns at once.
+    pub fn stop(&self) {
+        self.phase.send_replace(Phase::Stopping);
+    }
 
     /// Waits until the drain has ended.
-    pub fn wait(self) {}
+    pub fn wait(mut self) {
+        self.join();
+    }
+
+    fn join(&mut self) {
+        for worker in self.workers.drain(..) {
+            match worker.join() {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(%error, "a worker could not serve"),
+                Err(_) => tracing::error!("a worker ended in a panic"),
+            }
+        }
+        self.ended.send_replace(true);
+        if let Some(admin) = self.admin_thread.take() {
+            // It has ended either way.
+            let _ = admin.join();
+        }
+        for path in self.own_unix_paths.drain(..) {
+            // Somebody may have tidied up already.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop();
+        self.join();
+    }
+}
+
+/// Lets the group of this process use the socket at `path`, and nobody else.
+fn restrict_to_group(path: &Path) -> std::io::Result<()> {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))
+}
+
+/// Starts the access lines on standard output.
+fn start_lines(
+    format: crate::event::access::Format,
+) -> std::io::Result<(LineSink, JoinHandle<()>)> {
+    let (lines, writer) = Lines::start(std::io::stdout())?;
+    Ok((LineSink { lines, format }, writer))
 }

@@ -1,3 +1,6 @@
 //! Ground: values without opinions.
 
+pub mod clock;
+pub mod id;
 pub mod net;
+pub mod units;

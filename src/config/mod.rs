@@ -1,1 +1,113 @@
-//! (room config)
+//! The operator's words, turned into valid types: `wardent.yaml` and `policy.yaml`.
+//!
+//! A document that was loaded holds only valid values; whatever is wrong is told with file, line,
+//! column and what would be right. Secrets are named here, never read.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+    path::Path,
+};
+
+mod check;
+mod index;
+mod notes;
+pub mod pattern;
+pub mod policy;
+pub mod report;
+pub mod secrets;
+pub mod settings;
+pub mod values;
+pub mod wardent;
+pub mod watch;
+mod words;
+mod yaml;
+
+pub use report::{Problem, Report, Severity};
+
+/// Both files, and what an operator should know about them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// `wardent.yaml`.
+    pub wardent: wardent::Document,
+    /// The policy it names.
+    pub policy: policy::Document,
+    /// Warnings and notes.
+    pub notes: Vec<Problem>,
+}
+
+/// Loads `wardent.yaml` and the policy it names.
+///
+/// # Errors
+/// When a file cannot be read or is refused; what is wrong in both is told at once.
+pub fn load(wardent_yaml: &Path) -> Result<Loaded, Report> {
+    let name = wardent_yaml.display().to_string();
+    let text = read_text(wardent_yaml)?;
+    let (wardent, source) = wardent::read(&text, &name, folder(wardent_yaml))?;
+    let mut problems = check::check_wardent(&wardent, &source);
+    match load_policy(&wardent.policy, &wardent) {
+        Ok((policy, notes_of_policy)) if problems.is_empty() => {
+            let mut notes = notes::of_wardent(&source);
+            notes.extend(notes::exposed_files_of_wardent(&wardent, &source));
+            notes.extend(notes_of_policy);
+            Ok(Loaded {
+                wardent,
+                policy,
+                notes,
+            })
+        }
+        Ok(_) => Err(Report { problems }),
+        Err(report) => {
+            problems.extend(report.problems);
+            Err(Report { problems })
+        }
+    }
+}
+
+/// Loads `wardent.yaml` alone, for commands that talk to a running Wardent.
+///
+/// # Errors
+/// When the file cannot be read or is refused.
+pub fn load_wardent(wardent_yaml: &Path) -> Result<wardent::Document, Report> {
+    let name = wardent_yaml.display().to_string();
+    let text = read_text(wardent_yaml)?;
+    let (wardent, _) = wardent::read(&text, &name, folder(wardent_yaml))?;
+    Ok(wardent)
+}
+
+/// Loads a policy for a Wardent that is set up as in `wardent`, with what is worth knowing about it.
+///
+/// # Errors
+/// When the file cannot be read or is refused.
+pub fn load_policy(
+    policy_yaml: &Path,
+    wardent: &wardent::Document,
+) -> Result<(policy::Document, Vec<Problem>), Report> {
+    let name = policy_yaml.display().to_string();
+    let text = read_text(policy_yaml)?;
+    policy::load(&text, &name, folder(policy_yaml), wardent)
+}
+
+/// What relative paths in `file` start from.
+fn folder(file: &Path) -> &Path {
+    file.parent().unwrap_or(Path::new(""))
+}
+
+fn read_text(path: &Path) -> Result<String, Report> {
+    let name = path.display().to_string();
+    let unreadable = |error: io::Error| yaml::unlocated(&name, &format!("cannot be read: {error}"));
+    // Opening a pipe that nobody writes would wait forever.
+    if !fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(yaml::unlocated(&name, "cannot be read: not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    let bound = yaml::FILE_MAX as u64 + 1;
+    let file = File::open(path).map_err(unreadable)?;
+    file.take(bound)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    yaml::decode(&name, bytes)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,4 @@
-//! (room event)
+//! What happened, as data, encoded once.
+
+pub mod access;
+pub mod time;

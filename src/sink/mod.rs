@@ -1,1 +1,3 @@
-//! (room sink)
+//! Where events go.
+
+pub mod lines;

@@ -1,1 +1,3 @@
-//! (room telemetry)
+//! How the house talks about itself: log lines for the operator.
+
+pub mod log;

@@ -1,0 +1,71 @@
+//! Is it alive, is it ready: computed from numbers that the workers publish, never from asking them.
+
+use serde_json::{Value, json};
+
+use super::View;
+use crate::proxy::listener::Phase;
+
+/// A worker that has not ticked for so long is taken for stuck; it ticks every 50 ms.
+const STUCK_AFTER_MS: u64 = 5_000;
+
+/// What a health endpoint says.
+#[derive(Debug)]
+pub struct Health {
+    /// Whether all is well.
+    pub is_well: bool,
+    /// The details, for people and programs.
+    pub detail: Value,
+}
+
+/// Whether only a restart could help: a worker is stuck.
+pub fn live(view: &View) -> Health {
+    let now_ms = view.shared.clock.monotonic_ns() / 1_000_000;
+    let silent_ms: Vec<u64> = view
+        .workers
+        .iter()
+        .map(|worker| now_ms.saturating_sub(worker.beat_ms.get()))
+        .collect();
+    let is_well = silent_ms.iter().all(|&silent| silent < STUCK_AFTER_MS);
+    Health {
+        is_well,
+        detail: json!({
+            "status": if is_well { "live" } else { "stalled" },
+            "worker_silent_ms": silent_ms,
+        }),
+    }
+}
+
+/// Whether traffic may come: it serves, and no worker is stuck. An upstream that is down does not
+/// count: nobody else would answer better.
+pub fn ready(view: &View) -> Health {
+    let phase = *view.phase.borrow();
+    let live = live(view);
+    let is_well = live.is_well && phase == Phase::Serving;
+    let servers: Vec<Value> = view
+        .shared
+        .upstream
+        .servers()
+        .iter()
+        .map(|server| {
+            json!({
+                "server": server.name(),
+                "healthy": server.is_healthy(),
+                "in_rotation": server.is_in_rotation(view.shared.clock.monotonic_ns() / 1_000_000),
+                "in_flight": server.in_flight(),
+            })
+        })
+        .collect();
+    Health {
+        is_well,
+        detail: json!({
+            "status": match (phase, live.is_well) {
+                (Phase::Serving, true) => "ready",
+                (Phase::Serving, false) => "stalled",
+                (Phase::Draining | Phase::Stopping, _) => "draining",
+            },
+            "policy_generation": view.shared.policy.load().generation,
+            "last_reload_failed": view.reloads.last_failed(),
+            "upstream": servers,
+        }),
+    }
+}

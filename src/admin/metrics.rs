@@ -1,0 +1,324 @@
+//! The numbers in the OpenMetrics text format. Every label has a fixed set of values.
+
+use std::fmt;
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric as _, NoLabelSet},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+    registry::Registry,
+};
+
+use super::{Reloads, View};
+use crate::{
+    event::access::Verdict,
+    guard::verdict::Reason,
+    proxy::metrics::{Count, DURATION_BOUNDS_US, WorkerMetrics, stage_names},
+};
+
+use std::sync::{Arc, atomic::Ordering};
+
+/// The text of `/metrics`.
+///
+/// # Errors
+/// Never in practice: writing to memory does not fail.
+pub fn render(view: &Arc<View>) -> Result<String, fmt::Error> {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Numbers(Arc::clone(view))));
+    let mut text = String::with_capacity(16 * 1024);
+    prometheus_client::encoding::text::encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+#[derive(Debug)]
+struct Numbers(Arc<View>);
+
+impl Numbers {
+    /// The sum of one number over all workers.
+    fn sum(&self, of: impl Fn(&WorkerMetrics) -> &Count) -> u64 {
+        self.0.workers.iter().map(|worker| of(worker).get()).sum()
+    }
+
+    /// The sums of a list of numbers over all workers, by place.
+    fn sums<'a>(&'a self, of: impl Fn(&'a WorkerMetrics) -> &'a [Count]) -> Vec<u64> {
+        let mut sums = Vec::new();
+        for worker in &self.0.workers {
+            let counts = of(worker);
+            sums.resize(counts.len(), 0);
+            for (sum, count) in sums.iter_mut().zip(counts) {
+                *sum += count.get();
+            }
+        }
+        sums
+    }
+
+    fn requests(&self, encoder: &mut Encoder<'_>) -> fmt::Result {
+        encoder.counters(
+            "wardent_http_requests",
+            "Finished requests by what became of them",
+            "verdict",
+            Verdict::ALL
+                .iter()
+                .map(|verdict| verdict.name())
+                .zip(self.sums(|worker| &worker.requests)),
+        )?;
+        encoder.counters(
+            "wardent_http_refusals",
+            "Requests that were refused or failed, by reason",
+            "reason",
+            Reason::ALL
+                .iter()
+                .map(|reason| reason.name())
+                .zip(self.sums(|worker| &worker.refusals)),
+        )?;
+        encoder.counters(
+            "wardent_http_responses",
+            "Answers to clients by class of status",
+            "class",
+            ["1xx", "2xx", "3xx", "4xx", "5xx"]
+                .into_iter()
+                .zip(self.sums(|worker| &worker.statuses)),
+        )?;
+        self.durations(encoder)?;
+        encoder.counter(
+            "wardent_http_request_body_bytes",
+            "Bytes of request bodies received",
+            self.sum(|worker| &worker.body_bytes_in),
+        )?;
+        encoder.counter(
+            "wardent_http_sent_bytes",
+            "Bytes sent to clients, heads included",
+            self.sum(|worker| &worker.bytes_out),
+        )?;
+        encoder.counter(
+            "wardent_http_tunnels",
+            "Switches of protocols, such as WebSocket",
+            self.sum(|worker| &worker.tunnels),
+        )?;
+        encoder.counter(
+            "wardent_panics",
+            "Requests that failed by a fault in Wardent",
+            self.sum(|worker| &worker.panics),
+        )
+    }
+
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "microseconds as seconds for people"
+    )]
+    fn durations(&self, encoder: &mut Encoder<'_>) -> fmt::Result {
+        let counts = self.sums(|worker| &worker.durations);
+        let bounds = DURATION_BOUNDS_US
+            .iter()
+            .map(|&us| us as f64 / 1e6)
+            .chain([f64::MAX]);
+        let buckets: Vec<(f64, u64)> = bounds.zip(counts.iter().copied()).collect();
+        let mut metric = encoder.0.encode_descriptor(
+            "wardent_http_request_duration_seconds",
+            "From a request's whole head to the end of its answer",
+            None,
+            MetricType::Histogram,
+        )?;
+        metric.encode_histogram::<NoLabelSet>(
+            self.sum(|worker| &worker.duration_sum_us) as f64 / 1e6,
+            counts.iter().sum(),
+            &buckets,
+            None,
+        )
+    }
+
+    fn connections(&self, encoder: &mut Encoder<'_>) -> fmt::Result {
+        encoder.gauge(
+            "wardent_connections",
+            "Client connections that are open",
+            self.sum(|worker| &worker.connections),
+        )?;
+        encoder.counter(
+            "wardent_connections_accepted",
+            "Client connections accepted",
+            self.sum(|worker| &worker.accepted),
+        )?;
+        encoder.counter(
+            "wardent_connections_turned_away",
+            "Client connections closed at once because of max_connections",
+            self.sum(|worker| &worker.turned_away),
+        )?;
+        encoder.counter(
+            "wardent_accept_errors",
+            "Connections that the system could not hand over",
+            self.sum(|worker| &worker.accept_errors),
+        )?;
+        encoder.gauges(
+            "wardent_waiting",
+            "Waits under way by what is waited for",
+            "stage",
+            stage_names().zip(self.sums(|worker| &worker.waiting)),
+        )?;
+        let shared = &self.0.shared;
+        encoder.gauge(
+            "wardent_requests_in_flight",
+            "Requests at the upstream now",
+            shared.in_flight.held() as u64,
+        )?;
+        encoder.gauge(
+            "wardent_webhook_held_bytes",
+            "Bytes of webhook bodies held for their signature",
+            shared.held_bytes.held() as u64,
+        )
+    }
+
+    fn upstream(&self, encoder: &mut Encoder<'_>) -> fmt::Result {
+        encoder.counter(
+            "wardent_upstream_connects",
+            "Connections made to the upstream, or tried",
+            self.sum(|worker| &worker.connects),
+        )?;
+        encoder.counter(
+            "wardent_upstream_reuses",
+            "Requests sent on a connection that had served before",
+            self.sum(|worker| &worker.reuses),
+        )?;
+        encoder.counter(
+            "wardent_upstream_retries",
+            "Requests sent once more because a kept connection was dead",
+            self.sum(|worker| &worker.retries),
+        )?;
+        encoder.gauge(
+            "wardent_upstream_idle_connections",
+            "Connections to the upstream kept for the next request",
+            self.sum(|worker| &worker.idle_upstream),
+        )?;
+        let shared = &self.0.shared;
+        let now_ms = shared.clock.monotonic_ns() / 1_000_000;
+        let servers = || shared.upstream.servers().iter();
+        encoder.gauges(
+            "wardent_upstream_server_in_flight",
+            "Requests at each server now",
+            "server",
+            servers().map(|server| (server.name(), u64::from(server.in_flight()))),
+        )?;
+        encoder.gauges(
+            "wardent_upstream_server_in_rotation",
+            "Whether each server is healthy and not ejected",
+            "server",
+            servers().map(|server| (server.name(), u64::from(server.is_in_rotation(now_ms)))),
+        )
+    }
+
+    fn house(&self, encoder: &mut Encoder<'_>) -> fmt::Result {
+        let view = &self.0;
+        let Reloads {
+            succeeded,
+            failed,
+            last_failed,
+            last_success_unix_ms,
+        } = &*view.reloads;
+        encoder.gauge(
+            "wardent_policy_generation",
+            "Counts the policies that took effect",
+            view.shared.policy.load().generation,
+        )?;
+        encoder.counters(
+            "wardent_policy_reloads",
+            "Reloads of the policy by their result",
+            "result",
+            [
+                ("succeeded", succeeded.load(Ordering::Relaxed)),
+                ("failed", failed.load(Ordering::Relaxed)),
+            ]
+            .into_iter(),
+        )?;
+        encoder.gauge(
+            "wardent_policy_reload_failed",
+            "Whether the last reload was refused, so that an older policy is in force",
+            last_failed.load(Ordering::Relaxed),
+        )?;
+        encoder.gauge(
+            "wardent_policy_loaded_timestamp_seconds",
+            "When the policy in force was loaded",
+            last_success_unix_ms.load(Ordering::Relaxed) / 1_000,
+        )?;
+        encoder.counter(
+            "wardent_lines_dropped",
+            "Event lines dropped because standard output took none",
+            view.lines.as_ref().map_or(0, |lines| lines.dropped()),
+        )?;
+        let now_ms = view.shared.clock.monotonic_ns() / 1_000_000;
+        let ages = view
+            .workers
+            .iter()
+            .map(|worker| now_ms.saturating_sub(worker.beat_ms.get()));
+        encoder.gauge(
+            "wardent_worker_silent_milliseconds",
+            "Since the least lively worker last ticked",
+            ages.max().unwrap_or(0),
+        )
+    }
+}
+
+impl Collector for Numbers {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut encoder = Encoder(encoder);
+        self.requests(&mut encoder)?;
+        self.connections(&mut encoder)?;
+        self.upstream(&mut encoder)?;
+        self.house(&mut encoder)
+    }
+}
+
+/// Writes families of one label at most.
+struct Encoder<'a>(DescriptorEncoder<'a>);
+
+impl<'a> Encoder<'a> {
+    fn counters<'n>(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: impl Iterator<Item = (&'n str, u64)>,
+    ) -> fmt::Result {
+        let mut family = self
+            .0
+            .encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (value, count) in values {
+            let labels = [(label, value)];
+            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn counter(&mut self, name: &str, help: &str, count: u64) -> fmt::Result {
+        let metric = self
+            .0
+            .encode_descriptor(name, help, None, MetricType::Counter)?;
+        ConstCounter::new(count).encode(metric)
+    }
+
+    fn gauges<'n>(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: impl Iterator<Item = (&'n str, u64)>,
+    ) -> fmt::Result {
+        let mut family = self
+            .0
+            .encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (value, number) in values {
+            let labels = [(label, value)];
+            gauge(number).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, number: u64) -> fmt::Result {
+        let metric = self
+            .0
+            .encode_descriptor(name, help, None, MetricType::Gauge)?;
+        gauge(number).encode(metric)
+    }
+}
+
+fn gauge(number: u64) -> ConstGauge<i64> {
+    ConstGauge::new(i64::try_from(number).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,199 @@
+//! The admin listener and the admin socket.
+//!
+//! The listener is for reading and checks the `Host` it is called by, so that no web page can reach
+//! it by a name of its own (DNS rebinding). The socket is for acts as well: who may open it is up to
+//! its file's mode.
+
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::{
+    body::{Bytes, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, UnixListener},
+    sync::Semaphore,
+};
+
+use super::{Reloader, View, health, metrics};
+
+/// Connections at once, listener and socket together; more wait in the backlog.
+const CONNECTIONS_MAX: usize = 64;
+const HEAD_WITHIN: Duration = Duration::from_secs(5);
+/// For a whole connection: these are short questions.
+const CONNECTION_WITHIN: Duration = Duration::from_secs(60);
+const AFTER_ACCEPT_ERROR: Duration = Duration::from_millis(100);
+
+/// Answers operators.
+#[derive(Debug, Clone)]
+pub struct Server {
+    view: Arc<View>,
+    reloader: Reloader,
+    room: Arc<Semaphore>,
+}
+
+/// Where a question came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Door {
+    Listener(SocketAddr),
+    Socket,
+}
+
+type Answer = Response<Full<Bytes>>;
+
+impl Server {
+    /// A server of what `view` shows and `reloader` does.
+    pub fn new(view: Arc<View>, reloader: Reloader) -> Self {
+        Self {
+            view,
+            reloader,
+            room: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+        }
+    }
+
+    /// Serves a TCP listener until the task is dropped.
+    pub async fn serve_listener(self, listener: TcpListener) {
+        loop {
+            let permit = Arc::clone(&self.room).acquire_owned().await;
+            match (listener.accept().await, listener.local_addr()) {
+                (Ok((stream, _)), Ok(address)) => {
+                    let server = self.clone();
+                    tokio::spawn(async move {
+                        let _permit = permit;
+                        server.serve(stream, Door::Listener(address)).await;
+                    });
+                }
+                _ => tokio::time::sleep(AFTER_ACCEPT_ERROR).await,
+            }
+        }
+    }
+
+    /// Serves the admin socket until the task is dropped.
+    pub async fn serve_socket(self, listener: UnixListener) {
+        loop {
+            let permit = Arc::clone(&self.room).acquire_owned().await;
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let server = self.clone();
+                    tokio::spawn(async move {
+                        let _permit = permit;
+                        server.serve(stream, Door::Socket).await;
+                    });
+                }
+                Err(_) => tokio::time::sleep(AFTER_ACCEPT_ERROR).await,
+            }
+        }
+    }
+
+    async fn serve<S>(self, stream: S, door: Door)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let service = service_fn(|request| {
+            let server = self.clone();
+            async move { Ok::<_, Infallible>(server.answer(&request, door).await) }
+        });
+        let serving = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_WITHIN)
+            .max_buf_size(16 * 1024)
+            .serve_connection(TokioIo::new(stream), service);
+        // A questioner that goes away, or stays too long, is nobody's problem but its own.
+        let _ = tokio::time::timeout(CONNECTION_WITHIN, serving).await;
+    }
+
+    async fn answer(&self, request: &Request<Incoming>, door: Door) -> Answer {
+        if let Door::Listener(address) = door
+            && !is_called_by_own_name(request, address)
+        {
+            return text(
+                StatusCode::MISDIRECTED_REQUEST,
+                "this is the admin listener: call it by its address or as localhost\n",
+            );
+        }
+        match (request.method(), request.uri().path(), door) {
+            (&Method::GET | &Method::HEAD, "/metrics", _) => self.metrics(),
+            (&Method::GET | &Method::HEAD, "/livez", _) => health_answer(&health::live(&self.view)),
+            (&Method::GET | &Method::HEAD, "/readyz", _) => {
+                health_answer(&health::ready(&self.view))
+            }
+            (&Method::POST, "/api/v1/reload", Door::Socket) => match self.reloader.reload().await {
+                Ok(done) => text(StatusCode::OK, done),
+                Err(report) => text(StatusCode::UNPROCESSABLE_ENTITY, report),
+            },
+            (&Method::POST, "/api/v1/reload", Door::Listener(_)) => text(
+                StatusCode::FORBIDDEN,
+                "acts need the admin socket: use `wardent reload`\n",
+            ),
+            (_, "/metrics" | "/livez" | "/readyz" | "/api/v1/reload", _) => {
+                text(StatusCode::METHOD_NOT_ALLOWED, "another method, please\n")
+            }
+            _ => text(
+                StatusCode::NOT_FOUND,
+                "here are /metrics, /livez and /readyz\n",
+            ),
+        }
+    }
+
+    fn metrics(&self) -> Answer {
+        match metrics::render(&self.view) {
+            Ok(page) => answer(
+                StatusCode::OK,
+                "application/openmetrics-text; version=1.0.0; charset=utf-8",
+                page,
+            ),
+            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+        }
+    }
+}
+
+/// Whether `Host` is an address of this machine's own, the listener's, or `localhost`.
+fn is_called_by_own_name(request: &Request<Incoming>, listener: SocketAddr) -> bool {
+    let Some(host) = request
+        .headers()
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok())
+    else {
+        return false;
+    };
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost")
+        || name
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback() || ip == listener.ip())
+}
+
+fn health_answer(health: &health::Health) -> Answer {
+    let status = if health.is_well {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    answer(status, "application/json", format!("{}\n", health.detail))
+}
+
+fn text(status: StatusCode, words: impl Into<String>) -> Answer {
+    answer(status, "text/plain; charset=utf-8", words.into())
+}
+
+fn answer(status: StatusCode, content_type: &'static str, body: String) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from(body)));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(content_type));
+    headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        header::HeaderValue::from_static("nosniff"),
+    );
+    answer
+}

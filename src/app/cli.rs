@@ -1,0 +1,275 @@
+//! The command line.
+//!
+//! Exit status: 0 done, 1 failed, 2 misused, 78 bad configuration (`EX_CONFIG` of sysexits.h).
+
+use std::{
+    io::Write as _,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand, ValueEnum};
+use serde_json::json;
+
+use super::{StartError, client, demo, run};
+use crate::{
+    base::clock::Clock,
+    config::{self, Problem, secrets::Secrets, settings},
+    secret::{Signed, Signer, generate},
+    telemetry::log::Look,
+};
+
+/// A reverse proxy that limits rates, bans repeat offenders and never hangs silently.
+#[derive(Debug, Parser)]
+#[command(name = "wardent", version, about, max_term_width = 100, after_help = EXAMPLES)]
+struct Arguments {
+    /// The configuration.
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        default_value = "/etc/wardent/wardent.yaml"
+    )]
+    config: PathBuf,
+    /// What results look like.
+    #[arg(long, global = true, value_enum, default_value_t = Output::Text)]
+    output: Output,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  wardent demo                                  try it, with everything built in
+  wardent check --config config/wardent.yaml    look for mistakes before they cost anything
+  wardent run --config /etc/wardent/wardent.yaml
+  wardent reload                                put an edited policy and rotated keys in force";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    Json,
+    Human,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve.
+    #[command(after_help = "Example:\n  wardent run --config /etc/wardent/wardent.yaml\n
+Signals:\n  SIGHUP reloads, SIGTERM and SIGINT drain, a second one stops at once.")]
+    Run {
+        /// What log and access lines look like: for people on a terminal, else JSON.
+        #[arg(long, value_enum)]
+        log_format: Option<LogFormat>,
+    },
+    /// Serve on built-in defaults, with a built-in origin, and show what to try.
+    #[command(after_help = "Examples:\n  wardent demo\n  wardent demo --upstream http://127.0.0.1:8000")]
+    Demo {
+        /// An application that is already there, instead of the built-in origin.
+        #[arg(long, value_name = "URL")]
+        upstream: Option<String>,
+    },
+    /// Say what is wrong with the configuration, and where.
+    #[command(after_help = "Example:\n  wardent check --config config/wardent.yaml\n
+Exit status: 0 when it can be used, 78 when not.")]
+    Check,
+    /// Put the edited policy and the rotated keys in force in the running Wardent.
+    #[command(after_help = "Example:\n  wardent reload && echo in force\n
+Exit status: 0 when the new policy is in force, 1 when the old one stays.")]
+    Reload,
+    /// Make keys, and sign requests with them.
+    #[command(subcommand)]
+    Secret(SecretCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum SecretCommand {
+    /// Print a new random key.
+    #[command(after_help = "Example:\n  (umask 077; wardent secret new > /etc/wardent/secret)")]
+    New,
+    /// Print the signed form of the secret for one request; it is valid for 60 s.
+    #[command(after_help = "Example:
+  curl -H \"X-Wardent-Secret: $(wardent secret sign --target /admin/ --host www.example.org \\
+      --client 198.51.100.7)\" -H 'CF-Connecting-IP: 198.51.100.7' http://127.0.0.1:8080/admin/")]
+    Sign {
+        /// The key's id; the first of `secret.keys` when left out.
+        #[arg(long)]
+        id: Option<String>,
+        /// The request's method.
+        #[arg(long, default_value = "GET")]
+        method: String,
+        /// The request's `Host`, as it is sent.
+        #[arg(long)]
+        host: String,
+        /// The request's target: path and query, as they are sent.
+        #[arg(long)]
+        target: String,
+        /// The client's address, as the identity header names it.
+        #[arg(long)]
+        client: Option<IpAddr>,
+    },
+}
+
+/// The exit status of a bad configuration.
+const EX_CONFIG: u8 = 78;
+
+/// Does what the process's arguments say.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let output = arguments.output;
+    let config = arguments.config.as_path();
+    match arguments.command {
+        Command::Run { log_format } => run::run(
+            config,
+            log_format.map(|format| match format {
+                LogFormat::Json => Look::Json,
+                LogFormat::Human => Look::Human,
+            }),
+        ),
+        Command::Demo { upstream } => match demo::run(upstream.as_deref()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => start_failed(&error),
+        },
+        Command::Check => check(config, output),
+        Command::Reload => reload(config, output),
+        Command::Secret(SecretCommand::New) => match generate() {
+            Ok(key) => say(output, &key, || json!({"key": key})),
+            Err(error) => fail(&format!("no randomness: {error}")),
+        },
+        Command::Secret(SecretCommand::Sign {
+            id,
+            method,
+            host,
+            target,
+            client,
+        }) => {
+            let request = Signed {
+                method: method.as_bytes(),
+                host: host.as_bytes(),
+                target: target.as_bytes(),
+                client_ip: client,
+            };
+            match sign(config, id.as_deref(), &request) {
+                Ok(value) => say(output, &value, || json!({"value": value})),
+                Err(error) => start_failed(&error),
+            }
+        }
+    }
+}
+
+/// Says why it did not start; a bad configuration has an exit status of its own.
+pub(super) fn start_failed(error: &StartError) -> ExitCode {
+    let words = error.to_string();
+    complain(words.trim_end());
+    match error {
+        StartError::Config(_) | StartError::Secrets(_) => ExitCode::from(EX_CONFIG),
+        StartError::System(_) => ExitCode::FAILURE,
+    }
+}
+
+fn check(config: &Path, output: Output) -> ExitCode {
+    let result = config::load(config);
+    let (problems, secrets) = match &result {
+        Ok(loaded) => {
+            let built = settings::policy(loaded, &mut Secrets::default(), 1);
+            (loaded.notes.as_slice(), built.err())
+        }
+        Err(report) => (report.problems.as_slice(), None),
+    };
+    let is_ok = result.is_ok() && secrets.is_none();
+    match output {
+        Output::Json => {
+            let words = json!({"ok": is_ok, "problems": problems, "secrets": secrets});
+            tell(&words.to_string());
+        }
+        Output::Text => {
+            problems.iter().for_each(|problem: &Problem| complain(problem.to_string().trim_end()));
+            secrets.iter().for_each(|wrong| complain(wrong));
+            if is_ok {
+                tell(&format!("{}: can be used", config.display()));
+            }
+        }
+    }
+    if is_ok {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(EX_CONFIG)
+    }
+}
+
+fn reload(config: &Path, output: Output) -> ExitCode {
+    let socket = match config::load_wardent(config) {
+        Ok(document) => document.admin.socket,
+        Err(report) => return start_failed(&StartError::Config(report)),
+    };
+    match client::post(&socket, "/api/v1/reload") {
+        Ok(said) if said.is_ok => say(output, said.words.trim_end(), || {
+            json!({"ok": true, "said": said.words})
+        }),
+        Ok(said) => {
+            match output {
+                Output::Json => tell(&json!({"ok": false, "said": said.words}).to_string()),
+                Output::Text => complain(said.words.trim_end()),
+            }
+            ExitCode::FAILURE
+        }
+        Err(error) => fail(&error),
+    }
+}
+
+fn sign(config: &Path, id: Option<&str>, request: &Signed<'_>) -> Result<String, StartError> {
+    let document = config::load_wardent(config)?;
+    let key = document
+        .secret
+        .keys
+        .iter()
+        .find(|key| id.is_none_or(|id| key.id.as_str() == id))
+        .ok_or_else(|| {
+            StartError::Secrets(match id {
+                Some(id) => format!("secret.keys has no key `{id}`"),
+                None => "secret.keys has no keys".to_owned(),
+            })
+        })?;
+    let name = key.id.as_str();
+    let value = Secrets::default()
+        .get(name, &key.from, |value| {
+            value.long_enough(name).map_err(|bad| bad.to_string())
+        })
+        .map_err(StartError::Secrets)?
+        .value;
+    let signer = Signer::new(name, value).map_err(|bad| StartError::Secrets(bad.to_string()))?;
+    let mut signed = Vec::new();
+    signer.write(request, Clock::system().unix_ms() / 1_000, &mut signed);
+    Ok(String::from_utf8_lossy(&signed).into_owned())
+}
+
+/// Says a result, as text or as JSON.
+fn say(output: Output, text: &str, json: impl FnOnce() -> serde_json::Value) -> ExitCode {
+    match output {
+        Output::Text => tell(text),
+        Output::Json => tell(&json().to_string()),
+    }
+    ExitCode::SUCCESS
+}
+
+fn fail(words: &str) -> ExitCode {
+    complain(words);
+    ExitCode::FAILURE
+}
+
+/// Writes a line of result. Who reads it may have gone: that is no fault.
+pub(super) fn tell(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// Writes a line for the person behind the command.
+pub(super) fn complain(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}

@@ -1,0 +1,151 @@
+//! Puts an edited policy in force, whole or not at all.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    admin::{ActResult, Reloads},
+    config::{
+        self, Loaded, Problem,
+        secrets::Secrets,
+        settings,
+        watch::{LOOK, Watch},
+    },
+    proxy::worker::Shared,
+};
+
+/// Reloads that somebody waits for.
+pub(super) type Asked = mpsc::Receiver<oneshot::Sender<ActResult>>;
+
+/// The one writer of the policy snapshot.
+#[derive(Debug)]
+pub(super) struct Reloading {
+    config: PathBuf,
+    loaded: Loaded,
+    secrets: Secrets,
+    generation: u64,
+    shared: Arc<Shared>,
+    reloads: Arc<Reloads>,
+}
+
+/// How much is read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// The policy alone: its file has changed.
+    Policy,
+    /// The policy and the keys of the secret: somebody asked.
+    PolicyAndKeys,
+}
+
+impl Reloading {
+    pub(super) fn new(
+        config: &Path,
+        loaded: Loaded,
+        secrets: Secrets,
+        shared: Arc<Shared>,
+        reloads: Arc<Reloads>,
+    ) -> Self {
+        Self {
+            config: config.to_owned(),
+            loaded,
+            secrets,
+            generation: 1,
+            shared,
+            reloads,
+        }
+    }
+
+    /// Reloads when the policy's file has changed, and when somebody asks.
+    pub(super) async fn run(mut self, mut asked: Asked) {
+        let mut watch = Watch::new(&self.loaded.wardent.policy);
+        let mut looks = tokio::time::interval(LOOK);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = looks.tick() => {
+                    let now_ms = self.shared.clock.monotonic_ns() / 1_000_000;
+                    if watch.has_settled(&self.loaded.wardent.policy, now_ms) {
+                        // What went wrong has been told; nobody waits for it here.
+                        let _ = self.reload(Scope::Policy);
+                    }
+                }
+                Some(first) = asked.recv() => {
+                    // Whoever asks while it is being done, gets the same answer.
+                    let mut waiting = vec![first];
+                    while let Ok(more) = asked.try_recv() {
+                        waiting.push(more);
+                    }
+                    let result = self.reload(Scope::PolicyAndKeys);
+                    for one in waiting {
+                        // Who asked may have gone.
+                        let _ = one.send(result.clone());
+                    }
+                }
+            }
+        }
+    }
+
+    fn reload(&mut self, scope: Scope) -> ActResult {
+        let result = self.load(scope).and_then(|(loaded, mut notes)| {
+            let built = settings::policy(&loaded, &mut self.secrets, self.generation + 1)?;
+            notes.extend(built.notes);
+            Ok((loaded, built.policy, notes))
+        });
+        match result {
+            Ok((loaded, policy, notes)) => {
+                self.generation += 1;
+                self.loaded = loaded;
+                self.shared.policy.store(Arc::new(policy));
+                self.reloads.succeeded(self.shared.clock.unix_ms());
+                tracing::info!(generation = self.generation, "policy loaded");
+                for note in &notes {
+                    tracing::warn!("{note}");
+                }
+                let mut words = format!("policy {} is in force\n", self.generation);
+                notes.iter().for_each(|note| words.push_str(&format!("{note}\n")));
+                Ok(words)
+            }
+            Err(report) => {
+                self.reloads.failed();
+                tracing::error!(
+                    generation = self.generation,
+                    "policy refused, the old one stays in force: {report}"
+                );
+                Err(format!("{report}\npolicy {} stays in force\n", self.generation))
+            }
+        }
+    }
+
+    fn load(&self, scope: Scope) -> Result<(Loaded, Vec<String>), String> {
+        let words = |notes: &[Problem]| notes.iter().map(ToString::to_string).collect::<Vec<_>>();
+        match scope {
+            Scope::Policy => {
+                let wardent = self.loaded.wardent.clone();
+                let (policy, notes) = config::load_policy(&wardent.policy, &wardent)
+                    .map_err(|report| report.to_string())?;
+                let told = words(&notes);
+                let loaded = Loaded { wardent, policy, notes };
+                Ok((loaded, told))
+            }
+            Scope::PolicyAndKeys => {
+                let mut fresh = config::load(&self.config).map_err(|report| report.to_string())?;
+                let mut told = words(&fresh.notes);
+                // Only the keys may change while it runs; the rest was read once at start.
+                let mut wardent = self.loaded.wardent.clone();
+                wardent.secret.keys.clone_from(&fresh.wardent.secret.keys);
+                if wardent != fresh.wardent {
+                    told.push(format!(
+                        "{}: changed beyond `secret.keys`: that takes a restart",
+                        self.config.display()
+                    ));
+                }
+                fresh.wardent = wardent;
+                Ok((fresh, told))
+            }
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! `wardent run`: the process around the app, its signals and its systemd manners.
+
+use std::{path::Path, process::ExitCode, thread::JoinHandle};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::{Options, Running, StartError, cli, start_lines, start_with};
+use crate::{
+    config,
+    event::access::Format,
+    telemetry::log::{Log, Look},
+};
+
+/// Runs until a signal ends it.
+pub(super) fn run(config: &Path, look: Option<Look>) -> ExitCode {
+    match serve(config, look) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => cli::start_failed(&error),
+    }
+}
+
+fn serve(config: &Path, look: Option<Look>) -> Result<(), StartError> {
+    let level = config::load(config)?.wardent.telemetry.log;
+    let log_look = look.unwrap_or_else(|| Look::fitting(&std::io::stderr()));
+    let _log = Log::start(level.word(), log_look);
+    raise_descriptor_limit();
+    let format = match look.unwrap_or_else(|| Look::fitting(&std::io::stdout())) {
+        Look::Json => Format::Json,
+        Look::Human => Format::Human,
+    };
+    let writes_lines = matches!(level.word(), "info" | "debug" | "trace");
+    let (lines, writer) = match writes_lines.then(|| start_lines(format)).transpose() {
+        Ok(started) => started.unzip(),
+        Err(error) => return Err(StartError::System(format!("cannot start a thread: {error}"))),
+    };
+    let running = start_with(
+        config,
+        Options {
+            lines,
+            takes_passed_sockets: true,
+        },
+    )?;
+    announce(&running);
+    until_ended(running)?;
+    finish_lines(writer);
+    Ok(())
+}
+
+/// Lines that were handed over are written before the process ends.
+fn finish_lines(writer: Option<JoinHandle<()>>) {
+    if let Some(writer) = writer {
+        // All lanes are gone, so it ends with the last line.
+        let _ = writer.join();
+    }
+}
+
+/// Tells the log and systemd that requests are served.
+pub(super) fn announce(running: &Running) {
+    for note in &running.notes {
+        tracing::warn!("{note}");
+    }
+    for address in running.proxy() {
+        tracing::info!(%address, "serving");
+    }
+    if let Some(address) = running.admin() {
+        tracing::info!(%address, "admin listener");
+    }
+    notify(&[NotifyState::Ready]);
+}
+
+fn notify(states: &[NotifyState<'_>]) {
+    // Without systemd there is nobody to notify.
+    let _ = sd_notify::notify(states);
+}
+
+/// Serves until SIGTERM or SIGINT, then drains; a second one ends it at once. SIGHUP reloads.
+pub(super) fn until_ended(running: Running) -> Result<(), StartError> {
+    let failed = |error| StartError::System(format!("cannot watch for signals: {error}"));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(failed)?;
+    runtime.block_on(async {
+        let mut ends = [
+            signal(SignalKind::terminate()).map_err(failed)?,
+            signal(SignalKind::interrupt()).map_err(failed)?,
+        ];
+        let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
+        loop {
+            tokio::select! {
+                () = any(&mut ends) => break,
+                _ = hangup.recv() => {
+                    // What came of it has been told to the log.
+                    let _ = running.reloader.reload().await;
+                }
+            }
+        }
+        tracing::info!("draining");
+        notify(&[NotifyState::Stopping]);
+        running.drain();
+        let phase = running.phase.clone();
+        let drained = tokio::task::spawn_blocking(move || running.wait());
+        tokio::select! {
+            _ = drained => {}
+            () = any(&mut ends) => {
+                tracing::warn!("stopping at once");
+                phase.send_replace(crate::proxy::listener::Phase::Stopping);
+            }
+        }
+        Ok(())
+    })
+}
+
+async fn any(signals: &mut [Signal; 2]) {
+    let [one, other] = signals;
+    tokio::select! {
+        _ = one.recv() => {}
+        _ = other.recv() => {}
+    }
+}
+
+/// Takes as many descriptors as the system allows; connections need one or two each.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if limit.current != limit.maximum && setrlimit(Resource::Nofile, raised).is_err() {
+        tracing::warn!(?limit, "cannot raise the limit of open files");
+    }
+}

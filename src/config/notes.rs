@@ -1,0 +1,220 @@
+//! What an operator should know about files that are right: what they hold that has no effect.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
+
+use super::{
+    policy::{self, Route},
+    report::Problem,
+    values::SecretFrom,
+    wardent,
+    yaml::Source,
+};
+
+/// Keys that are read and checked, but do nothing yet. A feature that comes deletes its line.
+const NOT_IN_FORCE: &[(File, &str)] = &[
+    (File::Wardent, "limits"),
+    (File::Wardent, "log"),
+    (File::Wardent, "admin.token"),
+    (File::Wardent, "admin.tls"),
+    (File::Wardent, "telemetry.otlp"),
+    (File::Policy, "mode"),
+    (File::Policy, "allow"),
+    (File::Policy, "deny"),
+    (File::Policy, "defaults.bots"),
+    (File::Policy, "defaults.limit"),
+    (File::Policy, "routes[].bots"),
+    (File::Policy, "routes[].limit"),
+    (File::Policy, "routes[].penalize"),
+    (File::Policy, "routes[].trap"),
+    (File::Policy, "routes[].mode"),
+    (File::Policy, "bans"),
+];
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum File {
+    Wardent,
+    Policy,
+}
+
+/// Everything worth knowing about a `wardent.yaml` that is right.
+pub(super) fn of_wardent(source: &Source<'_>) -> Vec<Problem> {
+    let mut notes = not_in_force(File::Wardent, source);
+    notes.extend(secrets_in_environment(source, &WARDENT_SECRETS));
+    notes
+}
+
+/// Everything worth knowing about a `policy.yaml` that is right.
+pub(super) fn of_policy(document: &policy::Document, source: &Source<'_>) -> Vec<Problem> {
+    let mut notes = not_in_force(File::Policy, source);
+    notes.extend(secrets_in_environment(source, &POLICY_SECRETS));
+    notes.extend(unreachable_routes(document, source));
+    notes.extend(whole_internet(document, source));
+    notes
+}
+
+fn not_in_force(file: File, source: &Source<'_>) -> Vec<Problem> {
+    let of_file = NOT_IN_FORCE.iter().filter(|(of, _)| *of == file);
+    let written = of_file.flat_map(|(_, pattern)| source.index().written(pattern));
+    // Without a feature, skipping it is what happens anyway.
+    let means_something =
+        written.filter(|place| source.index().scalar(&place.path) != Some("skip"));
+    let note = |place| {
+        let what = "is read and checked, but not yet in force in this version";
+        source.warning(&place, format!("`{}` {what}", place.path))
+    };
+    means_something.map(note).collect()
+}
+
+const WARDENT_SECRETS: [&str; 3] = [
+    "secret.keys[].from.env",
+    "secret.upstream.from.env",
+    "admin.token.env",
+];
+const POLICY_SECRETS: [&str; 2] = [
+    "routes[].signature.secrets[].env",
+    "routes[].signature.secrets.env",
+];
+
+fn secrets_in_environment(source: &Source<'_>, patterns: &[&str]) -> Vec<Problem> {
+    let written = patterns
+        .iter()
+        .flat_map(|pattern| source.index().written(pattern));
+    let note = |place| {
+        let what = "env: the environment can be read in /proc and is inherited by every child";
+        Problem {
+            help: Some("prefer `credential` (systemd) or `file`".to_owned()),
+            ..source.warning(&place, what)
+        }
+    };
+    written.map(note).collect()
+}
+
+/// Routes whose every request goes to an earlier one.
+fn unreachable_routes(document: &policy::Document, source: &Source<'_>) -> Vec<Problem> {
+    // All are compared with all; beyond this a reload would notice.
+    const PATHS_MAX: usize = 2_000;
+    let paths: usize = document
+        .routes
+        .iter()
+        .map(|route| route.matches.path.len())
+        .sum();
+    let mut notes = Vec::new();
+    if paths > PATHS_MAX {
+        return notes;
+    }
+    for (nth, route) in document.routes.iter().enumerate() {
+        let earlier = || document.routes.iter().take(nth);
+        let all_covered = earlier().any(|other| covers(other, route))
+            || route.matches.path.iter().all(|path| {
+                let whole = |other: &&Route| other.matches.has_methods_of(&route.matches);
+                let mut whole = earlier().filter(whole);
+                whole.any(|other| other.matches.path.iter().any(|wide| wide.covers(path)))
+            });
+        if all_covered {
+            let by = earlier().find(|other| covers(other, route));
+            let by = by.map_or_else(|| "earlier routes".into(), |by| format!("`{}`", by.name));
+            let what = format!(
+                "route `{}` can never match: {by} takes all of it before",
+                route.name
+            );
+            let place = source.index().nearest(&format!("routes[{nth}].name"));
+            notes.push(source.warning(&place, what));
+        }
+    }
+    notes
+}
+
+fn covers(wide: &Route, narrow: &Route) -> bool {
+    let (wide, narrow) = (&wide.matches, &narrow.matches);
+    let covered = |path| wide.path.iter().any(|wide| wide.covers(path));
+    wide.has_methods_of(narrow) && narrow.path.iter().all(covered)
+}
+
+fn whole_internet(document: &policy::Document, source: &Source<'_>) -> Vec<Problem> {
+    let lists = [
+        ("allow", &document.allow, "nobody is limited or banned"),
+        ("deny", &document.deny, "everybody is refused"),
+    ];
+    let mut notes = Vec::new();
+    for (key, networks, meaning) in lists {
+        for (nth, network) in networks
+            .iter()
+            .enumerate()
+            .filter(|(_, net)| net.prefix_len() == 0)
+        {
+            let place = source.index().nearest(&format!("{key}[{nth}]"));
+            notes.push(source.warning(&place, format!("{key}[{nth}]: {network}: {meaning}")));
+        }
+    }
+    notes
+}
+
+/// The files of `wardent.yaml` that hold secrets and that everybody on this machine can read.
+/// Looks at the files; one that is not there is no problem here.
+pub(super) fn exposed_files_of_wardent(
+    document: &wardent::Document,
+    source: &Source<'_>,
+) -> Vec<Problem> {
+    let keys = document.secret.keys.iter().enumerate();
+    let keys = keys.map(|(nth, key)| (format!("secret.keys[{nth}].from.file"), file_of(&key.from)));
+    let upstream = document.secret.upstream.iter();
+    let upstream = upstream.map(|to| ("secret.upstream.from.file".into(), file_of(&to.from)));
+    let token = document.admin.token.iter();
+    let token = token.map(|from| ("admin.token.file".into(), file_of(from)));
+    let log = document.log.tls.iter();
+    let log = log.map(|tls| ("log.tls.key".into(), Some(&tls.key)));
+    let admin = document.admin.tls.iter();
+    let admin = admin.map(|tls| ("admin.tls.key".into(), Some(&tls.key)));
+    exposed(
+        keys.chain(upstream).chain(token).chain(log).chain(admin),
+        source,
+    )
+}
+
+/// The same for `policy.yaml`.
+pub(super) fn exposed_files_of_policy(
+    document: &policy::Document,
+    source: &Source<'_>,
+) -> Vec<Problem> {
+    let signatures = document.routes.iter().enumerate();
+    let signatures = signatures.flat_map(|(nth, route)| {
+        let secrets = route
+            .signature
+            .iter()
+            .flat_map(|signature| &signature.secrets);
+        let path = move |(at, from)| {
+            let path = format!("routes[{nth}].signature.secrets[{at}].file");
+            (path, file_of(from))
+        };
+        secrets.enumerate().map(path)
+    });
+    exposed(signatures, source)
+}
+
+fn file_of(from: &SecretFrom) -> Option<&PathBuf> {
+    match from {
+        SecretFrom::File(path) => Some(path),
+        SecretFrom::Env(_) | SecretFrom::Credential(_) => None,
+    }
+}
+
+fn exposed<'a>(
+    files: impl Iterator<Item = (String, Option<&'a PathBuf>)>,
+    source: &Source<'_>,
+) -> Vec<Problem> {
+    const READ_BY_OTHERS: u32 = 0o004;
+    let files = files.filter_map(|(key, file)| Some((key, file?)));
+    let open = files.filter(|(_, file)| {
+        let mode = fs::metadata(file).map(|meta| meta.permissions().mode());
+        mode.is_ok_and(|mode| mode & READ_BY_OTHERS != 0)
+    });
+    let note = |(key, file): (String, &PathBuf)| {
+        let place = source.index().nearest(&key);
+        let what = format!("`{key}`: {} can be read by everybody", file.display());
+        Problem {
+            help: Some(format!("chmod 0640 {}", file.display())),
+            ..source.warning(&place, what)
+        }
+    };
+    open.map(note).collect()
+}

@@ -1,0 +1,270 @@
+//! From the documents to what the rooms below work with.
+
+use std::net::ToSocketAddrs as _;
+
+use super::{
+    Loaded,
+    policy::{self, BotRule, Effective, Scheme, SecretRule},
+    secrets::Secrets,
+    values::SecretFrom,
+    wardent,
+};
+use crate::{
+    base::net::Upstream as UpstreamAddress,
+    client::{Edge, EdgeNetworks, Missing, Trust, TrustedPeers},
+    guard::{
+        policy::{Policy, Rules},
+        route::{Pattern, Route, Routes},
+        signature::Stripe,
+    },
+    proxy::{
+        ConfiguredNames, Settings, UpstreamSettings,
+        upstream::{Server, Target, Upstream},
+    },
+    secret::{Keyring, SecretBytes, Signer},
+};
+
+/// What the proxy reads once at start.
+pub fn proxy(document: &wardent::Document) -> Settings {
+    let edge = document.client_ip.edge.as_ref();
+    let upstream = &document.upstream;
+    Settings {
+        names: ConfiguredNames {
+            client_ip: document.client_ip.header.as_str().to_owned(),
+            edge: edge.map(|edge| edge.header.as_str().to_owned()),
+            secret: document.secret.header.as_str().to_owned(),
+            upstream_secret: document
+                .secret
+                .upstream
+                .as_ref()
+                .map(|upstream| upstream.header.as_str().to_owned()),
+        },
+        keep_alive: document.keep_alive,
+        http2: document.http2,
+        upstream: UpstreamSettings {
+            connect_timeout: upstream.connect_timeout,
+            response_timeout: upstream.response_timeout,
+            idle_timeout: upstream.idle_timeout,
+            pool_idle: upstream.pool_idle,
+            tunnel_idle: upstream.tunnel_idle,
+        },
+    }
+}
+
+/// The servers, their names resolved now: no request ever waits for a resolver.
+///
+/// # Errors
+/// When a name has no address.
+pub fn upstream(document: &wardent::Document) -> Result<Upstream, String> {
+    let servers = document.upstream.servers.iter().map(|address| {
+        let target = match address {
+            UpstreamAddress::Unix(path) => Target::Unix(path.clone()),
+            UpstreamAddress::HostPort(host_port) => Target::Tcp(
+                (host_port.host.as_str(), host_port.port)
+                    .to_socket_addrs()
+                    .map_err(|error| format!("upstream.servers: `{address}`: {error}"))?
+                    .min_by_key(|found| found.is_ipv6())
+                    .ok_or_else(|| format!("upstream.servers: `{address}` has no address"))?,
+            ),
+        };
+        Ok(Server::new(target))
+    });
+    servers.collect::<Result<_, String>>().map(Upstream::new)
+}
+
+/// A policy that may take effect, and what the operator should know.
+#[derive(Debug)]
+pub struct Built {
+    /// The policy.
+    pub policy: Policy,
+    /// New secrets that were refused; the old ones stay in force.
+    pub notes: Vec<String>,
+}
+
+/// Builds the policy of both documents, with the secrets read anew.
+///
+/// # Errors
+/// When a secret cannot be had, all that is wrong at once.
+pub fn policy(loaded: &Loaded, secrets: &mut Secrets, generation: u64) -> Result<Built, String> {
+    let mut reading = Reading {
+        secrets,
+        notes: Vec::new(),
+        wrong: Vec::new(),
+    };
+    let keyring = reading.keyring(&loaded.wardent.secret);
+    let signer = reading.signer(&loaded.wardent.secret);
+    let rest = loaded.policy.rest();
+    let routes: Vec<_> = loaded
+        .policy
+        .routes
+        .iter()
+        .map(|route| reading.route(&loaded.policy, &rest, route))
+        .collect();
+    let Reading { notes, wrong, .. } = reading;
+    match (keyring, signer, routes.into_iter().collect::<Option<Vec<_>>>()) {
+        (Some(keyring), Some(signer), Some(routes)) if wrong.is_empty() => Ok(Built {
+            policy: Policy {
+                generation,
+                trust: trust(&loaded.wardent.client_ip),
+                keyring,
+                signer,
+                routes: Routes::from(routes),
+                defaults: Rules {
+                    route: "defaults".to_owned(),
+                    needs_secret: rest.secret == SecretRule::Require,
+                    is_exempt: false,
+                    body_bytes_max: rest.body,
+                    signature: None,
+                },
+            },
+            notes,
+        }),
+        _ => Err(wrong.join("\n")),
+    }
+}
+
+/// Reads secrets, and gathers what is wrong with them.
+struct Reading<'a> {
+    secrets: &'a mut Secrets,
+    notes: Vec<String>,
+    wrong: Vec<String>,
+}
+
+impl Reading<'_> {
+    fn secret(
+        &mut self,
+        what: &str,
+        from: &SecretFrom,
+        check: impl FnOnce(&SecretBytes) -> Result<(), String>,
+    ) -> Option<SecretBytes> {
+        match self.secrets.get(what, from, check) {
+            Ok(found) => {
+                self.notes.extend(found.kept_because);
+                Some(found.value)
+            }
+            Err(wrong) => {
+                self.wrong.push(wrong);
+                None
+            }
+        }
+    }
+
+    fn key(&mut self, section: &str, id: &str, from: &SecretFrom) -> Option<SecretBytes> {
+        self.secret(&format!("{section} `{id}`"), from, |value| {
+            value.long_enough(id).map_err(|bad| bad.to_string())
+        })
+    }
+
+    fn keyring(&mut self, secret: &wardent::Secret) -> Option<Keyring> {
+        let keys: Vec<_> = secret
+            .keys
+            .iter()
+            .map(|key| {
+                let value = self.key("secret.keys", key.id.as_str(), &key.from)?;
+                Some((key.id.as_str().to_owned(), value))
+            })
+            .collect();
+        let keys = keys.into_iter().collect::<Option<_>>()?;
+        self.valid("secret.keys", Keyring::new(keys))
+    }
+
+    /// Outer none: it is wrong. Inner none: there is to be no signature.
+    fn signer(&mut self, secret: &wardent::Secret) -> Option<Option<Signer>> {
+        let Some(upstream) = &secret.upstream else {
+            return Some(None);
+        };
+        let id = upstream.id.as_str();
+        let value = self.key("secret.upstream", id, &upstream.from)?;
+        self.valid("secret.upstream", Signer::new(id, value)).map(Some)
+    }
+
+    fn route(
+        &mut self,
+        document: &policy::Document,
+        rest: &Effective,
+        route: &policy::Route,
+    ) -> Option<Route<Rules>> {
+        let effective = document.effective(route);
+        let signature = match &route.signature {
+            Some(signature) => Some(self.signature(route.name.as_str(), signature)?),
+            None => None,
+        };
+        let skips_secret =
+            rest.secret == SecretRule::Require && effective.secret == SecretRule::Skip;
+        let skips_bots = rest.bots != BotRule::Skip && effective.bots == BotRule::Skip;
+        let patterns: Result<Vec<_>, _> = route
+            .matches
+            .path
+            .iter()
+            .map(|path| Pattern::parse(path.as_str()))
+            .collect();
+        let patterns = self.valid(route.name.as_str(), patterns)?;
+        let methods: Vec<_> = route
+            .matches
+            .methods
+            .iter()
+            .map(|method| method.as_str().to_owned())
+            .collect();
+        Some(Route {
+            patterns,
+            methods: Some(methods).filter(|methods| !methods.is_empty()),
+            value: Rules {
+                route: route.name.as_str().to_owned(),
+                needs_secret: effective.secret == SecretRule::Require,
+                is_exempt: skips_secret || skips_bots,
+                body_bytes_max: effective.body,
+                signature,
+            },
+        })
+    }
+
+    fn signature(&mut self, route: &str, signature: &policy::Signature) -> Option<Stripe> {
+        let Scheme::Stripe = signature.scheme;
+        let secrets: Vec<_> = signature
+            .secrets
+            .iter()
+            .map(|from| self.secret(&format!("routes `{route}`: signature"), from, |_| Ok(())))
+            .collect();
+        let secrets = secrets.into_iter().collect::<Option<_>>()?;
+        self.valid(route, Stripe::new(secrets, signature.tolerance))
+    }
+
+    fn valid<T, E: std::fmt::Display>(&mut self, what: &str, result: Result<T, E>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.wrong.push(format!("{what}: {error}"));
+                None
+            }
+        }
+    }
+}
+
+fn trust(client_ip: &wardent::ClientIp) -> Trust {
+    let peers = &client_ip.trusted_peers;
+    Trust {
+        header: client_ip.header.as_str().to_owned(),
+        trusted: TrustedPeers {
+            networks: peers
+                .iter()
+                .filter_map(|peer| match peer {
+                    wardent::Peer::Network(network) => Some(*network),
+                    wardent::Peer::Unix => None,
+                })
+                .collect(),
+            unix: peers.contains(&wardent::Peer::Unix),
+        },
+        edge: client_ip.edge.as_ref().map(|edge| Edge {
+            header: edge.header.as_str().to_owned(),
+            networks: match &edge.networks {
+                wardent::EdgeNetworks::Cloudflare => EdgeNetworks::cloudflare(),
+                wardent::EdgeNetworks::Listed(networks) => networks.iter().copied().collect(),
+            },
+        }),
+        missing: match client_ip.missing {
+            wardent::Missing::Reject => Missing::Reject,
+            wardent::Missing::Peer => Missing::Peer,
+        },
+        ipv6_prefix: client_ip.ipv6_prefix,
+    }
+}

@@ -1,0 +1,292 @@
+//! One finished request, as one line.
+//!
+//! The field names are public and stable. Query strings, cookies and secrets never stand in it;
+//! what a client wrote is escaped and cut.
+
+use std::{io::Write as _, net::IpAddr};
+
+use super::time::Stamps;
+
+/// Bytes of a client's text at most, before escaping.
+const TEXT_BYTES_MAX: usize = 512;
+
+/// What became of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The upstream answered it.
+    Passed,
+    /// Wardent answered it.
+    Refused,
+    /// Wardent or the upstream failed it.
+    Failed,
+    /// The client went away before the end.
+    Aborted,
+}
+
+impl Verdict {
+    /// All verdicts.
+    pub const ALL: [Self; 4] = [Self::Passed, Self::Refused, Self::Failed, Self::Aborted];
+
+    /// The verdict's public name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+            Self::Aborted => "aborted",
+        }
+    }
+}
+
+/// How lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// One JSON object a line.
+    Json,
+    /// For a person at a terminal.
+    Human,
+}
+
+/// A finished request.
+#[derive(Debug)]
+pub struct Access<'a> {
+    /// When it arrived, in milliseconds since 1970.
+    pub arrived_unix_ms: u64,
+    /// The id of the decision.
+    pub id: &'a [u8],
+    /// The client, where known.
+    pub client: Option<IpAddr>,
+    /// Whether the client's identity is beyond doubt.
+    pub is_proven: bool,
+    /// The other end of the socket; none for a unix socket.
+    pub peer: Option<IpAddr>,
+    /// The method, as it came.
+    pub method: &'a [u8],
+    /// The host, as it came.
+    pub host: &'a [u8],
+    /// The target without its query.
+    pub path: &'a [u8],
+    /// The status the client was answered with; zero for none.
+    pub status: u16,
+    /// What became of it.
+    pub verdict: Verdict,
+    /// Why it was refused, or failed.
+    pub reason: Option<&'static str>,
+    /// The exact cause, in words.
+    pub why: Option<&'static str>,
+    /// The route's name.
+    pub route: &'a str,
+    /// Bytes of body from the client.
+    pub body_bytes_in: u64,
+    /// Bytes on the wire to the client.
+    pub bytes_out: u64,
+    /// From the head's arrival to the answer's end, in microseconds.
+    pub total_us: u64,
+    /// Until there was a connection to the upstream, in microseconds from the head's arrival.
+    pub connected_us: Option<u64>,
+    /// Until the head of the upstream's answer, likewise.
+    pub answered_us: Option<u64>,
+    /// The server that was asked.
+    pub upstream: Option<&'a str>,
+    /// The client's own word for what it is.
+    pub user_agent: &'a [u8],
+}
+
+impl Access<'_> {
+    /// Appends the event and a line end.
+    pub fn write(&self, format: Format, stamps: &Stamps, out: &mut Vec<u8>) {
+        match format {
+            Format::Json => self.write_json(stamps, out),
+            Format::Human => self.write_human(stamps, out),
+        }
+        out.push(b'\n');
+    }
+
+    fn write_json(&self, stamps: &Stamps, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"event\":\"access\",\"v\":1,\"time\":\"");
+        stamps.write_rfc3339(self.arrived_unix_ms, out);
+        out.extend_from_slice(b"\",\"id\":\"");
+        out.extend_from_slice(self.id);
+        out.push(b'"');
+        if let Some(client) = self.client {
+            out.extend_from_slice(b",\"client\":\"");
+            write_ip(client, out);
+            out.extend_from_slice(if self.is_proven {
+                b"\",\"proven\":true"
+            } else {
+                b"\",\"proven\":false"
+            });
+        }
+        if let Some(peer) = self.peer {
+            out.extend_from_slice(b",\"peer\":\"");
+            write_ip(peer, out);
+            out.push(b'"');
+        }
+        text_field("method", self.method, out);
+        text_field("host", self.host, out);
+        text_field("path", self.path, out);
+        number_field("status", u64::from(self.status), out);
+        text_field("verdict", self.verdict.name().as_bytes(), out);
+        if let Some(reason) = self.reason {
+            text_field("reason", reason.as_bytes(), out);
+        }
+        if let Some(why) = self.why {
+            text_field("why", why.as_bytes(), out);
+        }
+        text_field("route", self.route.as_bytes(), out);
+        number_field("body_bytes_in", self.body_bytes_in, out);
+        number_field("bytes_out", self.bytes_out, out);
+        number_field("total_us", self.total_us, out);
+        if let Some(connected_us) = self.connected_us {
+            number_field("connected_us", connected_us, out);
+        }
+        if let Some(answered_us) = self.answered_us {
+            number_field("answered_us", answered_us, out);
+        }
+        if let Some(upstream) = self.upstream {
+            text_field("upstream", upstream.as_bytes(), out);
+        }
+        text_field("user_agent", self.user_agent, out);
+        out.push(b'}');
+    }
+
+    fn write_human(&self, stamps: &Stamps, out: &mut Vec<u8>) {
+        stamps.write_rfc3339(self.arrived_unix_ms, out);
+        out.push(b' ');
+        match self.client {
+            Some(client) => write_ip(client, out),
+            None => out.push(b'-'),
+        }
+        out.push(b' ');
+        escape(self.method, out);
+        out.push(b' ');
+        escape(self.host, out);
+        escape(self.path, out);
+        // Writing to memory does not fail.
+        let _ = write!(out, " {} {}", self.status, self.verdict.name());
+        if let Some(reason) = self.reason {
+            let _ = write!(out, " ({reason}: {})", self.why.unwrap_or("-"));
+        }
+        let _ = write!(out, " {}.{:03} ms ", self.total_us / 1_000, self.total_us % 1_000);
+        out.extend_from_slice(self.id);
+    }
+}
+
+fn text_field(name: &str, text: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":\"");
+    escape(text, out);
+    out.push(b'"');
+}
+
+fn number_field(name: &str, number: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+/// Appends an address in its canonical form (RFC 5952 for IPv6).
+pub fn write_ip(ip: IpAddr, out: &mut Vec<u8>) {
+    match ip {
+        IpAddr::V4(v4) => {
+            for (place, octet) in v4.octets().into_iter().enumerate() {
+                if place > 0 {
+                    out.push(b'.');
+                }
+                out.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
+            }
+        }
+        IpAddr::V6(v6) => {
+            // Writing to memory does not fail.
+            let _ = write!(out, "{v6}");
+        }
+    }
+}
+
+/// Appends `text` so that it may stand in a JSON string and on a terminal.
+///
+/// Bytes that are not printable ASCII become `\u00XX`, one by one: what cannot be shown is not
+/// guessed at.
+fn escape(text: &[u8], out: &mut Vec<u8>) {
+    let text = text.get(..TEXT_BYTES_MAX).unwrap_or(text);
+    let is_plain = |byte: &u8| matches!(byte, 0x20..=0x7e) && *byte != b'"' && *byte != b'\\';
+    if text.iter().all(is_plain) {
+        out.extend_from_slice(text);
+        return;
+    }
+    for byte in text {
+        match byte {
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', *byte]),
+            0x20..=0x7e => out.push(*byte),
+            _ => {
+                // Writing to memory does not fail.
+                let _ = write!(out, "\\u00{byte:02x}");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn access<'a>(path: &'a [u8], user_agent: &'a [u8]) -> Access<'a> {
+        Access {
+            arrived_unix_ms: 1_795_255_201_042,
+            id: b"01KAJ0000000000000000000AA",
+            client: Some([198, 51, 100, 7].into()),
+            is_proven: true,
+            peer: Some([127, 0, 0, 1].into()),
+            method: b"GET",
+            host: b"app.test",
+            path,
+            status: 413,
+            verdict: Verdict::Refused,
+            reason: Some("body_too_large"),
+            why: Some("the declared length is over the route's bound"),
+            route: "defaults",
+            body_bytes_in: 0,
+            bytes_out: 120,
+            total_us: 1_042,
+            connected_us: None,
+            answered_us: None,
+            upstream: None,
+            user_agent,
+        }
+    }
+
+    #[test]
+    fn a_line_is_json_whatever_the_client_wrote() {
+        let hostile = b"a\"b\\c\x1b[2J\xff\xe2\x80\xa8<img>";
+        let mut out = Vec::new();
+        access(b"/x", hostile).write(Format::Json, &Stamps::default(), &mut out);
+        let line: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(line["status"], 413);
+        assert_eq!(line["client"], "198.51.100.7");
+        assert_eq!(line["user_agent"].as_str().unwrap().chars().next(), Some('a'));
+        assert!(out.is_ascii());
+        assert!(!out.contains(&0x1b));
+    }
+
+    #[test]
+    fn long_text_is_cut() {
+        let long = vec![b'a'; 100_000];
+        let mut out = Vec::new();
+        access(&long, &long).write(Format::Json, &Stamps::default(), &mut out);
+        assert!(out.len() < 2_000);
+    }
+
+    #[test]
+    fn a_person_can_read_the_other_form() {
+        let mut out = Vec::new();
+        access(b"/up\x1b", b"").write(Format::Human, &Stamps::default(), &mut out);
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "2026-11-21T10:00:01.042Z 198.51.100.7 GET app.test/up\\u001b 413 refused \
+             (body_too_large: the declared length is over the route's bound) 1.042 ms \
+             01KAJ0000000000000000000AA\n"
+        );
+    }
+}

@@ -1,0 +1,599 @@
+//! The head of a request, judged strictly (RFC 9112).
+//!
+//! `httparse` finds the tokens; what may come of them is decided here. Whatever could be read in
+//! two ways by two programs is refused, so that the application behind cannot read it otherwise.
+
+use std::{mem::MaybeUninit, ops::Range};
+
+use memchr::{memchr, memchr_iter};
+
+use super::{
+    body::Framing,
+    names::{ConfiguredNames, Name, tokens},
+};
+
+/// Bytes of a head at most, the request line among them.
+pub(crate) const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a request target at most.
+const TARGET_BYTES_MAX: usize = 32 * 1024;
+/// Fields of a request at most.
+const FIELDS_MAX: usize = 100;
+/// Bytes of empty lines before a request line at most (RFC 9112 section 2.2 asks for one line).
+const EMPTY_LINES_BYTES_MAX: usize = 8;
+
+/// A piece of a head: where its bytes stand.
+type Span = Range<u32>;
+
+#[derive(Debug, Clone)]
+pub(crate) struct Field {
+    name: Span,
+    value: Span,
+    pub(crate) meaning: Name,
+}
+
+/// A whole request head. Its memory is used again for the next one.
+#[derive(Debug, Default)]
+pub(crate) struct RequestHead {
+    bytes: Vec<u8>,
+    fields: Vec<Field>,
+    method: Span,
+    /// As it came, but without scheme and authority if it had them.
+    target: Span,
+    host: Span,
+    user_agent: Span,
+    pub(crate) is_http_1_0: bool,
+    pub(crate) framing: Framing,
+    pub(crate) wants_close: bool,
+    pub(crate) wants_keep_alive: bool,
+    pub(crate) expects_continue: bool,
+    /// `Connection` named fields beyond the usual, or itself came more than once.
+    pub(crate) connection_names_fields: bool,
+    pub(crate) takes_trailers: bool,
+    /// A switch of protocols that may be passed on.
+    pub(crate) upgrade: Upgrade,
+}
+
+/// A request's wish to leave HTTP.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Upgrade {
+    #[default]
+    No,
+    Yes,
+}
+
+/// Why a head is refused, as a status code, and in words for the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BadHead {
+    pub(crate) status: u16,
+    pub(crate) why: &'static str,
+}
+
+const fn bad(why: &'static str) -> BadHead {
+    BadHead { status: 400, why }
+}
+
+impl RequestHead {
+    pub(crate) fn method(&self) -> &[u8] {
+        self.text(&self.method)
+    }
+
+    /// The target in origin form, or `*`.
+    pub(crate) fn target(&self) -> &[u8] {
+        self.text(&self.target)
+    }
+
+    /// The target without its query.
+    pub(crate) fn path(&self) -> &[u8] {
+        let target = self.target();
+        let end = memchr(b'?', target).unwrap_or(target.len());
+        target.get(..end).unwrap_or(target)
+    }
+
+    pub(crate) fn host(&self) -> &[u8] {
+        self.text(&self.host)
+    }
+
+    pub(crate) fn user_agent(&self) -> &[u8] {
+        self.text(&self.user_agent)
+    }
+
+    /// Whether the client wants its connection to end with the answer.
+    pub(crate) fn closes(&self) -> bool {
+        self.wants_close || (self.is_http_1_0 && !self.wants_keep_alive)
+    }
+
+    pub(crate) fn is_head(&self) -> bool {
+        self.method() == b"HEAD"
+    }
+
+    /// Methods that may be sent again when nothing is known of the first try (RFC 9110 section 9.2.2).
+    pub(crate) fn is_idempotent(&self) -> bool {
+        matches!(
+            self.method(),
+            b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE"
+        )
+    }
+
+    pub(crate) fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8], Name)> {
+        self.fields
+            .iter()
+            .map(|field| (self.text(&field.name), self.text(&field.value), field.meaning))
+    }
+
+    /// The values of all fields that mean `meaning`.
+    pub(crate) fn values(&self, meaning: Name) -> impl Iterator<Item = &[u8]> {
+        self.fields()
+            .filter(move |(_, _, other)| *other == meaning)
+            .map(|(_, value, _)| value)
+    }
+
+    fn text(&self, span: &Span) -> &[u8] {
+        self.bytes
+            .get(span.start as usize..span.end as usize)
+            .unwrap_or_default()
+    }
+
+    /// Forgets the last request, and gives memory back that few requests need.
+    pub(crate) fn clear(&mut self) {
+        const KEPT_BYTES: usize = 4 * 1024;
+        let mut bytes = std::mem::take(&mut self.bytes);
+        let mut fields = std::mem::take(&mut self.fields);
+        bytes.clear();
+        bytes.shrink_to(KEPT_BYTES);
+        fields.clear();
+        *self = Self {
+            bytes,
+            fields,
+            ..Self::default()
+        };
+    }
+
+    /// Forgets the last request and gives all memory back.
+    pub(crate) fn release(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Takes a head from the front of `input`: how long it was, or `None` when it is not whole yet.
+    ///
+    /// # Errors
+    /// When no bytes that could follow would make this a request that may be passed on.
+    pub(crate) fn parse(
+        &mut self,
+        input: &[u8],
+        names: &ConfiguredNames,
+    ) -> Result<Option<usize>, BadHead> {
+        self.clear();
+        let empty_lines = input
+            .iter()
+            .take_while(|&&byte| byte == b'\r' || byte == b'\n')
+            .take(EMPTY_LINES_BYTES_MAX + 1)
+            .count();
+        if empty_lines > EMPTY_LINES_BYTES_MAX {
+            return Err(bad("empty lines instead of a request"));
+        }
+        let mut fields = [const { MaybeUninit::uninit() }; FIELDS_MAX];
+        let mut request = httparse::Request::new(&mut []);
+        let length = match request.parse_with_uninit_headers(input, &mut fields) {
+            Ok(httparse::Status::Complete(length)) => length,
+            Ok(httparse::Status::Partial) => return too_long_already(input),
+            Err(error) => return Err(unreadable(error)),
+        };
+        if length > HEAD_BYTES_MAX {
+            return too_long_already(input);
+        }
+        let head = input.get(..length).unwrap_or_default();
+        if !every_line_ends_in_crlf(head) {
+            return Err(bad("a line that ends without a carriage return"));
+        }
+        self.bytes.extend_from_slice(head);
+        let (Some(method), Some(target), Some(version)) =
+            (request.method, request.path, request.version)
+        else {
+            return Err(bad("no request line"));
+        };
+        self.method = span(head, method.as_bytes());
+        self.target = span(head, target.as_bytes());
+        self.is_http_1_0 = version == 0;
+        let mut reading = Reading::default();
+        for field in request.headers.iter() {
+            let name = field.name.as_bytes();
+            if memchr(b'_', name).is_some() {
+                return Err(bad("a field name with an underscore"));
+            }
+            let meaning = names.of_request(name);
+            reading.take(self, head, meaning, field.value)?;
+            self.fields.push(Field {
+                name: span(head, name),
+                value: span(head, field.value),
+                meaning,
+            });
+        }
+        reading.conclude(self)?;
+        Ok(Some(length))
+    }
+}
+
+/// What is gathered from the fields of one head before it is judged as a whole.
+#[derive(Debug, Default)]
+struct Reading {
+    hosts: usize,
+    lengths: usize,
+    length: u64,
+    codings: usize,
+    upgrades: usize,
+    connection_upgrade: bool,
+    websocket: bool,
+    websocket_key: bool,
+    websocket_version: bool,
+    upgrade_allowed: bool,
+}
+
+impl Reading {
+    #[inline]
+    fn take(
+        &mut self,
+        into: &mut RequestHead,
+        head: &[u8],
+        meaning: Name,
+        value: &[u8],
+    ) -> Result<(), BadHead> {
+        match meaning {
+            Name::Host => {
+                self.hosts += 1;
+                into.host = span(head, value);
+            }
+            Name::UserAgent => into.user_agent = span(head, value),
+            Name::ContentLength => {
+                self.lengths += 1;
+                self.length = content_length(value).ok_or(bad("a bad Content-Length"))?;
+            }
+            Name::TransferEncoding => {
+                self.codings += 1;
+                transfer_coding(value)?;
+            }
+            Name::Connection => self.take_connection(into, value),
+            Name::Expect => {
+                if !value.eq_ignore_ascii_case(b"100-continue") {
+                    return Err(BadHead {
+                        status: 417,
+                        why: "an expectation other than 100-continue",
+                    });
+                }
+                into.expects_continue = true;
+            }
+            Name::Te => {
+                into.takes_trailers = tokens(value).any(|t| t.eq_ignore_ascii_case(b"trailers"));
+            }
+            Name::Upgrade => {
+                self.upgrades += 1;
+                self.websocket = value.eq_ignore_ascii_case(b"websocket");
+                self.upgrade_allowed = may_be_passed_on(value);
+            }
+            Name::SecWebSocketKey => self.websocket_key = !value.is_empty(),
+            Name::SecWebSocketVersion => self.websocket_version = value == b"13",
+            Name::Other
+            | Name::HopByHop
+            | Name::Date
+            | Name::Identity
+            | Name::ForwardedHost
+            | Name::ForwardedProto
+            | Name::OwnIdentity
+            | Name::StripeSignature
+            | Name::ClientIp
+            | Name::Edge
+            | Name::ConnectingIpv6
+            | Name::Secret
+            | Name::Wardent => {}
+        }
+        Ok(())
+    }
+
+    fn take_connection(&mut self, into: &mut RequestHead, value: &[u8]) {
+        for token in tokens(value) {
+            if token.eq_ignore_ascii_case(b"close") {
+                into.wants_close = true;
+            } else if token.eq_ignore_ascii_case(b"keep-alive") {
+                into.wants_keep_alive = true;
+            } else if token.eq_ignore_ascii_case(b"upgrade") {
+                self.connection_upgrade = true;
+            } else {
+                into.connection_names_fields = true;
+            }
+        }
+    }
+
+    fn conclude(self, head: &mut RequestHead) -> Result<(), BadHead> {
+        match head.method() {
+            b"CONNECT" | b"TRACE" => {
+                return Err(BadHead {
+                    status: 405,
+                    why: "a method that no origin behind a proxy serves",
+                });
+            }
+            _ => {}
+        }
+        if self.hosts != 1 {
+            return Err(bad("no Host, or more than one"));
+        }
+        if !is_host(head.host()) {
+            return Err(bad("a bad Host"));
+        }
+        head.framing = match (self.lengths, self.codings) {
+            (0, 0) => Framing::None,
+            (1, 0) => Framing::Length(self.length),
+            (0, 1) if !head.is_http_1_0 => Framing::Chunked,
+            (0, 1) => return Err(bad("Transfer-Encoding in HTTP/1.0")),
+            _ => return Err(bad("more than one framing")),
+        };
+        let websocket_whole =
+            head.method() == b"GET" && self.websocket_key && self.websocket_version;
+        if self.upgrades == 1
+            && self.connection_upgrade
+            && self.upgrade_allowed
+            && !head.is_http_1_0
+            && head.framing == Framing::None
+            && (websocket_whole || !self.websocket)
+        {
+            head.upgrade = Upgrade::Yes;
+        }
+        to_origin_form(head)
+    }
+}
+
+/// Protocols that HTTP/1.1 may be left for. Not HTTP/2: its frames would pass unjudged.
+fn may_be_passed_on(protocol: &[u8]) -> bool {
+    let is_token = !protocol.is_empty()
+        && protocol
+            .iter()
+            .all(|&byte| byte.is_ascii_alphanumeric() || b"-._/".contains(&byte));
+    let lower = protocol.to_ascii_lowercase();
+    is_token && !lower.starts_with(b"h2") && !lower.starts_with(b"http") && !lower.starts_with(b"tls")
+}
+
+/// Takes scheme and authority off a target that has them (RFC 9112 section 3.2.2).
+fn to_origin_form(head: &mut RequestHead) -> Result<(), BadHead> {
+    let target = head.target();
+    if target.len() > TARGET_BYTES_MAX {
+        return Err(BadHead {
+            status: 414,
+            why: "a target that is too long",
+        });
+    }
+    if memchr(b'#', target).is_some() {
+        return Err(bad("a fragment in the target"));
+    }
+    match target.first() {
+        Some(b'/') => return Ok(()),
+        Some(b'*') if target.len() == 1 && head.method() == b"OPTIONS" => return Ok(()),
+        _ => {}
+    }
+    let scheme = [b"http://".as_slice(), b"https://"]
+        .into_iter()
+        .find(|scheme| {
+            target
+                .get(..scheme.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+        })
+        .ok_or(bad("a target that is neither a path nor a URL"))?;
+    let rest = target.get(scheme.len()..).unwrap_or_default();
+    let slash = memchr(b'/', rest).ok_or(bad("a URL without a path"))?;
+    let authority = rest.get(..slash).unwrap_or_default();
+    if !authority.eq_ignore_ascii_case(head.host()) {
+        return Err(bad("a URL for another host than Host names"));
+    }
+    let skipped = u32::try_from(scheme.len() + slash).unwrap_or(u32::MAX);
+    head.target.start = head.target.start.saturating_add(skipped);
+    Ok(())
+}
+
+/// The characters of `host[:port]` (RFC 9110 section 7.2); nothing that ends a host elsewhere.
+fn is_host(host: &[u8]) -> bool {
+    !host.is_empty()
+        && host.len() <= 261
+        && host
+            .iter()
+            .all(|&byte| byte.is_ascii_alphanumeric() || b".-_~:[]%".contains(&byte))
+}
+
+/// Digits and nothing else (RFC 9110 section 8.6).
+pub(crate) fn content_length(value: &[u8]) -> Option<u64> {
+    if value.is_empty() || value.len() > 19 {
+        return None;
+    }
+    value.iter().try_fold(0_u64, |sum, &byte| {
+        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+        sum.checked_mul(10)?.checked_add(digit)
+    })
+}
+
+/// Only `chunked` can be undone here without changing the body.
+fn transfer_coding(value: &[u8]) -> Result<(), BadHead> {
+    if value.eq_ignore_ascii_case(b"chunked") {
+        return Ok(());
+    }
+    let known: [&[u8]; 7] = [
+        b"chunked", b"gzip", b"x-gzip", b"deflate", b"compress", b"x-compress", b"identity",
+    ];
+    let codings_only = tokens(value).count() > 0
+        && tokens(value).all(|t| known.iter().any(|k| t.eq_ignore_ascii_case(k)));
+    Err(if codings_only {
+        BadHead {
+            status: 501,
+            why: "a Transfer-Encoding other than chunked",
+        }
+    } else {
+        bad("a bad Transfer-Encoding")
+    })
+}
+
+fn too_long_already(input: &[u8]) -> Result<Option<usize>, BadHead> {
+    if input.len() < HEAD_BYTES_MAX {
+        return Ok(None);
+    }
+    let line_is_whole = memchr(b'\n', input.get(EMPTY_LINES_BYTES_MAX..).unwrap_or_default());
+    Err(if line_is_whole.is_none() {
+        BadHead {
+            status: 414,
+            why: "a request line that is too long",
+        }
+    } else {
+        BadHead {
+            status: 431,
+            why: "a head that is too long",
+        }
+    })
+}
+
+fn unreadable(error: httparse::Error) -> BadHead {
+    match error {
+        httparse::Error::TooManyHeaders => BadHead {
+            status: 431,
+            why: "too many fields",
+        },
+        httparse::Error::HeaderName => bad("a bad field name"),
+        httparse::Error::HeaderValue => bad("a bad field value"),
+        httparse::Error::NewLine => bad("a bad line end"),
+        httparse::Error::Status => bad("a bad status"),
+        httparse::Error::Token => bad("a bad request line"),
+        httparse::Error::Version => bad("not HTTP/1.1 or HTTP/1.0"),
+    }
+}
+
+fn every_line_ends_in_crlf(head: &[u8]) -> bool {
+    memchr_iter(b'\n', head).all(|at| at > 0 && head.get(at - 1) == Some(&b'\r'))
+}
+
+/// Where `part` stands in `whole`, of which it is a piece.
+fn span(whole: &[u8], part: &[u8]) -> Span {
+    let start = (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize);
+    let at = |offset: usize| u32::try_from(offset).unwrap_or(u32::MAX);
+    at(start)..at(start + part.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names() -> ConfiguredNames {
+        ConfiguredNames {
+            client_ip: "cf-connecting-ip".to_owned(),
+            secret: "x-wardent-secret".to_owned(),
+            ..ConfiguredNames::default()
+        }
+    }
+
+    fn parse(text: &[u8]) -> Result<RequestHead, u16> {
+        let mut head = RequestHead::default();
+        match head.parse(text, &names()) {
+            Ok(Some(length)) => {
+                assert!(length <= text.len());
+                Ok(head)
+            }
+            Ok(None) => Err(0),
+            Err(error) => Err(error.status),
+        }
+    }
+
+    fn with(line: &str, fields: &str) -> Result<RequestHead, u16> {
+        parse(format!("{line} HTTP/1.1\r\nHost: app.test\r\n{fields}\r\n").as_bytes())
+    }
+
+    #[test]
+    fn a_plain_request_is_read_as_it_stands() {
+        let head = with("GET /a?b=c", "User-Agent: x\r\nAccept: */*\r\n").unwrap();
+        assert_eq!(head.method(), b"GET");
+        assert_eq!(head.target(), b"/a?b=c");
+        assert_eq!(head.path(), b"/a");
+        assert_eq!(head.host(), b"app.test");
+        assert_eq!(head.user_agent(), b"x");
+        assert_eq!(head.framing, Framing::None);
+        assert_eq!(head.fields().count(), 3);
+    }
+
+    #[test]
+    fn two_readings_of_the_length_are_refused() {
+        for fields in [
+            "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+            "Content-Length: 5\r\nContent-Length: 6\r\n",
+            "Content-Length: 5\r\nContent-Length: 5\r\n",
+            "Content-Length: 5, 5\r\n",
+            "Content-Length: +5\r\n",
+            "Content-Length: 1_0\r\n",
+            "Content-Length: 0x5\r\n",
+            "Content-Length: -1\r\n",
+            "Content-Length: 5 5\r\n",
+            "Content-Length:\r\n",
+            "Content-Length: 18446744073709551616\r\n",
+            "Content-Length : 5\r\n",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+            "Transfer-Encoding: chunked;q=1\r\n",
+            "Transfer-Encoding: \"chunked\"\r\n",
+            "Transfer-Encoding: \u{b}chunked\r\n",
+            "Transfer-Encoding:\r\n",
+            "X: y\r\n Transfer-Encoding: chunked\r\n",
+        ] {
+            assert_eq!(with("POST /", fields).err(), Some(400), "{fields:?}");
+        }
+        assert_eq!(with("POST /", "Transfer-Encoding: gzip, chunked\r\n").err(), Some(501));
+        assert_eq!(with("POST /", "Transfer-Encoding: identity\r\n").err(), Some(501));
+        let chunked = with("POST /", "Transfer-Encoding: Chunked\t\r\n").unwrap();
+        assert_eq!(chunked.framing, Framing::Chunked);
+    }
+
+    #[test]
+    fn hosts_and_targets_have_one_meaning() {
+        assert_eq!(with("GET /", "Host: b.test\r\n").err(), Some(400));
+        assert_eq!(parse(b"GET / HTTP/1.1\r\n\r\n").err(), Some(400));
+        assert_eq!(parse(b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n").err(), Some(400));
+        assert_eq!(parse(b"GET / HTTP/1.1\r\nHost: a@b\r\n\r\n").err(), Some(400));
+        assert_eq!(with("GET http://evil.test/a", "").err(), Some(400));
+        assert_eq!(with("GET a", "").err(), Some(400));
+        assert_eq!(with("GET /a#b", "").err(), Some(400));
+        assert_eq!(with("GET *", "").err(), Some(400));
+        assert_eq!(with("OPTIONS *", "").unwrap().target(), b"*");
+        assert_eq!(with("GET HTTP://APP.test/a?b", "").unwrap().target(), b"/a?b");
+        assert_eq!(with("CONNECT app.test:443", "").err(), Some(405));
+        assert_eq!(with("TRACE /", "").err(), Some(405));
+    }
+
+    #[test]
+    fn lines_end_as_they_must() {
+        assert_eq!(parse(b"GET / HTTP/1.1\nHost: a\n\n").err(), Some(400));
+        assert_eq!(parse(b"GET / HTTP/1.1\r\nHost: a\r\nX: y\n\r\n").err(), Some(400));
+        assert!(parse(b"\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n").is_ok());
+        assert_eq!(parse(&b"\r\n".repeat(50_000)).err(), Some(400));
+    }
+
+    #[test]
+    fn names_and_sizes_are_bounded() {
+        assert_eq!(with("GET /", "X_Real_IP: 1\r\n").err(), Some(400));
+        assert_eq!(with("GET /", &"X: y\r\n".repeat(100)).err(), Some(431));
+        assert_eq!(with("GET /", &format!("X: {}\r\n", "a".repeat(70_000))).err(), Some(431));
+        assert_eq!(with(&format!("GET /{}", "a".repeat(65_534)), "").err(), Some(414));
+        assert_eq!(with(&format!("GET /{}", "a".repeat(40_000)), "").err(), Some(414));
+        assert!(with(&format!("GET /{}", "a".repeat(8_000)), "").is_ok());
+    }
+
+    #[test]
+    fn only_a_whole_handshake_is_an_upgrade() {
+        let handshake = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: a\r\nSec-WebSocket-Version: 13\r\n";
+        assert_eq!(with("GET /", handshake).unwrap().upgrade, Upgrade::Yes);
+        assert_eq!(with("POST /", handshake).unwrap().upgrade, Upgrade::No);
+        for left_out in ["Connection: Upgrade\r\n", "Sec-WebSocket-Key: a\r\n"] {
+            let fields = handshake.replace(left_out, "");
+            assert_eq!(with("GET /", &fields).unwrap().upgrade, Upgrade::No);
+        }
+        let old = handshake.replace("13", "12");
+        assert_eq!(with("GET /", &old).unwrap().upgrade, Upgrade::No);
+        let h2c = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n";
+        assert_eq!(with("GET /", h2c).unwrap().upgrade, Upgrade::No);
+    }
+
+    #[test]
+    fn half_a_head_is_no_error_yet() {
+        let whole = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        for end in 0..whole.len() {
+            assert_eq!(parse(whole.get(..end).unwrap()).err(), Some(0));
+        }
+    }
+}

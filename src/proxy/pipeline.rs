@@ -1,0 +1,200 @@
+//! The life of one request: judged by its head, its webhook signature proven, passed on, answered.
+
+use std::{cell::Cell, panic::AssertUnwindSafe, rc::Rc};
+
+use futures_util::FutureExt as _;
+
+use super::{
+    After,
+    body::{BodyReader, Framing},
+    buffer::Buffer,
+    connection::Connection,
+    exchange::Exchange,
+    head::RequestHead,
+    linger::{self, SMALL_REST_BYTES},
+    names::Name,
+    record::Record,
+    respond::{self, Failure},
+    webhook,
+};
+use crate::{
+    client::{Claim, Claims},
+    guard::{
+        chain::{self, Judgement},
+        policy::Policy,
+    },
+};
+
+/// Answers one request, whatever becomes of it, and says what its connection does next.
+pub(crate) async fn serve(
+    connection: &Connection,
+    head: &RequestHead,
+    buffer: &mut Buffer,
+) -> After {
+    // One snapshot decides the whole request.
+    let policy = connection.worker.shared.policy.load_full();
+    let record = Record::begin(
+        &connection.worker,
+        &connection.client,
+        &connection.peer,
+        head,
+    );
+    let judgement = judge(connection, &policy, head, &record);
+    record.judged(judgement.rules, judgement.client, judgement.is_proven);
+    let mut reader = BodyReader::new(
+        head.framing,
+        judgement.rules.body_bytes_max,
+        connection.worker.shared.settings.upstream.idle_timeout,
+    );
+    let passed = match judgement.verdict {
+        Ok(()) => {
+            let passing = pass_on(connection, &policy, &judgement, head, &record, &mut reader, buffer);
+            // A fault in one request is answered with 500 and ends no other.
+            AssertUnwindSafe(passing)
+                .catch_unwind()
+                .await
+                .unwrap_or(Err(Failure::Internal))
+        }
+        Err(refusal) => Err(Failure::Refused(refusal)),
+    };
+    match passed {
+        Ok(after) => after,
+        Err(failure) => {
+            record.received(reader.taken());
+            fail(connection, head, &record, failure, &mut reader, buffer).await
+        }
+    }
+}
+
+/// Answers what is no request, and ends its connection.
+pub(crate) async fn refuse_unread(connection: &Connection, failure: Failure) -> After {
+    let head = RequestHead::default();
+    let record = Record::begin(
+        &connection.worker,
+        &connection.client,
+        &connection.peer,
+        &head,
+    );
+    record.failed(failure);
+    write_answer(connection, &record, failure, true).await;
+    After::Linger
+}
+
+fn judge<'p>(
+    connection: &Connection,
+    policy: &'p Policy,
+    head: &RequestHead,
+    record: &Record<'_>,
+) -> Judgement<'p> {
+    let claim = |name| Claim::of(head.values(name));
+    let asked = chain::Head {
+        peer: &connection.peer,
+        method: head.method(),
+        target: head.target(),
+        path: head.path(),
+        host: head.host(),
+        claims: Claims {
+            identity: claim(Name::ClientIp),
+            edge: claim(Name::Edge),
+            connecting_ipv6: claim(Name::ConnectingIpv6),
+        },
+        secret: claim(Name::Secret),
+        signature: claim(Name::StripeSignature),
+        content_length: match head.framing {
+            Framing::Length(length) => Some(length),
+            Framing::None | Framing::Chunked | Framing::UntilClose => None,
+        },
+        now_unix_s: record.arrived_unix_ms() / 1_000,
+    };
+    let mut scratch = connection.worker.buffer();
+    let judgement = chain::judge(policy, &asked, &mut scratch);
+    connection.worker.give_back(scratch);
+    judgement
+}
+
+async fn pass_on(
+    connection: &Connection,
+    policy: &Policy,
+    judgement: &Judgement<'_>,
+    head: &RequestHead,
+    record: &Record<'_>,
+    reader: &mut BodyReader,
+    buffer: &mut Buffer,
+) -> Result<After, Failure> {
+    let exchange = Exchange {
+        worker: &connection.worker,
+        timers: &connection.timers,
+        client: &connection.client,
+        head,
+        policy,
+        record,
+        said_close: Cell::new(false),
+    };
+    let Some(scheme) = &judgement.rules.signature else {
+        return exchange.run(reader, None, buffer).await;
+    };
+    let (_held, mut body) = webhook::prove(connection, head, record, scheme, reader, buffer).await?;
+    let length = body.len() as u64;
+    let idle = connection.worker.shared.settings.upstream.idle_timeout;
+    let mut proven = BodyReader::new(Framing::Length(length), length, idle);
+    let after = exchange.run(&mut proven, Some(&mut body), buffer).await;
+    record.received(reader.taken());
+    after
+}
+
+/// Answers a request that came to no good end, and decides what its connection is still good for.
+async fn fail(
+    connection: &Connection,
+    head: &RequestHead,
+    record: &Record<'_>,
+    failure: Failure,
+    reader: &mut BodyReader,
+    buffer: &mut Buffer,
+) -> After {
+    record.failed(failure);
+    if record.is_answered() {
+        // Half an answer must not look like a whole one.
+        return After::Break;
+    }
+    let worker = &connection.worker;
+    let rest_is_small = reader.has_ended()
+        || (!head.expects_continue && reader.left().is_some_and(|left| left <= SMALL_REST_BYTES));
+    let can_be_kept = rest_is_small
+        && !head.closes()
+        && !worker.is_draining()
+        && matches!(failure, Failure::Refused(_) | Failure::Unreachable | Failure::Unavailable | Failure::Overloaded(_) | Failure::UpstreamLate(_) | Failure::UpstreamBroken(_));
+    if !write_answer(connection, record, failure, !can_be_kept).await {
+        return After::Break;
+    }
+    if !can_be_kept {
+        return After::Linger;
+    }
+    let skipped = reader.has_ended()
+        || linger::skip_rest(worker, &connection.client, buffer, reader, &connection.timers).await;
+    if skipped { After::KeepAlive } else { After::Linger }
+}
+
+/// Writes the raw answer to `failure`; false when there is nobody to read it.
+async fn write_answer(
+    connection: &Connection,
+    record: &Record<'_>,
+    failure: Failure,
+    closes: bool,
+) -> bool {
+    let Some(refusal) = failure.refusal() else {
+        return false;
+    };
+    let worker: &Rc<_> = &connection.worker;
+    let mut out = worker.buffer();
+    respond::raw(
+        &refusal,
+        &record.id,
+        &worker.stamps,
+        record.arrived_unix_ms(),
+        closes,
+        &mut out,
+    );
+    let written = connection.write(&out).await;
+    worker.give_back(out);
+    written
+}

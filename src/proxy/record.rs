@@ -1,0 +1,189 @@
+//! What is known of one request, gathered while it lives and told once when it ends.
+
+use std::{cell::Cell, rc::Rc};
+
+use super::{
+    head::RequestHead,
+    respond::Failure,
+    socket::Side,
+    worker::{UnderWay, Worker},
+};
+use crate::{
+    base::id::RequestId,
+    client::{Client, Peer},
+    event::access::{Access, Verdict},
+    guard::{
+        policy::Rules,
+        verdict::{Reason, Refusal},
+    },
+};
+
+/// The story of one request. Dropping it tells it: to the metrics and as an event, exactly once,
+/// whether the request was answered, broke off, or its task was ended.
+#[derive(Debug)]
+pub(crate) struct Record<'a> {
+    worker: &'a Rc<Worker>,
+    head: &'a RequestHead,
+    client_side: &'a Side,
+    peer: &'a Peer,
+    pub(crate) id: RequestId,
+    began_ns: u64,
+    sent_before: u64,
+    rules: Cell<Option<&'a Rules>>,
+    pub(crate) client: Cell<Option<Client>>,
+    is_proven: Cell<bool>,
+    status: Cell<u16>,
+    verdict: Cell<Verdict>,
+    refusal: Cell<Option<Refusal>>,
+    body_bytes_in: Cell<u64>,
+    server: Cell<Option<usize>>,
+    connected_ns: Cell<Option<u64>>,
+    answered_ns: Cell<Option<u64>>,
+    _under_way: UnderWay,
+}
+
+impl<'a> Record<'a> {
+    /// Begins with a request whose head has just become whole, or turned out to be none.
+    pub(crate) fn begin(
+        worker: &'a Rc<Worker>,
+        client_side: &'a Side,
+        peer: &'a Peer,
+        head: &'a RequestHead,
+    ) -> Self {
+        let began_ns = worker.shared.clock.monotonic_ns();
+        let id = worker.ids.borrow_mut().next(worker.unix_ms(began_ns));
+        Self {
+            worker,
+            head,
+            client_side,
+            peer,
+            id,
+            began_ns,
+            sent_before: client_side.sent(),
+            rules: Cell::new(None),
+            client: Cell::new(None),
+            is_proven: Cell::new(false),
+            status: Cell::new(0),
+            verdict: Cell::new(Verdict::Aborted),
+            refusal: Cell::new(None),
+            body_bytes_in: Cell::new(0),
+            server: Cell::new(None),
+            connected_ns: Cell::new(None),
+            answered_ns: Cell::new(None),
+            _under_way: worker.request_begins(),
+        }
+    }
+
+    /// When the request arrived, in milliseconds since 1970.
+    pub(crate) fn arrived_unix_ms(&self) -> u64 {
+        self.worker.unix_ms(self.began_ns)
+    }
+
+    pub(crate) fn judged(&self, rules: &'a Rules, client: Option<Client>, is_proven: bool) {
+        self.rules.set(Some(rules));
+        self.client.set(client);
+        self.is_proven.set(is_proven);
+    }
+
+    pub(crate) fn connected(&self, server: usize) {
+        self.server.set(Some(server));
+        let now_ns = self.worker.shared.clock.monotonic_ns();
+        self.connected_ns.set(Some(now_ns));
+    }
+
+    /// The head of the upstream's answer is here; from now on the client has an answer.
+    pub(crate) fn answered(&self, status: u16) {
+        self.status.set(status);
+        let now_ns = self.worker.shared.clock.monotonic_ns();
+        self.answered_ns.set(Some(now_ns));
+    }
+
+    /// Whether the client has been sent a part of the upstream's answer.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.answered_ns.get().is_some()
+    }
+
+    pub(crate) fn passed(&self) {
+        self.verdict.set(Verdict::Passed);
+    }
+
+    pub(crate) fn received(&self, body_bytes: u64) {
+        self.body_bytes_in.set(body_bytes);
+    }
+
+    /// The request came to no good end; the answer, if any, is that of `failure`.
+    pub(crate) fn failed(&self, failure: Failure) {
+        let refusal = failure.refusal();
+        self.refusal.set(refusal);
+        if let (Some(refusal), false) = (refusal, self.is_answered()) {
+            self.status.set(refusal.status);
+        }
+        self.verdict.set(match failure {
+            Failure::ClientGone => Verdict::Aborted,
+            Failure::Refused(_) | Failure::BadBody(_) | Failure::ClientLate(_) => Verdict::Refused,
+            Failure::Unreachable
+            | Failure::UpstreamLate(_)
+            | Failure::UpstreamBroken(_)
+            | Failure::Unavailable
+            | Failure::Overloaded(_)
+            | Failure::Internal => Verdict::Failed,
+        });
+        if refusal.is_some_and(|refusal| refusal.reason == Reason::Internal) {
+            self.worker.metrics.panics.add(1);
+        }
+    }
+
+    fn since_us(&self, moment_ns: u64) -> u64 {
+        moment_ns.saturating_sub(self.began_ns) / 1_000
+    }
+}
+
+impl Drop for Record<'_> {
+    fn drop(&mut self) {
+        let total_us = self.since_us(self.worker.shared.clock.monotonic_ns());
+        let refusal = self.refusal.get();
+        let bytes_out = self.client_side.sent() - self.sent_before;
+        let metrics = &self.worker.metrics;
+        metrics.finished(
+            self.verdict.get(),
+            refusal.map(|refusal| refusal.reason),
+            self.status.get(),
+            total_us,
+        );
+        metrics.body_bytes_in.add(self.body_bytes_in.get());
+        metrics.bytes_out.add(bytes_out);
+        let Some(lines) = &self.worker.lines else {
+            return;
+        };
+        let servers = self.worker.shared.upstream.servers();
+        let access = Access {
+            arrived_unix_ms: self.arrived_unix_ms(),
+            id: self.id.as_bytes(),
+            client: self.client.get().as_ref().and_then(Client::ip),
+            is_proven: self.is_proven.get(),
+            peer: self.peer.ip(),
+            method: self.head.method(),
+            host: self.head.host(),
+            path: self.head.path(),
+            status: self.status.get(),
+            verdict: self.verdict.get(),
+            reason: refusal.map(|refusal| refusal.reason.name()),
+            why: refusal.map(|refusal| refusal.why),
+            route: self.rules.get().map_or("", |rules| &rules.route),
+            body_bytes_in: self.body_bytes_in.get(),
+            bytes_out,
+            total_us,
+            connected_us: self.connected_ns.get().map(|ns| self.since_us(ns)),
+            answered_us: self.answered_ns.get().map(|ns| self.since_us(ns)),
+            upstream: self
+                .server
+                .get()
+                .and_then(|place| servers.get(place))
+                .map(|server| server.name()),
+            user_agent: self.head.user_agent(),
+        };
+        lines.borrow_mut().append(|line| {
+            access.write(self.worker.line_format, &self.worker.stamps, line);
+        });
+    }
+}

@@ -1,0 +1,296 @@
+//! One worker: a thread, its runtime, and all that its connections share with nobody else.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+
+use super::{
+    Settings,
+    deadline::{Deadlines, Stage, TICK},
+    metrics::WorkerMetrics,
+    upstream::{Upstream, pool::Pool},
+};
+use crate::{
+    base::{clock::Clock, id::RequestIds},
+    event::{access::Format, time::Stamps},
+    guard::policy::Policy,
+    sink::lines::{Lane, Lines},
+};
+
+/// What all workers share: the policy, the servers' state, and three bounds.
+#[derive(Debug)]
+pub struct Shared {
+    /// Read once at start.
+    pub settings: Settings,
+    /// Written by the reload alone.
+    pub policy: ArcSwap<Policy>,
+    /// The servers behind.
+    pub upstream: Arc<Upstream>,
+    /// The clock of all workers.
+    pub clock: Clock,
+    /// Client connections that are open; `max_connections` at most.
+    pub connections: Bound,
+    /// Requests at the upstream; `max_in_flight` at most.
+    pub in_flight: Bound,
+    /// Bytes of webhook bodies that are held until their signature is known.
+    pub held_bytes: Bound,
+}
+
+/// Bytes of webhook bodies held at once, by all routes together.
+pub const HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// A number of things that may be held at once. Written by any worker.
+#[derive(Debug)]
+pub struct Bound {
+    held: AtomicUsize,
+    max: usize,
+}
+
+impl Bound {
+    /// Nothing held, `max` at most.
+    pub fn new(max: usize) -> Self {
+        Self {
+            held: AtomicUsize::new(0),
+            max,
+        }
+    }
+
+    /// How many are held.
+    pub fn held(&self) -> usize {
+        // Relaxed, here and below: the number guards a quantity and no other memory.
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// Gives back what was taken and its guard forgotten.
+    pub(crate) fn give_back(&self, count: usize) {
+        self.held.fetch_sub(count, Ordering::Relaxed);
+    }
+
+    /// Takes `count` more, unless that would be more than `share` eighths of the bound.
+    pub(crate) fn take(&self, count: usize, share: usize) -> Option<Held<'_>> {
+        let held = self.held.fetch_add(count, Ordering::Relaxed);
+        let guard = Held { bound: self, count };
+        (held.saturating_add(count) <= self.max / 8 * share + self.max % 8).then_some(guard)
+    }
+}
+
+/// A part of a bound; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Held<'a> {
+    bound: &'a Bound,
+    count: usize,
+}
+
+impl Held<'_> {
+    /// Takes `more` on top; false when the bound does not allow it.
+    pub(crate) fn grow(&mut self, more: usize) -> bool {
+        match self.bound.take(more, 8) {
+            Some(taken) => {
+                std::mem::forget(taken);
+                self.count += more;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.bound.give_back(self.count);
+    }
+}
+
+/// What the connections of one thread share.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) metrics: Arc<WorkerMetrics>,
+    pub(crate) deadlines: Rc<Deadlines>,
+    pub(crate) pool: Pool,
+    pub(crate) stamps: Stamps,
+    pub(crate) ids: RefCell<RequestIds>,
+    pub(crate) lines: Option<RefCell<Lane>>,
+    pub(crate) line_format: Format,
+    /// What the wall clock was ahead of the monotonic one at the last tick, in milliseconds.
+    unix_ahead_ms: Cell<u64>,
+    /// Output buffers between two uses.
+    spare: RefCell<Vec<Vec<u8>>>,
+    /// Client connections of this worker.
+    pub(crate) open: Cell<usize>,
+    /// Refused clients whose rest is being read.
+    pub(crate) lingering: Cell<usize>,
+    draining: Cell<bool>,
+    /// Requests under way: begun before the drain, and since.
+    under_way: [Cell<usize>; 2],
+}
+
+/// How lines are written, and to whom they go.
+#[derive(Debug, Clone)]
+pub struct LineSink {
+    /// Where lines go.
+    pub lines: Lines,
+    /// What they look like.
+    pub format: Format,
+}
+
+impl Worker {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        metrics: Arc<WorkerMetrics>,
+        lines: Option<&LineSink>,
+        seed: u128,
+    ) -> Self {
+        let worker = Self {
+            pool: Pool::new(&shared.upstream, shared.settings.upstream.pool_idle),
+            shared,
+            metrics,
+            deadlines: Rc::default(),
+            stamps: Stamps::default(),
+            ids: RefCell::new(RequestIds::starting_at(seed)),
+            lines: lines.map(|sink| RefCell::new(sink.lines.lane())),
+            line_format: lines.map_or(Format::Json, |sink| sink.format),
+            unix_ahead_ms: Cell::new(0),
+            spare: RefCell::default(),
+            open: Cell::new(0),
+            lingering: Cell::new(0),
+            draining: Cell::new(false),
+            under_way: Default::default(),
+        };
+        worker.tick();
+        worker
+    }
+
+    /// Housekeeping, every [`TICK`]: deadlines, idle connections, lines, and the sign of life.
+    pub(crate) fn tick(&self) {
+        let now_ms = self.shared.clock.monotonic_ns() / 1_000_000;
+        self.unix_ahead_ms
+            .set(self.shared.clock.unix_ms().saturating_sub(now_ms));
+        self.deadlines.tick(now_ms);
+        self.pool.reap(now_ms);
+        if let Some(lines) = &self.lines {
+            lines.borrow_mut().hand_over();
+        }
+        let metrics = &self.metrics;
+        metrics.connections.set(self.open.get() as u64);
+        metrics.idle_upstream.set(self.pool.kept() as u64);
+        for (shown, count) in metrics.waiting.iter().zip(self.deadlines.census()) {
+            shown.set(count);
+        }
+        metrics.beat_ms.set(now_ms);
+    }
+
+    /// Ticks until the task is dropped.
+    pub(crate) async fn keep_ticking(&self) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.tick();
+        }
+    }
+
+    /// Milliseconds since 1970, of a moment on the monotonic clock.
+    pub(crate) fn unix_ms(&self, monotonic_ns: u64) -> u64 {
+        self.unix_ahead_ms
+            .get()
+            .saturating_add(monotonic_ns / 1_000_000)
+    }
+
+    /// An empty buffer for output.
+    pub(crate) fn buffer(&self) -> Vec<u8> {
+        self.spare
+            .borrow_mut()
+            .pop()
+            .unwrap_or_else(|| Vec::with_capacity(2048))
+    }
+
+    /// Takes a buffer back for the next use.
+    pub(crate) fn give_back(&self, mut buffer: Vec<u8>) {
+        const KEPT: usize = 64;
+        const KEPT_BYTES: usize = 16 * 1024;
+        let mut spare = self.spare.borrow_mut();
+        if spare.len() < KEPT && buffer.capacity() <= KEPT_BYTES {
+            buffer.clear();
+            spare.push(buffer);
+        }
+    }
+
+    /// From now on every answer says that its connection closes, and idle ones are closed soon.
+    pub(crate) fn drain(&self) {
+        /// An idle connection is closed when its client had this long to send one more request.
+        const IDLE: Duration = Duration::from_secs(1);
+        /// Tunnels know nothing of drains; their clients are used to reconnecting.
+        const TUNNEL: Duration = Duration::from_secs(5);
+        self.draining.set(true);
+        self.deadlines.hasten(Stage::KeepAlive, IDLE);
+        self.deadlines.hasten(Stage::Tunnel, TUNNEL);
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// Whether a request is under way that had begun before the drain.
+    pub(crate) fn has_old_requests(&self) -> bool {
+        let [old, _] = &self.under_way;
+        old.get() > 0
+    }
+
+    /// Counts a request in, until the guard is dropped.
+    pub(crate) fn request_begins(self: &Rc<Self>) -> UnderWay {
+        let since_drain = usize::from(self.draining.get());
+        let under_way = UnderWay {
+            worker: Rc::clone(self),
+            since_drain,
+        };
+        under_way.change(|count| count + 1);
+        under_way
+    }
+}
+
+/// A request under way.
+#[derive(Debug)]
+pub(crate) struct UnderWay {
+    worker: Rc<Worker>,
+    since_drain: usize,
+}
+
+impl UnderWay {
+    fn change(&self, by: impl FnOnce(usize) -> usize) {
+        if let Some(count) = self.worker.under_way.get(self.since_drain) {
+            count.set(by(count.get()));
+        }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.change(|count| count.saturating_sub(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_is_never_exceeded_and_given_back() {
+        let bound = Bound::new(10);
+        let eight = bound.take(8, 8).unwrap();
+        assert!(bound.take(3, 8).is_none());
+        let mut two = bound.take(1, 8).unwrap();
+        assert!(two.grow(1));
+        assert!(!two.grow(1));
+        drop((eight, two));
+        assert_eq!(bound.held(), 0);
+    }
+}
