@@ -1,0 +1,26 @@
+"""The rig: real servers on free ports, each ended by its pid, every wait with a deadline."""
+
+from rig.apps import Gunicorn, RawUpstream, Uvicorn
+from rig.client import Address, Connection, Response, request, send_raw, upload
+from rig.nginx import Nginx
+from rig.process import Process, free_port, wait_until
+from rig.wardent import Wardent, deep_merge, wardent_binary
+
+__all__ = [
+    "Address",
+    "Connection",
+    "Gunicorn",
+    "Nginx",
+    "Process",
+    "RawUpstream",
+    "Response",
+    "Uvicorn",
+    "Wardent",
+    "deep_merge",
+    "free_port",
+    "request",
+    "send_raw",
+    "upload",
+    "wait_until",
+    "wardent_binary",
+]

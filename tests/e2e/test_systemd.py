@@ -1,0 +1,85 @@
+"""The unit files, judged by systemd's own tools."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+EXPOSURE_MAX = 1.2
+
+pytestmark = pytest.mark.skipif(
+    not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed"
+)
+
+
+@pytest.fixture
+def units(repository: Path, tmp_path: Path) -> Path:
+    """The units, with a binary that is there."""
+    for name in ("wardent.service", "wardent.socket"):
+        text = (repository / "systemd" / name).read_text()
+        (tmp_path / name).write_text(text.replace("/usr/bin/wardent", "/bin/true"))
+    return tmp_path
+
+
+def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["systemd-analyze", *arguments], capture_output=True, text=True, timeout=60
+    )
+
+
+def test_systemd_accepts_the_units(units: Path) -> None:
+    done = analyze("verify", units / "wardent.service", units / "wardent.socket")
+    assert done.returncode == 0, done.stderr
+    assert "wardent" not in done.stderr, done.stderr
+
+
+def test_the_service_is_hardened(units: Path) -> None:
+    done = analyze("security", "--offline=true", units / "wardent.service")
+    exposure = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
+    assert exposure, done.stdout + done.stderr
+    assert float(exposure[1]) <= EXPOSURE_MAX
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Type=notify",
+        "NotifyAccess=main",
+        "ExecStart=/usr/bin/wardent run --config /etc/wardent/wardent.yaml",
+        "ExecReload=/usr/bin/wardent reload --config /etc/wardent/wardent.yaml",
+        "Restart=always",
+        "RestartPreventExitStatus=78",
+        "TimeoutStopSec=30",
+    ],
+)
+def test_the_service_says(repository: Path, line: str) -> None:
+    text = (repository / "systemd" / "wardent.service").read_text()
+    assert line in text.splitlines()
+
+
+def test_the_user_and_the_files_can_be_made(repository: Path, tmp_path: Path) -> None:
+    (tmp_path / "etc" / "wardent").mkdir(parents=True)
+    for name in ("wardent.yaml", "policy.yaml", "secret"):
+        (tmp_path / "etc" / "wardent" / name).touch(mode=0o644)
+    for tool, file in (
+        (["systemd-sysusers"], "wardent.sysusers"),
+        (["systemd-tmpfiles", "--create"], "wardent.tmpfiles"),
+    ):
+        done = subprocess.run(
+            [*tool, f"--root={tmp_path}", repository / "systemd" / file],
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+        if "Operation not permitted" in done.stderr:
+            pytest.skip("needs root")
+        assert done.returncode == 0, done.stderr
+    assert "wardent:" in (tmp_path / "etc" / "passwd").read_text()
+    modes = {
+        path.name: oct(path.stat().st_mode & 0o777)
+        for path in (tmp_path / "etc" / "wardent").iterdir()
+    }
+    assert set(modes.values()) == {"0o640"}
+    assert (tmp_path / "etc" / "wardent").stat().st_mode & 0o777 == 0o750
