@@ -193,7 +193,7 @@ impl Setup {
     /// Starts it, or gives the operator's report.
     pub(crate) fn try_start(self) -> Result<Wardent, String> {
         let config = self.write();
-        let running = app::start(&config).map_err(|error| error.0)?;
+        let running = app::start(&config).map_err(|error| error.to_string())?;
         let addresses = running.proxy().to_vec();
         assert!(!addresses.is_empty(), "Wardent listens nowhere");
         Ok(Wardent {
