@@ -62,15 +62,19 @@ enum LogFormat {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve.
-    #[command(after_help = "Example:\n  wardent run --config /etc/wardent/wardent.yaml\n
-Signals:\n  SIGHUP reloads, SIGTERM and SIGINT drain, a second one stops at once.")]
+    #[command(
+        after_help = "Example:\n  wardent run --config /etc/wardent/wardent.yaml\n
+Signals:\n  SIGHUP reloads, SIGTERM and SIGINT drain, a second one stops at once."
+    )]
     Run {
         /// What log and access lines look like: for people on a terminal, else JSON.
         #[arg(long, value_enum)]
         log_format: Option<LogFormat>,
     },
     /// Serve on built-in defaults, with a built-in origin, and show what to try.
-    #[command(after_help = "Examples:\n  wardent demo\n  wardent demo --upstream http://127.0.0.1:8000")]
+    #[command(
+        after_help = "Examples:\n  wardent demo\n  wardent demo --upstream http://127.0.0.1:8000"
+    )]
     Demo {
         /// An application that is already there, instead of the built-in origin.
         #[arg(long, value_name = "URL")]
@@ -190,7 +194,9 @@ fn check(config: &Path, output: Output) -> ExitCode {
             tell(&words.to_string());
         }
         Output::Text => {
-            problems.iter().for_each(|problem: &Problem| complain(problem.to_string().trim_end()));
+            problems
+                .iter()
+                .for_each(|problem: &Problem| complain(problem.to_string().trim_end()));
             secrets.iter().for_each(|wrong| complain(wrong));
             if is_ok {
                 tell(&format!("{}: can be used", config.display()));
@@ -210,9 +216,11 @@ fn reload(config: &Path, output: Output) -> ExitCode {
         Err(report) => return start_failed(&StartError::Config(report)),
     };
     match client::post(&socket, "/api/v1/reload") {
-        Ok(said) if said.is_ok => say(output, said.words.trim_end(), || {
-            json!({"ok": true, "said": said.words})
-        }),
+        Ok(said) if said.is_ok => say(
+            output,
+            said.words.trim_end(),
+            || json!({"ok": true, "said": said.words}),
+        ),
         Ok(said) => {
             match output {
                 Output::Json => tell(&json!({"ok": false, "said": said.words}).to_string()),

@@ -60,7 +60,9 @@ pub(super) fn run(upstream: Option<&str>) -> Result<(), StartError> {
 fn server_of(url: &str) -> Result<String, StartError> {
     let rest = url.strip_prefix("http://").unwrap_or(url);
     let server = rest.split('/').next().unwrap_or_default();
-    let has_port = server.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    let has_port = server
+        .rsplit_once(':')
+        .is_some_and(|(_, port)| port.parse::<u16>().is_ok());
     match (server.is_empty() || url.starts_with("https://"), has_port) {
         (true, _) => Err(StartError::System(format!(
             "--upstream {url}: use http://HOST:PORT of an application on this machine"
@@ -115,16 +117,31 @@ fn welcome(running: &Running, origin: &str, folder: &Path) -> String {
     };
     line(format!("  proxy    {proxy}   in front of {origin}"));
     if let Some(admin) = running.admin() {
-        line(format!("  metrics  http://{admin}/metrics   (health: /livez, /readyz)"));
+        line(format!(
+            "  metrics  http://{admin}/metrics   (health: /livez, /readyz)"
+        ));
     }
-    line(format!("  files    {}   (gone when it ends; edit policy.yaml while it runs)\n", folder.display()));
+    line(format!(
+        "  files    {}   (gone when it ends; edit policy.yaml while it runs)\n",
+        folder.display()
+    ));
     line("Try, in another terminal:\n".to_owned());
-    line("  # a request as Cloudflare and nginx would hand it on; the origin shows what arrived".to_owned());
-    line(format!("  curl -si -H 'CF-Connecting-IP: 198.51.100.7' {proxy}/hello\n"));
+    line(
+        "  # a request as Cloudflare and nginx would hand it on; the origin shows what arrived"
+            .to_owned(),
+    );
+    line(format!(
+        "  curl -si -H 'CF-Connecting-IP: 198.51.100.7' {proxy}/hello\n"
+    ));
     line("  # a route that lets only requests with the secret through: 403, and why".to_owned());
     line(format!("  curl -si {proxy}/private/\n"));
-    line("  # a body over the bound of 1 MiB: refused by its head alone, and the answer arrives".to_owned());
-    line(format!("  head -c 5000000 /dev/zero | curl -si --data-binary @- {proxy}/upload\n"));
+    line(
+        "  # a body over the bound of 1 MiB: refused by its head alone, and the answer arrives"
+            .to_owned(),
+    );
+    line(format!(
+        "  head -c 5000000 /dev/zero | curl -si --data-binary @- {proxy}/upload\n"
+    ));
     line("Ctrl-C ends it. Every request is a line:".to_owned());
     text
 }
@@ -137,27 +154,37 @@ fn start_origin() -> std::io::Result<SocketAddr> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    thread::Builder::new().name("origin".to_owned()).spawn(move || {
-        runtime.block_on(async {
-            let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
-                return;
-            };
-            while let Ok((stream, _)) = listener.accept().await {
-                let serving = http1::Builder::new()
-                    .serve_connection(TokioIo::new(stream), service_fn(answer));
-                // A connection that breaks is the next one's business.
-                tokio::spawn(async move { serving.await.map_err(drop) });
-            }
-        });
-    })?;
+    thread::Builder::new()
+        .name("origin".to_owned())
+        .spawn(move || {
+            runtime.block_on(async {
+                let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
+                    return;
+                };
+                while let Ok((stream, _)) = listener.accept().await {
+                    let serving = http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service_fn(answer));
+                    // A connection that breaks is the next one's business.
+                    tokio::spawn(async move { serving.await.map_err(drop) });
+                }
+            });
+        })?;
     Ok(address)
 }
 
 async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-    let mut text = format!("Hello from the origin.\n\n{} {}\n", request.method(), request.uri());
+    let mut text = format!(
+        "Hello from the origin.\n\n{} {}\n",
+        request.method(),
+        request.uri()
+    );
     for (name, value) in request.headers() {
         // Writing to memory does not fail.
-        let _ = writeln!(text, "{name}: {}", String::from_utf8_lossy(value.as_bytes()));
+        let _ = writeln!(
+            text,
+            "{name}: {}",
+            String::from_utf8_lossy(value.as_bytes())
+        );
     }
     let mut answer = Response::new(Full::new(Bytes::from(text)));
     answer.headers_mut().insert(

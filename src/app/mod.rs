@@ -132,7 +132,12 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
     });
     wait_for_first_ticks(&view)?;
     let (reloader, asked) = Reloader::pair();
-    let notes = loaded.notes.iter().map(ToString::to_string).chain(built.notes).collect();
+    let notes = loaded
+        .notes
+        .iter()
+        .map(ToString::to_string)
+        .chain(built.notes)
+        .collect();
     let admin = sockets.admin_address();
     let (proxy, own_unix_paths) = (sockets.proxy_addresses(), sockets.own_unix_paths());
     let (ended, until_ended) = watch::channel(false);

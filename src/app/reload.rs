@@ -106,7 +106,9 @@ impl Reloading {
                     tracing::warn!("{note}");
                 }
                 let mut words = format!("policy {} is in force\n", self.generation);
-                notes.iter().for_each(|note| words.push_str(&format!("{note}\n")));
+                notes
+                    .iter()
+                    .for_each(|note| words.push_str(&format!("{note}\n")));
                 Ok(words)
             }
             Err(report) => {
@@ -115,7 +117,10 @@ impl Reloading {
                     generation = self.generation,
                     "policy refused, the old one stays in force: {report}"
                 );
-                Err(format!("{report}\npolicy {} stays in force\n", self.generation))
+                Err(format!(
+                    "{report}\npolicy {} stays in force\n",
+                    self.generation
+                ))
             }
         }
     }
@@ -128,7 +133,11 @@ impl Reloading {
                 let (policy, notes) = config::load_policy(&wardent.policy, &wardent)
                     .map_err(|report| report.to_string())?;
                 let told = words(&notes);
-                let loaded = Loaded { wardent, policy, notes };
+                let loaded = Loaded {
+                    wardent,
+                    policy,
+                    notes,
+                };
                 Ok((loaded, told))
             }
             Scope::PolicyAndKeys => {

@@ -33,7 +33,11 @@ fn serve(config: &Path, look: Option<Look>) -> Result<(), StartError> {
     let writes_lines = matches!(level.word(), "info" | "debug" | "trace");
     let (lines, writer) = match writes_lines.then(|| start_lines(format)).transpose() {
         Ok(started) => started.unzip(),
-        Err(error) => return Err(StartError::System(format!("cannot start a thread: {error}"))),
+        Err(error) => {
+            return Err(StartError::System(format!(
+                "cannot start a thread: {error}"
+            )));
+        }
     };
     let running = start_with(
         config,

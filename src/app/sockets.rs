@@ -30,9 +30,19 @@ pub(super) struct Sockets {
 #[derive(Debug)]
 enum Bound {
     /// Every worker binds a socket of its own to it.
-    Tcp { first: TcpListener, address: SocketAddr },
-    PassedTcp { socket: TcpListener, address: SocketAddr },
-    Unix { socket: UnixListener, path: PathBuf, is_passed: bool },
+    Tcp {
+        first: TcpListener,
+        address: SocketAddr,
+    },
+    PassedTcp {
+        socket: TcpListener,
+        address: SocketAddr,
+    },
+    Unix {
+        socket: UnixListener,
+        path: PathBuf,
+        is_passed: bool,
+    },
 }
 
 impl Sockets {
@@ -45,9 +55,9 @@ impl Sockets {
             }
         }
         let admin_listener = match document.admin.listen {
-            Some(address) => Some(
-                bind_alone(address).map_err(|e| failed("admin.listen", &address, &e))?,
-            ),
+            Some(address) => {
+                Some(bind_alone(address).map_err(|e| failed("admin.listen", &address, &e))?)
+            }
             None => None,
         };
         let admin_path = document.admin.socket.clone();
@@ -86,7 +96,11 @@ impl Sockets {
     /// The socket files that end with this process.
     pub(super) fn own_unix_paths(&self) -> Vec<PathBuf> {
         let own = self.proxy.iter().filter_map(|bound| match bound {
-            Bound::Unix { path, is_passed: false, .. } => Some(path.clone()),
+            Bound::Unix {
+                path,
+                is_passed: false,
+                ..
+            } => Some(path.clone()),
             Bound::Unix { .. } | Bound::Tcp { .. } | Bound::PassedTcp { .. } => None,
         });
         own.chain([self.admin_path.clone()]).collect()
@@ -123,7 +137,9 @@ impl Bound {
                 socket: socket.try_clone()?,
                 is_shared: true,
             },
-            Self::Unix { socket, is_passed, .. } => Listener::Unix {
+            Self::Unix {
+                socket, is_passed, ..
+            } => Listener::Unix {
                 socket: socket.try_clone()?,
                 is_passed: *is_passed,
             },
@@ -151,8 +167,15 @@ fn passed() -> Result<Vec<Bound>, StartError> {
         } else if let Some(socket) = descriptors.take_unix_listener(index).map_err(failed)? {
             socket.set_nonblocking(true).map_err(failed)?;
             let address = socket.local_addr().map_err(failed)?;
-            let path = address.as_pathname().map(Path::to_owned).unwrap_or_default();
-            bounds.push(Bound::Unix { socket, path, is_passed: true });
+            let path = address
+                .as_pathname()
+                .map(Path::to_owned)
+                .unwrap_or_default();
+            bounds.push(Bound::Unix {
+                socket,
+                path,
+                is_passed: true,
+            });
         }
     }
     Ok(bounds)

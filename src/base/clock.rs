@@ -72,7 +72,9 @@ impl Clock {
         match &self.0 {
             Source::System { .. } => SystemTime::now()
                 .duration_since(UNIX_EPOCH)
-                .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
+                .map_or(0, |since| {
+                    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+                }),
             Source::Manual(hands) => hands.unix_ms.load(Ordering::Relaxed),
         }
     }

@@ -148,11 +148,21 @@ impl BadClientIp {
     /// What is wrong and what would be right, in a sentence.
     pub fn why(self) -> &'static str {
         match self {
-            Self::Missing => "a trusted peer sent no client address: let it set the header named by `client_ip.header`",
-            Self::Several => "the client address header stands more than once: let the peer replace it, not add to it",
-            Self::NotAnAddress => "the client address header is not one plain IP address: no port, brackets, zone or list",
-            Self::NotPublic => "the client address header names an address that no client can have from there",
-            Self::EdgeMismatch => "the hop before the peer is not in `client_ip.edge.networks`: its word about the client does not count",
+            Self::Missing => {
+                "a trusted peer sent no client address: let it set the header named by `client_ip.header`"
+            }
+            Self::Several => {
+                "the client address header stands more than once: let the peer replace it, not add to it"
+            }
+            Self::NotAnAddress => {
+                "the client address header is not one plain IP address: no port, brackets, zone or list"
+            }
+            Self::NotPublic => {
+                "the client address header names an address that no client can have from there"
+            }
+            Self::EdgeMismatch => {
+                "the hop before the peer is not in `client_ip.edge.networks`: its word about the client does not count"
+            }
         }
     }
 }

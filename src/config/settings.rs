@@ -101,7 +101,11 @@ pub fn policy(loaded: &Loaded, secrets: &mut Secrets, generation: u64) -> Result
         .map(|route| reading.route(&loaded.policy, &rest, route))
         .collect();
     let Reading { notes, wrong, .. } = reading;
-    match (keyring, signer, routes.into_iter().collect::<Option<Vec<_>>>()) {
+    match (
+        keyring,
+        signer,
+        routes.into_iter().collect::<Option<Vec<_>>>(),
+    ) {
         (Some(keyring), Some(signer), Some(routes)) if wrong.is_empty() => Ok(Built {
             policy: Policy {
                 generation,
@@ -175,7 +179,8 @@ impl Reading<'_> {
         };
         let id = upstream.id.as_str();
         let value = self.key("secret.upstream", id, &upstream.from)?;
-        self.valid("secret.upstream", Signer::new(id, value)).map(Some)
+        self.valid("secret.upstream", Signer::new(id, value))
+            .map(Some)
     }
 
     fn route(

@@ -92,7 +92,10 @@ mod tests {
             assert!(!watch.has_settled(&path, now_ms), "{what}: too early");
             assert!(!watch.has_settled(&path, now_ms + 199), "{what}: too early");
             assert!(watch.has_settled(&path, now_ms + 200), "{what}: not seen");
-            assert!(!watch.has_settled(&path, now_ms + 300), "{what}: seen twice");
+            assert!(
+                !watch.has_settled(&path, now_ms + 300),
+                "{what}: seen twice"
+            );
         };
         fs::write(&path, "in place").unwrap();
         seen("in place");

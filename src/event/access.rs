@@ -167,7 +167,12 @@ impl Access<'_> {
         if let Some(reason) = self.reason {
             let _ = write!(out, " ({reason}: {})", self.why.unwrap_or("-"));
         }
-        let _ = write!(out, " {}.{:03} ms ", self.total_us / 1_000, self.total_us % 1_000);
+        let _ = write!(
+            out,
+            " {}.{:03} ms ",
+            self.total_us / 1_000,
+            self.total_us % 1_000
+        );
         out.extend_from_slice(self.id);
     }
 }
@@ -211,8 +216,9 @@ pub fn write_ip(ip: IpAddr, out: &mut Vec<u8>) {
 /// guessed at.
 fn escape(text: &[u8], out: &mut Vec<u8>) {
     let text = text.get(..TEXT_BYTES_MAX).unwrap_or(text);
-    let is_plain = |byte: &u8| matches!(byte, 0x20..=0x7e) && *byte != b'"' && *byte != b'\\';
-    if text.iter().all(is_plain) {
+    // Without an early end, which the compiler turns into vector instructions.
+    let special = |byte: u8| (byte.wrapping_sub(0x20) > 0x5e) | (byte == b'"') | (byte == b'\\');
+    if !text.iter().fold(false, |any, &byte| any | special(byte)) {
         out.extend_from_slice(text);
         return;
     }
@@ -265,7 +271,10 @@ mod tests {
         let line: serde_json::Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(line["status"], 413);
         assert_eq!(line["client"], "198.51.100.7");
-        assert_eq!(line["user_agent"].as_str().unwrap().chars().next(), Some('a'));
+        assert_eq!(
+            line["user_agent"].as_str().unwrap().chars().next(),
+            Some('a')
+        );
         assert!(out.is_ascii());
         assert!(!out.contains(&0x1b));
     }

@@ -25,8 +25,7 @@ impl Second {
     fn at(unix_s: u64) -> Self {
         /// The last second that both formats can spell: the end of the year 9999.
         const LAST: u64 = 253_402_300_799;
-        let moment =
-            std::time::UNIX_EPOCH + std::time::Duration::from_secs(unix_s.min(LAST));
+        let moment = std::time::UNIX_EPOCH + std::time::Duration::from_secs(unix_s.min(LAST));
         let http_date = httpdate::fmt_http_date(moment);
         let mut second = Self {
             unix_s,
@@ -49,8 +48,34 @@ fn to_rfc3339(date: &[u8; 29]) -> [u8; 19] {
     ];
     let month = date.get(8..11).unwrap_or_default();
     let number = MONTHS.iter().position(|&name| name == month).unwrap_or(0) + 1;
-    let [_, _, _, _, _, d1, d2, _, _, _, _, _, y1, y2, y3, y4, _, h1, h2, _, m1, m2, _, s1, s2, ..] =
-        *date;
+    let [
+        _,
+        _,
+        _,
+        _,
+        _,
+        d1,
+        d2,
+        _,
+        _,
+        _,
+        _,
+        _,
+        y1,
+        y2,
+        y3,
+        y4,
+        _,
+        h1,
+        h2,
+        _,
+        m1,
+        m2,
+        _,
+        s1,
+        s2,
+        ..,
+    ] = *date;
     let (n1, n2) = if number < 10 {
         (b'0', b"0123456789".get(number))
     } else {
@@ -69,7 +94,12 @@ impl Stamps {
             out.extend_from_slice(&second.rfc3339);
         });
         let ms = unix_ms % 1_000;
-        let digit = |value: u64| b"0123456789".get((value % 10) as usize).copied().unwrap_or(b'0');
+        let digit = |value: u64| {
+            b"0123456789"
+                .get((value % 10) as usize)
+                .copied()
+                .unwrap_or(b'0')
+        };
         out.extend_from_slice(&[b'.', digit(ms / 100), digit(ms / 10), digit(ms), b'Z']);
     }
 

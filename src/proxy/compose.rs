@@ -260,7 +260,9 @@ fn may_be_trailer(name: &[u8]) -> bool {
     ];
     well_known(name) == Name::Other
         && !name.contains(&b'_')
-        && !HEAD_ONLY.iter().any(|known| name.eq_ignore_ascii_case(known))
+        && !HEAD_ONLY
+            .iter()
+            .any(|known| name.eq_ignore_ascii_case(known))
 }
 
 pub(crate) fn status_line(status: u16, phrase: &str, out: &mut Vec<u8>) {

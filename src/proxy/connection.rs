@@ -68,7 +68,12 @@ pub(crate) async fn serve(worker: Rc<Worker>, socket: Socket, peer: Peer, mut bu
             After::KeepAlive => {}
             After::Close => return connection.client.finish_writing().await,
             After::Linger => {
-                let Connection { worker, client, timers, .. } = &connection;
+                let Connection {
+                    worker,
+                    client,
+                    timers,
+                    ..
+                } = &connection;
                 return linger::until_closed(worker, client, &mut buffer, timers).await;
             }
             After::Break => return connection.client.reset_on_close(),

@@ -102,7 +102,10 @@ impl Deadlines {
     #[inline]
     pub(crate) fn after(&self, after: Duration) -> u64 {
         let ms = u64::try_from(after.as_millis()).unwrap_or(NEVER - 1);
-        self.now_ms.get().saturating_add(ms).clamp(OVER + 1, NEVER - 1)
+        self.now_ms
+            .get()
+            .saturating_add(ms)
+            .clamp(OVER + 1, NEVER - 1)
     }
 
     /// Starts a wait that ends at `due_ms`; it is over when the guard is dropped.
@@ -146,7 +149,12 @@ impl Deadlines {
     /// How many waits there are of each stage, in the order of [`Stage::ALL`].
     pub(crate) fn census(&self) -> [u64; Stage::ALL.len()] {
         let mut counts = [0; Stage::ALL.len()];
-        for slot in self.slots.borrow().iter().filter(|slot| slot.waker.is_some()) {
+        for slot in self
+            .slots
+            .borrow()
+            .iter()
+            .filter(|slot| slot.waker.is_some())
+        {
             if let Some(count) = counts.get_mut(slot.stage as usize) {
                 *count += 1;
             }

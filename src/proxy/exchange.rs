@@ -163,9 +163,10 @@ impl Exchange<'_, '_> {
         let used = connection.used;
         let received_before = connection.side.received();
         let sent = Cell::new(false);
-        let answering = self
-            .timers
-            .wait(Stage::ResponseHead, shared.settings.upstream.response_timeout);
+        let answering = self.timers.wait(
+            Stage::ResponseHead,
+            shared.settings.upstream.response_timeout,
+        );
         let relayed = {
             let Connection {
                 side: upstream,
@@ -329,11 +330,7 @@ impl Exchange<'_, '_> {
             .await?;
         self.record.answered(head.status);
         let settings = &self.worker.shared.settings;
-        let mut reader = BodyReader::new(
-            head.framing,
-            u64::MAX,
-            settings.upstream.idle_timeout,
-        );
+        let mut reader = BodyReader::new(head.framing, u64::MAX, settings.upstream.idle_timeout);
         let copied = Copy {
             timers: self.timers,
             from: upstream,
@@ -381,26 +378,24 @@ impl Exchange<'_, '_> {
                     let outward = compose::answer(&head, response, &self.back(), out);
                     Ok((head, outward))
                 });
-                match composed.map_err(|BadAnswer(why)| Failure::UpstreamBroken(why))? {
-                    Some((head, outward)) => {
-                        buffer.consume(head.length);
-                        parsed_at = 0;
-                        if head.status >= 200 || head.status == 101 {
-                            return Ok((head, outward));
-                        }
-                        interim += 1;
-                        if interim > INTERIM_MAX {
-                            return Err(Failure::UpstreamBroken("too many interim answers"));
-                        }
-                        // `100` is Wardent's own to say, and HTTP/1.0 knows no interim answers.
-                        let passes = head.status != 100 && !self.head.is_http_1_0;
-                        if passes && !self.say(out).await {
-                            return Err(Failure::ClientGone);
-                        }
-                        out.clear();
-                        continue;
+                let composed = composed.map_err(|BadAnswer(why)| Failure::UpstreamBroken(why))?;
+                if let Some((head, outward)) = composed {
+                    buffer.consume(head.length);
+                    parsed_at = 0;
+                    if head.status >= 200 || head.status == 101 {
+                        return Ok((head, outward));
                     }
-                    None => {}
+                    interim += 1;
+                    if interim > INTERIM_MAX {
+                        return Err(Failure::UpstreamBroken("too many interim answers"));
+                    }
+                    // `100` is Wardent's own to say, and HTTP/1.0 knows no interim answers.
+                    let passes = head.status != 100 && !self.head.is_http_1_0;
+                    if passes && !self.say(out).await {
+                        return Err(Failure::ClientGone);
+                    }
+                    out.clear();
+                    continue;
                 }
             }
             match upstream.fill(buffer, HEAD_READ, answering).await {

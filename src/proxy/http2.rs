@@ -96,7 +96,11 @@ async fn serve(worker: Rc<Worker>, stream: Rewound, peer: Peer) {
             _ = serving.as_mut() => return,
             () = tokio::time::sleep(LOOK) => {}
         }
-        idle = if streams.get() == 0 { idle + LOOK } else { Duration::ZERO };
+        idle = if streams.get() == 0 {
+            idle + LOOK
+        } else {
+            Duration::ZERO
+        };
         let is_over = worker.is_draining() || idle >= worker.shared.settings.keep_alive;
         if is_over && !is_ending {
             is_ending = true;
@@ -131,12 +135,21 @@ async fn pass_on(
         Err(status) => return empty(status),
     };
     let (near, far) = duplex(PIPE_BYTES);
-    spawn_local(connection::serve(worker, Socket::Pipe(near), peer, Buffer::default()));
+    spawn_local(connection::serve(
+        worker,
+        Socket::Pipe(near),
+        peer,
+        Buffer::default(),
+    ));
     let (mut sender, pipe) = http1::handshake(TokioIo::new(far)).await?;
     spawn_local(pipe);
     let mut answer = sender.send_request(request).await?;
     *answer.version_mut() = Version::HTTP_2;
-    for name in [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE] {
+    for name in [
+        header::CONNECTION,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+    ] {
         answer.headers_mut().remove(name);
     }
     Ok(answer.map(Either::Left))
@@ -154,13 +167,17 @@ fn to_http1(request: Request<Incoming>) -> Result<Request<Incoming>, StatusCode>
     }
     let (mut parts, body) = request.into_parts();
     if let Some(authority) = parts.uri.authority() {
-        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| StatusCode::BAD_REQUEST)?;
+        let host =
+            HeaderValue::from_str(authority.as_str()).map_err(|_| StatusCode::BAD_REQUEST)?;
         let said = parts.headers.insert(header::HOST, host.clone());
         if said.is_some_and(|said| said != host) {
             return Err(StatusCode::BAD_REQUEST);
         }
     }
-    let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+    let target = parts
+        .uri
+        .path_and_query()
+        .map_or("/", |target| target.as_str());
     parts.uri = target.parse::<Uri>().map_err(|_| StatusCode::BAD_REQUEST)?;
     parts.version = Version::HTTP_11;
     join_cookies(&mut parts.headers)?;
@@ -169,10 +186,14 @@ fn to_http1(request: Request<Incoming>) -> Result<Request<Incoming>, StatusCode>
 
 /// One `Cookie` field of the several that HTTP/2 may split it into (RFC 9113 section 8.2.3).
 fn join_cookies(headers: &mut HeaderMap) -> Result<(), StatusCode> {
-    let crumbs: Vec<_> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    let crumbs: Vec<_> = headers
+        .get_all(header::COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
     if crumbs.len() > 1 {
-        let joined =
-            HeaderValue::from_bytes(&crumbs.join(b"; ".as_slice())).map_err(|_| StatusCode::BAD_REQUEST)?;
+        let joined = HeaderValue::from_bytes(&crumbs.join(b"; ".as_slice()))
+            .map_err(|_| StatusCode::BAD_REQUEST)?;
         headers.insert(header::COOKIE, joined);
     }
     Ok(())

@@ -78,7 +78,11 @@ pub enum Phase {
 /// # Errors
 /// When the address cannot be had.
 pub fn bind_tcp(address: SocketAddr) -> io::Result<StdTcpListener> {
-    let socket = RawSocket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = RawSocket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     if address.is_ipv6() {
@@ -121,7 +125,8 @@ pub fn start(
                 .enable_all()
                 .build_local(LocalOptions::default())?;
             runtime.block_on(async {
-                let worker = Worker::new(shared, counted, lines.as_ref(), u128::from_ne_bytes(seed));
+                let worker =
+                    Worker::new(shared, counted, lines.as_ref(), u128::from_ne_bytes(seed));
                 work(&Rc::new(worker), listeners, phase).await
             })
         })?;
@@ -143,7 +148,10 @@ async fn work(
                 passed |= is_shared;
                 let listener = TcpListener::from_std(socket)?;
                 spawn_local(async move {
-                    let door = Door { worker, is_own: !is_shared };
+                    let door = Door {
+                        worker,
+                        is_own: !is_shared,
+                    };
                     door.accept_tcp(&listener, &mut may_accept).await;
                 });
             }
@@ -151,7 +159,10 @@ async fn work(
                 passed |= is_passed;
                 let listener = UnixListener::from_std(socket)?;
                 spawn_local(async move {
-                    let door = Door { worker, is_own: !is_passed };
+                    let door = Door {
+                        worker,
+                        is_own: !is_passed,
+                    };
                     door.accept_unix(&listener, &mut may_accept).await;
                 });
             }
@@ -208,7 +219,9 @@ impl Door {
             };
             self.take_tcp(accepted).await;
         }
-        while self.is_own && let Some(accepted) = now(listener.accept()).await {
+        while self.is_own
+            && let Some(accepted) = now(listener.accept()).await
+        {
             self.take_tcp(accepted).await;
         }
     }
@@ -236,7 +249,9 @@ impl Door {
                 Err(error) => self.failed(&error).await,
             }
         }
-        while self.is_own && let Some(Ok((stream, _))) = now(listener.accept()).await {
+        while self.is_own
+            && let Some(Ok((stream, _))) = now(listener.accept()).await
+        {
             self.admit(Socket::Unix(stream), Peer::Unix);
         }
     }

@@ -120,8 +120,18 @@ mod tests {
 
     #[test]
     fn the_orders_are_those_of_the_enums() {
-        assert!(Verdict::ALL.iter().enumerate().all(|(i, v)| *v as usize == i));
-        assert!(Reason::ALL.iter().enumerate().all(|(i, r)| *r as usize == i));
+        assert!(
+            Verdict::ALL
+                .iter()
+                .enumerate()
+                .all(|(i, v)| *v as usize == i)
+        );
+        assert!(
+            Reason::ALL
+                .iter()
+                .enumerate()
+                .all(|(i, r)| *r as usize == i)
+        );
         assert!(Stage::ALL.iter().enumerate().all(|(i, s)| *s as usize == i));
     }
 

@@ -70,6 +70,7 @@ impl ConfiguredNames {
     }
 }
 
+#[inline]
 fn is(name: &[u8], known: &str) -> bool {
     name.eq_ignore_ascii_case(known.as_bytes())
 }
@@ -77,39 +78,56 @@ fn is(name: &[u8], known: &str) -> bool {
 /// What a field named `name` means, whoever sent it.
 #[inline]
 pub(crate) fn well_known(name: &[u8]) -> Name {
-    // By length first: most names of a request are told apart by it alone.
-    match name.len() {
-        2 if is(name, "te") => Name::Te,
-        4 if is(name, "host") => Name::Host,
-        4 if is(name, "date") => Name::Date,
+    // By the first letter and then by length: most names of a request are told apart by these alone.
+    let Some(first) = name.first() else {
+        return Name::Other;
+    };
+    match first.to_ascii_lowercase() {
+        b'c' => well_known_c(name),
+        b'd' if is(name, "date") => Name::Date,
+        b'e' if is(name, "expect") => Name::Expect,
+        b'f' if is(name, "forwarded") => Name::OwnIdentity,
+        b'f' if is(name, "fastly-client-ip") => Name::OwnIdentity,
+        b'h' if is(name, "host") => Name::Host,
+        b'h' if is(name, "http2-settings") => Name::HopByHop,
+        b'k' if is(name, "keep-alive") => Name::HopByHop,
         // A CGI variable `HTTP_PROXY` would come of it (httpoxy).
-        5 if is(name, "proxy") => Name::OwnIdentity,
-        6 if is(name, "expect") => Name::Expect,
-        7 if is(name, "upgrade") => Name::Upgrade,
-        9 if is(name, "forwarded") => Name::OwnIdentity,
-        9 if is(name, "x-real-ip") => Name::OwnIdentity,
+        b'p' if is(name, "proxy") => Name::OwnIdentity,
+        b'p' if is(name, "proxy-connection") => Name::HopByHop,
+        b'p' if is(name, "proxy-authorization") => Name::HopByHop,
+        b's' if is(name, "stripe-signature") => Name::StripeSignature,
+        b's' if is(name, "sec-websocket-key") => Name::SecWebSocketKey,
+        b's' if is(name, "sec-websocket-version") => Name::SecWebSocketVersion,
+        b't' if is(name, "te") => Name::Te,
+        b't' if is(name, "transfer-encoding") => Name::TransferEncoding,
+        b't' if is(name, "true-client-ip") => Name::OwnIdentity,
+        b'u' if is(name, "upgrade") => Name::Upgrade,
+        b'u' if is(name, "user-agent") => Name::UserAgent,
+        b'x' => well_known_x(name),
+        _ => Name::Other,
+    }
+}
+
+fn well_known_c(name: &[u8]) -> Name {
+    match name.len() {
         10 if is(name, "connection") => Name::Connection,
-        10 if is(name, "keep-alive") => Name::HopByHop,
-        10 if is(name, "user-agent") => Name::UserAgent,
+        14 if is(name, "content-length") => Name::ContentLength,
+        18 if is(name, "cf-connecting-ipv6") => Name::ConnectingIpv6,
+        _ if starts_with(name, "cf-") => Name::Identity,
+        _ => Name::Other,
+    }
+}
+
+fn well_known_x(name: &[u8]) -> Name {
+    match name.len() {
+        9 if is(name, "x-real-ip") => Name::OwnIdentity,
         11 if is(name, "x-client-ip") => Name::OwnIdentity,
         12 if is(name, "x-request-id") => Name::Wardent,
-        14 if is(name, "content-length") => Name::ContentLength,
-        14 if is(name, "true-client-ip") => Name::OwnIdentity,
-        14 if is(name, "http2-settings") => Name::HopByHop,
         15 if is(name, "x-forwarded-for") => Name::OwnIdentity,
-        16 if is(name, "proxy-connection") => Name::HopByHop,
         16 if is(name, "x-forwarded-host") => Name::ForwardedHost,
-        16 if is(name, "stripe-signature") => Name::StripeSignature,
-        16 if is(name, "fastly-client-ip") => Name::OwnIdentity,
-        17 if is(name, "transfer-encoding") => Name::TransferEncoding,
         17 if is(name, "x-forwarded-proto") => Name::ForwardedProto,
-        17 if is(name, "sec-websocket-key") => Name::SecWebSocketKey,
-        18 if is(name, "cf-connecting-ipv6") => Name::ConnectingIpv6,
         19 if is(name, "x-cluster-client-ip") => Name::OwnIdentity,
-        19 if is(name, "proxy-authorization") => Name::HopByHop,
-        21 if is(name, "sec-websocket-version") => Name::SecWebSocketVersion,
         _ if starts_with(name, "x-wardent-") => Name::Wardent,
-        _ if starts_with(name, "cf-") => Name::Identity,
         _ if starts_with(name, "x-forwarded-") => Name::Identity,
         _ => Name::Other,
     }

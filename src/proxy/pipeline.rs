@@ -48,7 +48,15 @@ pub(crate) async fn serve(
     );
     let passed = match judgement.verdict {
         Ok(()) => {
-            let passing = pass_on(connection, &policy, &judgement, head, &record, &mut reader, buffer);
+            let passing = pass_on(
+                connection,
+                &policy,
+                &judgement,
+                head,
+                &record,
+                &mut reader,
+                buffer,
+            );
             // A fault in one request is answered with 500 and ends no other.
             AssertUnwindSafe(passing)
                 .catch_unwind()
@@ -133,7 +141,8 @@ async fn pass_on(
     let Some(scheme) = &judgement.rules.signature else {
         return exchange.run(reader, None, buffer).await;
     };
-    let (_held, mut body) = webhook::prove(connection, head, record, scheme, reader, buffer).await?;
+    let (_held, mut body) =
+        webhook::prove(connection, head, record, scheme, reader, buffer).await?;
     let length = body.len() as u64;
     let idle = connection.worker.shared.settings.upstream.idle_timeout;
     let mut proven = BodyReader::new(Framing::Length(length), length, idle);
@@ -162,7 +171,15 @@ async fn fail(
     let can_be_kept = rest_is_small
         && !head.closes()
         && !worker.is_draining()
-        && matches!(failure, Failure::Refused(_) | Failure::Unreachable | Failure::Unavailable | Failure::Overloaded(_) | Failure::UpstreamLate(_) | Failure::UpstreamBroken(_));
+        && matches!(
+            failure,
+            Failure::Refused(_)
+                | Failure::Unreachable
+                | Failure::Unavailable
+                | Failure::Overloaded(_)
+                | Failure::UpstreamLate(_)
+                | Failure::UpstreamBroken(_)
+        );
     if !write_answer(connection, record, failure, !can_be_kept).await {
         return After::Break;
     }
@@ -170,8 +187,19 @@ async fn fail(
         return After::Linger;
     }
     let skipped = reader.has_ended()
-        || linger::skip_rest(worker, &connection.client, buffer, reader, &connection.timers).await;
-    if skipped { After::KeepAlive } else { After::Linger }
+        || linger::skip_rest(
+            worker,
+            &connection.client,
+            buffer,
+            reader,
+            &connection.timers,
+        )
+        .await;
+    if skipped {
+        After::KeepAlive
+    } else {
+        After::Linger
+    }
 }
 
 /// Writes the raw answer to `failure`; false when there is nobody to read it.

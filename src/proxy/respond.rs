@@ -55,9 +55,7 @@ impl Failure {
             }
             Self::UpstreamLate(stage) => Refusal::new(Reason::UpstreamTimeout, stage.name()),
             Self::UpstreamBroken(why) => Refusal::new(Reason::UpstreamBroken, why),
-            Self::Unavailable => {
-                Refusal::new(Reason::UpstreamUnavailable, "no server is healthy")
-            }
+            Self::Unavailable => Refusal::new(Reason::UpstreamUnavailable, "no server is healthy"),
             Self::Overloaded(why) => Refusal::new(Reason::Overloaded, why),
             Self::Internal => Refusal::new(Reason::Internal, "a fault in wardent"),
         })

@@ -141,9 +141,9 @@ impl Side {
                 Poll::Ready(Ok(count))
             }
             Poll::Ready(Err(_)) => Poll::Ready(Err(WireError::Broken)),
-            Poll::Pending => wait
-                .over()
-                .map_or(Poll::Pending, |stage| Poll::Ready(Err(WireError::Late(stage)))),
+            Poll::Pending => wait.over().map_or(Poll::Pending, |stage| {
+                Poll::Ready(Err(WireError::Late(stage)))
+            }),
         })
         .await
     }

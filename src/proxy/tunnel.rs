@@ -55,8 +55,24 @@ pub(crate) async fn run(
     };
     let broken = Cell::new(false);
     let mut both = pin!(join(
-        async { broken.set(broken.get() | to_upstream.carry(worker, client_buffer, timers).await.is_err()) },
-        async { broken.set(broken.get() | to_client.carry(worker, upstream_buffer, timers).await.is_err()) },
+        async {
+            broken.set(
+                broken.get()
+                    | to_upstream
+                        .carry(worker, client_buffer, timers)
+                        .await
+                        .is_err(),
+            )
+        },
+        async {
+            broken.set(
+                broken.get()
+                    | to_client
+                        .carry(worker, upstream_buffer, timers)
+                        .await
+                        .is_err(),
+            )
+        },
     ));
     std::future::poll_fn(|cx| {
         let ended = both.as_mut().poll(cx).is_ready();

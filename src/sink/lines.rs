@@ -140,7 +140,7 @@ mod tests {
     }
 
     /// A reader that takes nothing until it is told to.
-    struct Stuck(mpsc::Receiver<()>);
+    struct Stuck(Receiver<()>);
 
     impl Write for Stuck {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {

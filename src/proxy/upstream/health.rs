@@ -49,7 +49,11 @@ async fn watch_one(server: Arc<Server>, check: &HealthCheck) {
             if healthy {
                 tracing::info!(server = server.name(), "upstream server is healthy again");
             } else {
-                tracing::warn!(server = server.name(), ?result, "upstream server is unhealthy");
+                tracing::warn!(
+                    server = server.name(),
+                    ?result,
+                    "upstream server is unhealthy"
+                );
             }
         }
     }
@@ -60,9 +64,16 @@ type AskError = Box<dyn std::error::Error + Send + Sync>;
 async fn ask(server: &Server, path: &str) -> Result<u16, AskError> {
     match server.target() {
         Target::Tcp(address) => {
-            ask_over(TcpStream::connect(address).await?, &address.to_string(), path).await
+            ask_over(
+                TcpStream::connect(address).await?,
+                &address.to_string(),
+                path,
+            )
+            .await
         }
-        Target::Unix(socket) => ask_over(UnixStream::connect(socket).await?, "localhost", path).await,
+        Target::Unix(socket) => {
+            ask_over(UnixStream::connect(socket).await?, "localhost", path).await
+        }
     }
 }
 

@@ -47,7 +47,11 @@ impl Pool {
     /// An empty pool for `upstream` that keeps a connection for `keep` at most.
     pub(crate) fn new(upstream: &Upstream, keep: Duration) -> Self {
         Self {
-            idle: upstream.servers().iter().map(|_| RefCell::default()).collect(),
+            idle: upstream
+                .servers()
+                .iter()
+                .map(|_| RefCell::default())
+                .collect(),
             keep,
         }
     }

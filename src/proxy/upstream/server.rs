@@ -93,7 +93,10 @@ impl Server {
     }
 
     pub(super) fn note_failure(&self, now_ms: u64, may_eject: bool) {
-        let failures = self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        let failures = self
+            .failures
+            .fetch_add(1, Ordering::Relaxed)
+            .saturating_add(1);
         if failures >= FAILURES_BEFORE_EJECTION && may_eject {
             let until_ms = now_ms.saturating_add(EJECTION_MS);
             if self.ejected_until_ms.swap(until_ms, Ordering::Relaxed) <= now_ms {
