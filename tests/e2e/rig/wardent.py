@@ -121,7 +121,7 @@ class Wardent:
         return self
 
     def is_ready(self) -> bool:
-        return request(self.admin, "/readyz", timeout_s=2).status == 200
+        return request(self.admin, "/readyz", headers={"Host": "localhost"}, timeout_s=2).status == 200
 
     @property
     def running(self) -> Process:
