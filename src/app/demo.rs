@@ -37,6 +37,7 @@ pub(super) fn run(upstream: Option<&str>) -> Result<(), StartError> {
         Some(url) => server_of(url)?,
         None => start_origin().map_err(system)?.to_string(),
     };
+    let signals = run::Signals::install()?;
     let config = folder.path().join("wardent.yaml");
     let key = generate().map_err(|error| StartError::System(format!("demo: {error}")))?;
     write_files(folder.path(), &origin, &key).map_err(system)?;
@@ -50,7 +51,7 @@ pub(super) fn run(upstream: Option<&str>) -> Result<(), StartError> {
     )?;
     cli::tell(&welcome(&running, &origin, folder.path()));
     run::announce(&running);
-    run::until_ended(running)?;
+    run::until_ended(running, signals);
     // All lanes are gone, so the writer ends with the last line.
     let _ = writer.join();
     Ok(())

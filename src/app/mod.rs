@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use crate::{
     admin::{Reloader, Reloads, View, server::Server},
     base::{clock::Clock, net::Address},
-    config::{self, Loaded, Report, secrets::Secrets, settings},
+    config::{self, Loaded, Report, secrets::Secrets, settings, watch::Watch},
     proxy::{
         listener::{self, Phase, WorkerThread},
         upstream::health::{self, HealthCheck},
@@ -103,6 +103,9 @@ pub fn start(config: &Path) -> Result<Running, StartError> {
 /// # Errors
 /// As [`start`].
 pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError> {
+    // Watched from before it is read: an edit in between is seen as one.
+    let policy_file = config::load_wardent(config)?.policy;
+    let watch = Watch::new(&policy_file);
     let loaded = config::load(config)?;
     let mut secrets = Secrets::default();
     let built = settings::policy(&loaded, &mut secrets, 1).map_err(StartError::Secrets)?;
@@ -146,7 +149,7 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
         sockets,
         health: health_check(&loaded),
         shared: Arc::clone(&shared),
-        reloading: Reloading::new(config, loaded, secrets, shared, reloads),
+        reloading: Reloading::new(config, loaded, secrets, shared, reloads, watch),
         asked,
         until_ended,
     };

@@ -30,6 +30,7 @@ pub(super) struct Reloading {
     generation: u64,
     shared: Arc<Shared>,
     reloads: Arc<Reloads>,
+    watch: Watch,
 }
 
 /// How much is read again.
@@ -48,6 +49,7 @@ impl Reloading {
         secrets: Secrets,
         shared: Arc<Shared>,
         reloads: Arc<Reloads>,
+        watch: Watch,
     ) -> Self {
         Self {
             config: config.to_owned(),
@@ -56,19 +58,19 @@ impl Reloading {
             generation: 1,
             shared,
             reloads,
+            watch,
         }
     }
 
     /// Reloads when the policy's file has changed, and when somebody asks.
     pub(super) async fn run(mut self, mut asked: Asked) {
-        let mut watch = Watch::new(&self.loaded.wardent.policy);
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = looks.tick() => {
                     let now_ms = self.shared.clock.monotonic_ns() / 1_000_000;
-                    if watch.has_settled(&self.loaded.wardent.policy, now_ms) {
+                    if self.watch.has_settled(&self.loaded.wardent.policy, now_ms) {
                         // What went wrong has been told; nobody waits for it here.
                         let _ = self.reload(Scope::Policy);
                     }

@@ -26,6 +26,7 @@ fn serve(config: &Path, look: Option<Look>) -> Result<(), StartError> {
     let log_look = look.unwrap_or_else(|| Look::fitting(&std::io::stderr()));
     let _log = Log::start(level.word(), log_look);
     raise_descriptor_limit();
+    let signals = Signals::install()?;
     let format = match look.unwrap_or_else(|| Look::fitting(&std::io::stdout())) {
         Look::Json => Format::Json,
         Look::Human => Format::Human,
@@ -47,7 +48,7 @@ fn serve(config: &Path, look: Option<Look>) -> Result<(), StartError> {
         },
     )?;
     announce(&running);
-    until_ended(running)?;
+    until_ended(running, signals);
     finish_lines(writer);
     Ok(())
 }
@@ -79,19 +80,44 @@ fn notify(states: &[NotifyState<'_>]) {
     let _ = sd_notify::notify(states);
 }
 
-/// Serves until SIGTERM or SIGINT, then drains; a second one ends it at once. SIGHUP reloads.
-pub(super) fn until_ended(running: Running) -> Result<(), StartError> {
-    let failed = |error| StartError::System(format!("cannot watch for signals: {error}"));
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(failed)?;
-    runtime.block_on(async {
-        let mut ends = [
+/// The signals that a process lives by. Installed before anything is served: one that comes earlier
+/// must not kill.
+pub(super) struct Signals {
+    runtime: tokio::runtime::Runtime,
+    ends: [Signal; 2],
+    hangup: Signal,
+}
+
+impl Signals {
+    pub(super) fn install() -> Result<Self, StartError> {
+        let failed = |error| StartError::System(format!("cannot watch for signals: {error}"));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(failed)?;
+        let entered = runtime.enter();
+        let ends = [
             signal(SignalKind::terminate()).map_err(failed)?,
             signal(SignalKind::interrupt()).map_err(failed)?,
         ];
-        let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
+        let hangup = signal(SignalKind::hangup()).map_err(failed)?;
+        drop(entered);
+        Ok(Self {
+            runtime,
+            ends,
+            hangup,
+        })
+    }
+}
+
+/// Serves until SIGTERM or SIGINT, then drains; a second one ends it at once. SIGHUP reloads.
+pub(super) fn until_ended(running: Running, signals: Signals) {
+    let Signals {
+        runtime,
+        mut ends,
+        mut hangup,
+    } = signals;
+    runtime.block_on(async {
         loop {
             tokio::select! {
                 () = any(&mut ends) => break,
@@ -113,8 +139,7 @@ pub(super) fn until_ended(running: Running) -> Result<(), StartError> {
                 phase.send_replace(crate::proxy::listener::Phase::Stopping);
             }
         }
-        Ok(())
-    })
+    });
 }
 
 async fn any(signals: &mut [Signal; 2]) {

@@ -228,10 +228,13 @@ impl Worker {
     pub(crate) fn drain(&self) {
         /// An idle connection is closed when its client had this long to send one more request.
         const IDLE: Duration = Duration::from_secs(1);
+        /// A connection that has not spoken, or not to the end of a head, may have so much longer.
+        const HEAD: Duration = Duration::from_secs(3);
         /// Tunnels know nothing of drains; their clients are used to reconnecting.
         const TUNNEL: Duration = Duration::from_secs(5);
         self.draining.set(true);
         self.deadlines.hasten(Stage::KeepAlive, IDLE);
+        self.deadlines.hasten(Stage::RequestHead, HEAD);
         self.deadlines.hasten(Stage::Tunnel, TUNNEL);
     }
 
