@@ -62,7 +62,6 @@ fn a_reload_binds_at_once() {
 }
 
 #[test]
-#[ignore = "open: fails, the cause is not yet known"]
 fn an_edit_binds_by_itself() {
     let rig = narrow();
     let begun = time::now();
@@ -398,7 +397,6 @@ fn r05_a_drain_with_nothing_to_do_is_quick() {
 }
 
 #[test]
-#[ignore = "open: fails, the cause is not yet known"]
 fn r05_a_connection_that_never_spoke_does_not_hold_a_drain() {
     let rig = Rig::new();
     let mut silent = rig.wardent.client();
@@ -444,7 +442,6 @@ fn one_can_be_started_after_another() {
 }
 
 #[test]
-#[ignore = "open: fails, the cause is not yet known"]
 fn r05_sigterm_drains_the_process_and_ends_it_well() {
     let (origin, gate) = holding();
     let mut process = Wardent::setup(&origin).spawn();
@@ -460,7 +457,6 @@ fn r05_sigterm_drains_the_process_and_ends_it_well() {
 }
 
 #[test]
-#[ignore = "open: fails, the cause is not yet known"]
 fn r07_a_second_signal_ends_the_process_at_once() {
     for second in [Signal::TERM, Signal::INT] {
         let (origin, _gate) = holding();
@@ -477,7 +473,6 @@ fn r07_a_second_signal_ends_the_process_at_once() {
 }
 
 #[test]
-#[ignore = "open: fails, the cause is not yet known"]
 fn r09_a_storm_of_sighups_passes() {
     let origin = Origin::echo();
     let mut process = Wardent::setup(&origin).policy(bounded("1KiB")).spawn();
