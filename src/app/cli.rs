@@ -89,7 +89,10 @@ Exit status: 0 when it can be used, 78 when not.")]
 Exit status: 0 when the new policy is in force, 1 when the old one stays.")]
     Reload,
     /// Make keys, and sign requests with them.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  wardent secret new\n  wardent secret sign --host www.example.org --target /"
+    )]
     Secret(SecretCommand),
 }
 

@@ -29,7 +29,7 @@ pub(super) fn post(socket: &Path, path: &str) -> Result<Said, String> {
         .build()
         .map_err(|error| error.to_string())?;
     runtime
-        .block_on(timeout(WITHIN, ask(socket, path)))
+        .block_on(async { timeout(WITHIN, ask(socket, path)).await })
         .map_err(|_| format!("no answer within {} s", WITHIN.as_secs()))?
         .map_err(|error| {
             format!(
