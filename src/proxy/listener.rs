@@ -259,7 +259,7 @@ impl Door {
     async fn failed(&self, error: &io::Error) {
         let errors = &self.worker.metrics.accept_errors;
         // Twenty failures a second at most, and one line for them.
-        if errors.get() % 20 == 0 {
+        if errors.get().is_multiple_of(20) {
             tracing::warn!(%error, "cannot accept connections");
         }
         errors.add(1);
