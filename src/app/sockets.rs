@@ -226,11 +226,15 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
 }
 
 fn failed(key: &str, what: &dyn std::fmt::Display, error: &io::Error) -> StartError {
-    let advice = match error.kind() {
-        io::ErrorKind::AddrInUse => "stop what uses it, or choose another",
-        io::ErrorKind::PermissionDenied => "choose one that this user may use",
-        io::ErrorKind::AddrNotAvailable => "choose an address of this machine",
-        _ => "choose another",
+    let kind = error.kind();
+    let advice = if kind == io::ErrorKind::AddrInUse {
+        "stop what uses it, or choose another"
+    } else if kind == io::ErrorKind::PermissionDenied {
+        "choose one that this user may use"
+    } else if kind == io::ErrorKind::AddrNotAvailable {
+        "choose an address of this machine"
+    } else {
+        "choose another"
     };
     StartError::System(format!("{key} {what}: {error}; {advice}"))
 }

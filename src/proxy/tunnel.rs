@@ -56,22 +56,12 @@ pub(crate) async fn run(
     let broken = Cell::new(false);
     let mut both = pin!(join(
         async {
-            broken.set(
-                broken.get()
-                    | to_upstream
-                        .carry(worker, client_buffer, timers)
-                        .await
-                        .is_err(),
-            )
+            let outcome = to_upstream.carry(worker, client_buffer, timers).await;
+            broken.set(broken.get() | outcome.is_err());
         },
         async {
-            broken.set(
-                broken.get()
-                    | to_client
-                        .carry(worker, upstream_buffer, timers)
-                        .await
-                        .is_err(),
-            )
+            let outcome = to_client.carry(worker, upstream_buffer, timers).await;
+            broken.set(broken.get() | outcome.is_err());
         },
     ));
     std::future::poll_fn(|cx| {
