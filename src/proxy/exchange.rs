@@ -313,7 +313,7 @@ impl Exchange<'_, '_> {
                 Err(_) => return,
             }
         }
-        pending().await;
+        pending::<()>().await;
     }
 
     /// Awaits the answer and passes it on.
