@@ -154,6 +154,9 @@ impl RawH2 {
                 stream: u32::from_be_bytes(head[5..].try_into().unwrap()) & 0x7fff_ffff,
                 payload: self.client.try_exact(usize::try_from(length).unwrap())?,
             };
+            if raw.kind == PING && raw.flags == 0 {
+                self.client.send_anyway(frame(PING, 1, 0, &raw.payload));
+            }
             if matches!(
                 raw.kind,
                 DATA | HEADERS | RST_STREAM | GOAWAY | CONTINUATION
