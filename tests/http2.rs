@@ -1,7 +1,6 @@
 //! HTTP/2 by prior knowledge: a stream meets what an HTTP/1.1 request meets, and loses nothing.
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::indexing_slicing,
     reason = "a broken fixture should stop the test loudly"
 )]

@@ -1,7 +1,6 @@
 //! HTTP/2 frames that no honest client sends: what is bounded stays bounded, and others are served.
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::indexing_slicing,
     reason = "a broken fixture should stop the test loudly"
 )]

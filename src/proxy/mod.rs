@@ -12,6 +12,8 @@ mod compose;
 mod connection;
 mod deadline;
 mod exchange;
+#[cfg(test)]
+mod fuzz;
 mod head;
 mod http2;
 mod linger;

@@ -24,7 +24,7 @@ pub(crate) fn run<T>(client: impl Future<Output = T>) -> T {
     runtime.block_on(async {
         tokio::time::timeout(3 * PATIENCE, client)
             .await
-            .expect("the client came to no end")
+            .unwrap_or_else(|_| panic!("the client came to no end"))
     })
 }
 
