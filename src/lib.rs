@@ -1,4 +1,4 @@
-//! One house, nine floors. A room imports only from floors below its own;
+//! One house, ten floors. A room imports only from floors below its own;
 //! rooms on the same floor do not know each other. `tests/tidy.rs` checks it.
 
 // Ground: values without opinions.
@@ -14,6 +14,9 @@ pub mod secret;
 
 // Every client's clocks.
 pub mod limit;
+
+// The one who decides about bans.
+pub mod owner;
 
 // One question per file; where events go.
 pub mod guard;

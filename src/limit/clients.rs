@@ -193,6 +193,11 @@ impl Clients {
         Spent::of(peeks.iter().map(|(limit, charge)| (*limit, charge)), now)
     }
 
+    /// Whether somebody new waits for a cell.
+    pub fn has_sights(&self) -> bool {
+        !self.sights.is_empty()
+    }
+
     /// Cells in the table.
     pub fn cells(&self) -> u64 {
         self.cells.load(Ordering::Relaxed)

@@ -170,7 +170,11 @@ fn quiet_clients_give_their_cells_back_and_busy_ones_do_not() {
     }
     keeper.take_sights(begin);
     assert_eq!(clients.cells(), 100);
-    assert_eq!(keeper.sweep(begin + 30 * SECOND_NS), 0, "a minute has not passed");
+    assert_eq!(
+        keeper.sweep(begin + 30 * SECOND_NS),
+        0,
+        "a minute has not passed"
+    );
     let later = begin + 3_600 * SECOND_NS;
     while admits(&clients, 7, &limits, later) {}
     keeper.sweep(later);
