@@ -379,12 +379,19 @@ impl FromWord for PathBuf {
     }
 }
 
+/// So many names are told at once; of more, the nearest.
+const FEW: usize = 4;
+
 /// The choice that goes by this name, or the names there are.
 pub(super) fn choose<T: Copy>(word: &str, choices: &[(&str, T)]) -> Result<T, String> {
     let chosen = choices.iter().find(|(name, _)| *name == word);
     chosen.map(|(_, choice)| *choice).ok_or_else(|| {
         let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
-        format!("`{}` is not known ({})", shown(word), advice(word, &names))
+        let advice = match names.len() {
+            0..=FEW => format!("use {}", or(&names)),
+            _ => advice(word, &names),
+        };
+        format!("`{}` is not known ({advice})", shown(word))
     })
 }
 

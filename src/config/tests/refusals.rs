@@ -122,7 +122,7 @@ fn words_and_numbers_say_what_would_be_right() {
         ),
         (
             "mode: enforcing",
-            "1:7: mode: `enforcing` is not known (did you mean `enforce`?)",
+            "1:7: mode: `enforcing` is not known (use `enforce` or `observe`)",
         ),
         (
             "mode: no",
