@@ -37,8 +37,8 @@ impl FromStr for Rate {
         let (count, unit) = text.split_once('/').ok_or(UnitError::NotARate)?;
         let per = RATE_PERIODS.iter().find(|(name, _)| *name == unit);
         let (_, seconds) = per.ok_or_else(|| UnitError::UnknownUnit {
-            unit: format!("/{unit}"),
-            known: "/s, /m, /h, /d",
+            unit: unit.to_owned(),
+            known: "s, m, h, d",
         })?;
         let count = whole_number(count)?;
         let count = u32::try_from(count).map_err(|_| UnitError::TooLarge {
@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn a_refusal_says_what_would_be_right() {
         let rate = |text: &str| complaint(text.parse::<Rate>());
-        assert_eq!(rate("10/parsec"), "unknown unit `/parsec` (use /s, /m, /h, /d)");
+        assert_eq!(rate("10/parsec"), "unknown unit `parsec` (use s, m, h, d)");
         assert_eq!(
             rate("10"),
             "not a rate (use a number and a period, such as 20/s)"
