@@ -13,7 +13,6 @@ mod check;
 mod index;
 mod log_dir;
 mod notes;
-pub mod pattern;
 pub mod policy;
 pub mod report;
 pub mod secrets;

@@ -14,7 +14,7 @@ use crate::{
     client::{Edge, EdgeNetworks, Missing, Trust, TrustedPeers},
     guard::{
         policy::{Policy, Rules},
-        route::{Pattern, Route, Routes},
+        route::{Route, Routes},
         signature::Stripe,
     },
     proxy::{
@@ -197,13 +197,6 @@ impl Reading<'_> {
         let skips_secret =
             rest.secret == SecretRule::Require && effective.secret == SecretRule::Skip;
         let skips_bots = rest.bots != BotRule::Skip && effective.bots == BotRule::Skip;
-        let patterns: Result<Vec<_>, _> = route
-            .matches
-            .path
-            .iter()
-            .map(|path| Pattern::parse(path.as_str()))
-            .collect();
-        let patterns = self.valid(route.name.as_str(), patterns)?;
         let methods: Vec<_> = route
             .matches
             .methods
@@ -211,7 +204,7 @@ impl Reading<'_> {
             .map(|method| method.as_str().to_owned())
             .collect();
         Some(Route {
-            patterns,
+            patterns: route.matches.path.clone(),
             methods: Some(methods).filter(|methods| !methods.is_empty()),
             value: Rules {
                 route: route.name.as_str().to_owned(),

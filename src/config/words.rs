@@ -15,9 +15,12 @@ use serde::{
     },
 };
 
-use crate::base::{
-    net::{Address, HostPort, Upstream, parse_network},
-    units::{Rate, parse_duration, parse_size},
+use crate::{
+    base::{
+        net::{Address, HostPort, Upstream, parse_network},
+        units::{Rate, parse_duration, parse_size},
+    },
+    guard::route::Pattern,
 };
 
 use super::report::{shown, told};
@@ -350,6 +353,14 @@ impl FromWord for HostPort {
 
     fn from_word(word: &str) -> Result<Self, String> {
         parsed(word)
+    }
+}
+
+impl FromWord for Pattern {
+    const EXPECTED: &'static str = "a path such as /accounts/login/";
+
+    fn from_word(word: &str) -> Result<Self, String> {
+        Self::parse(word).map_err(|bad| format!("`{}` {bad}", shown(word)))
     }
 }
 

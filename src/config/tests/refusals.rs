@@ -209,6 +209,14 @@ fn routes_say_what_would_be_right() {
             "1:39: path[1]: `b` must start with `/`",
         ),
         (
+            "routes: [{name: a, match: {path: /*.php}}]",
+            "1:34: path: `/*.php` has a `*` inside a segment (it must stand alone, as in `/*/`)",
+        ),
+        (
+            "routes: [{name: a, match: {path: \"/\\e\"}}]",
+            "1:34: path: `/\\u{1b}` has a control character in it",
+        ),
+        (
             "routes: [{name: a, match: {path: /a}, trap: yes}]",
             "1:45: trap: `yes` is not known (use `true` or `false`)",
         ),
