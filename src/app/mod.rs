@@ -121,6 +121,7 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
         held_bytes: Bound::new(HELD_BYTES_MAX),
     });
     let mut sockets = Sockets::bind(document, options.takes_passed_sockets)?;
+    let admin = sockets.admin_address();
     let (proxy, own_unix_paths) = (sockets.proxy_addresses(), sockets.own_unix_paths());
     let (phase, phase_of_workers) = watch::channel(Phase::Serving);
     let lines = options.lines;
@@ -142,7 +143,6 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
         .map(ToString::to_string)
         .chain(built.notes)
         .collect();
-    let admin = sockets.admin_address();
     let (ended, until_ended) = watch::channel(false);
     let side = Side {
         server: Server::new(view, reloader.clone()),

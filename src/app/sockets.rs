@@ -106,10 +106,8 @@ impl Sockets {
         own.chain([self.admin_path.clone()]).collect()
     }
 
-    /// For each worker, its end of every socket.
-    ///
-    /// Nobody else keeps one: when a drain closes the workers' ends, a new connection is refused,
-    /// rather than left in a queue that nobody serves.
+    /// For each worker, its end of every socket. Nothing else holds them afterwards: an end that
+    /// stays open beyond its workers would take connections in that nobody serves.
     pub(super) fn take_listeners_of_workers(&mut self) -> Result<Vec<Vec<Listener>>, StartError> {
         let mut workers: Vec<Vec<Listener>> = (0..self.workers).map(|_| Vec::new()).collect();
         for bound in std::mem::take(&mut self.proxy) {
