@@ -8,9 +8,11 @@ mod edge;
 mod identity;
 mod key;
 mod peer;
+mod protected;
 
 pub use claim::{BadClientIp, Claim, Claims};
 pub use edge::{CLOUDFLARE_WORKERS, Edge, EdgeNetworks};
 pub use identity::{Client, Missing, Trust, Who, identify};
 pub use key::{BadClientKey, ClientKey};
 pub use peer::{Peer, TrustedPeers, fold};
+pub use protected::Protected;
