@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from rig import Connection, Gunicorn, Wardent, free_port, request, wait_until
-from rig.client import BROWSER, Address, open_socket
+from rig.client import Address, open_socket
 
 CLIENT = {"CF-Connecting-IP": "198.51.100.7"}
 
@@ -56,12 +56,7 @@ def test_sigterm_lets_requests_finish(rig) -> None:
 
 def test_sigterm_lets_an_answer_finish(rig, django_app: Gunicorn) -> None:
     wardent = rig.wardent(django_app.address)
-    connection = Connection(wardent.address)
-    connection.putrequest("GET", "/slow-body/1.5")
-    for name, value in {**CLIENT, "User-Agent": BROWSER}.items():
-        connection.putheader(name, value)
-    connection.endheaders()
-    answer = connection.getresponse()
+    answer = Connection(wardent.address).begin("GET", "/slow-body/1.5", CLIENT)
     assert answer.readline() == b"begun\n"
     wardent.running.signal(signal.SIGTERM)
     assert answer.read() == b"done\n"
