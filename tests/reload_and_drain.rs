@@ -300,7 +300,6 @@ fn assert_shut(address: &wardent::base::net::Address) {
 }
 
 #[test]
-#[ignore = "open: fails, the cause is not yet known"]
 fn r05_a_drain_finishes_what_is_in_flight() {
     let (origin, gate) = holding();
     let wardent = Wardent::setup(&origin).workers(2).start();
@@ -342,7 +341,6 @@ fn r05_a_drain_finishes_what_is_in_flight() {
 }
 
 #[test]
-#[ignore = "open: fails, the cause is not yet known"]
 fn r05_a_drain_finishes_uploads_and_streams() {
     let gate = Arc::new(Gate::default());
     let door = Arc::clone(&gate);
@@ -490,7 +488,6 @@ fn r09_a_storm_of_sighups_passes() {
 }
 
 #[test]
-#[ignore = "waits for the whole deadline of a drain"]
 fn w05_a_drain_ends_tunnels_by_its_deadline() {
     let origin = Origin::scripted(|conn| {
         conn.request()?;
