@@ -7,6 +7,7 @@
 mod answer;
 mod body;
 mod buffer;
+pub mod canary;
 mod chunked;
 mod compose;
 mod connection;
