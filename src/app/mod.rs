@@ -36,7 +36,7 @@ use crate::{
     },
     guard::policy::Policy,
     limit::Keeper,
-    owner::Owner,
+    owner::{Acts, BanPolicy, Owner},
     proxy::{
         canary::Canary,
         listener::{self, Phase, WorkerThread},
@@ -131,13 +131,7 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
     let clock = Clock::system();
     let document = &loaded.wardent;
     let bans = Arc::new(ArcSwap::from_pointee(built.bans));
-    let (owner, acts) = Owner::new(
-        Keeper::new(document.limits.clients_max.get() as usize),
-        document.limits.bans_max.get() as usize,
-        Arc::clone(&bans),
-        clock.clone(),
-        Box::new(BanLog),
-    );
+    let (owner, acts) = owner(document, &bans, &clock);
     let shared = Arc::new(shared(document, built.policy, &owner, &clock)?);
     let mut sockets = Sockets::bind(document, options.takes_passed_sockets)?;
     let admin = sockets.admin_address();
@@ -220,6 +214,18 @@ impl Prepared {
             built,
         })
     }
+}
+
+/// The owner of bans, of a table of clients as large as the document says.
+fn owner(document: &Document, bans: &Arc<ArcSwap<BanPolicy>>, clock: &Clock) -> (Owner, Acts) {
+    let limits = &document.limits;
+    Owner::new(
+        Keeper::new(limits.clients_max.get() as usize),
+        limits.bans_max.get() as usize,
+        Arc::clone(bans),
+        clock.clone(),
+        Box::new(BanLog),
+    )
 }
 
 /// What all workers share.
