@@ -1,6 +1,7 @@
 //! A file that is wrong ends `check` and `run` alike with 78, and one line says where and why.
 #![expect(
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     reason = "a broken fixture should stop the test loudly"
 )]
 
