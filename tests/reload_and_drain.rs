@@ -398,6 +398,31 @@ fn r05_a_connection_that_never_spoke_does_not_hold_a_drain() {
 }
 
 #[test]
+fn r05_a_refused_client_that_stays_does_not_hold_a_drain() {
+    let rig = Rig::with(|setup| setup.policy(bounded("1KiB")));
+    let mut clients: Vec<_> = (0..2).map(|_| rig.wardent.client()).collect();
+    for client in &mut clients {
+        client.send(format!(
+            "POST /up HTTP/1.1\r\n{P}Content-Length: 1000000\r\n\r\n"
+        ));
+        assert_eq!(client.response("POST").status, 413);
+    }
+    // One is silent, the other goes on sending.
+    let mut writer = clients[0].writer();
+    let sending = thread::spawn(move || {
+        while writer.write_all(b"x").is_ok() {
+            time::pass(Duration::from_millis(20));
+        }
+    });
+    let begun = time::now();
+    rig.wardent.drain();
+    rig.wardent.wait();
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(4), "R-05d: after {took:?}");
+    sending.join().unwrap();
+}
+
+#[test]
 fn dropping_it_stops_it() {
     let (origin, gate) = holding();
     let wardent = Wardent::before(&origin);

@@ -169,7 +169,6 @@ fn a_pool_full_of_dead_connections_costs_one_retry() {
 }
 
 #[test]
-#[ignore = "open: fails, the cause is not yet known"]
 fn a_connection_the_server_has_closed_is_not_used_for_a_post() {
     let origin = Origin::scripted(|conn| {
         let request = conn.request()?;

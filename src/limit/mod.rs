@@ -15,7 +15,7 @@ mod table;
 mod tests;
 
 pub use clients::{Clients, Clock, ClockIds, Limit, Spent};
-pub use gcra::{Quota, Ticks, ticks};
+pub use gcra::{Quota, Ticks, seconds, ticks};
 pub use keeper::Keeper;
 pub use networks::BannedNetworks;
 pub use table::{CellKey, ClientCell};

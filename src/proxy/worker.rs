@@ -22,16 +22,22 @@ use crate::{
     base::{clock::Clock, id::RequestIds},
     event::{access::Format, time::Stamps},
     guard::policy::Policy,
+    limit::Clients,
+    owner::Facts,
     sink::lines::{Lane, Lines},
 };
 
-/// What all workers share: the policy, the servers' state, and three bounds.
+/// What all workers share: the policy, the clients, the servers' state, and three bounds.
 #[derive(Debug)]
 pub struct Shared {
     /// Read once at start.
     pub settings: Settings,
     /// Written by the reload alone.
     pub policy: ArcSwap<Policy>,
+    /// What clients have left of their limits, and who is banned.
+    pub clients: Arc<Clients>,
+    /// Where violations are told.
+    pub facts: Arc<Facts>,
     /// The servers behind.
     pub upstream: Arc<Upstream>,
     /// The clock of all workers.
@@ -232,10 +238,13 @@ impl Worker {
         const HEAD: Duration = Duration::from_secs(3);
         /// Tunnels know nothing of drains; their clients are used to reconnecting.
         const TUNNEL: Duration = Duration::from_secs(5);
+        /// A refused client has had its answer.
+        const LINGER: Duration = Duration::from_millis(500);
         self.draining.set(true);
         self.deadlines.hasten(Stage::KeepAlive, IDLE);
         self.deadlines.hasten(Stage::RequestHead, HEAD);
         self.deadlines.hasten(Stage::Tunnel, TUNNEL);
+        self.deadlines.hasten(Stage::Linger, LINGER);
     }
 
     pub(crate) fn is_draining(&self) -> bool {

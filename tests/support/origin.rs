@@ -315,6 +315,9 @@ impl Read for Recording {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let deadline = time::now() + self.patience;
         loop {
+            if self.shared.stopping.load(Ordering::Acquire) {
+                return Ok(0);
+            }
             let outcome = self.stream.read(buffer);
             match outcome {
                 Ok(0) => self
