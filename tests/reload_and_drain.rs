@@ -227,14 +227,7 @@ fn a_reload_touches_no_connection() {
 
 #[test]
 fn a_reload_touches_no_request_in_flight() {
-    let gate = Arc::new(Gate::default());
-    let door = Arc::clone(&gate);
-    let origin = Origin::answering(move |request| {
-        if request.head.target == "/hold" {
-            door.wait();
-        }
-        origin::echo(request)
-    });
+    let (origin, gate) = holding();
     let rig = Rig::around(origin, |setup| setup.policy(bounded("1MiB")));
     let mut client = rig.wardent.client();
     client.send(get_nonce("/hold", "held"));
@@ -275,13 +268,7 @@ fn r10_limits_survive_a_reload() {
 /// An origin that holds `/hold` until the gate opens.
 fn holding() -> (Origin, Arc<Gate>) {
     let gate = Arc::new(Gate::default());
-    let door = Arc::clone(&gate);
-    let origin = Origin::answering(move |request| {
-        if request.head.target == "/hold" {
-            door.wait();
-        }
-        origin::echo(request)
-    });
+    let origin = Origin::holding(&gate);
     (origin, gate)
 }
 

@@ -702,13 +702,7 @@ fn u20_connections_are_reused() {
 #[test]
 fn u21_the_application_sees_no_more_than_may_be_in_flight() {
     let gate = Arc::new(Gate::default());
-    let door = Arc::clone(&gate);
-    let origin = Origin::answering(move |request| {
-        if request.head.target == "/hold" {
-            door.wait();
-        }
-        origin::echo(request)
-    });
+    let origin = Origin::holding(&gate);
     let wardent = Wardent::setup(&origin)
         .upstream("max_in_flight: 2")
         .policy(open_policy(&[], ""))

@@ -9,6 +9,7 @@ use super::{
     chunked,
     head::{RequestHead, Upgrade},
     names::{Name, tokens, well_known},
+    record::Record,
 };
 use crate::{
     base::id::RequestId,
@@ -143,10 +144,9 @@ pub(crate) enum Outward {
 
 /// What Wardent says of an answer to the client.
 #[derive(Debug)]
-pub(crate) struct Back<'a> {
-    pub(crate) id: &'a RequestId,
+pub(crate) struct Back<'a, 'r> {
+    pub(crate) record: &'a Record<'r>,
     pub(crate) stamps: &'a Stamps,
-    pub(crate) now_unix_ms: u64,
     pub(crate) to_http_1_0: bool,
     /// The client's connection ends after this answer.
     pub(crate) closes: bool,
@@ -156,7 +156,7 @@ pub(crate) struct Back<'a> {
 pub(crate) fn answer(
     head: &AnswerHead,
     response: &httparse::Response<'_, '_>,
-    back: &Back<'_>,
+    back: &Back<'_, '_>,
     out: &mut Vec<u8>,
 ) -> Outward {
     let outward = match head.framing {
@@ -179,9 +179,10 @@ pub(crate) fn answer(
     }
     if head.status >= 200 {
         if !head.has_date {
-            date(back.stamps, back.now_unix_ms, out);
+            date(back.stamps, back.record.arrived_unix_ms(), out);
         }
-        field(b"X-Request-ID", back.id.as_bytes(), out);
+        field(b"X-Request-ID", back.record.id.as_bytes(), out);
+        back.record.write_limits(out);
         if back.closes {
             out.extend_from_slice(b"Connection: close\r\n");
         } else if back.to_http_1_0 {
