@@ -4,3 +4,6 @@ pub mod clock;
 pub mod id;
 pub mod net;
 pub mod units;
+
+#[cfg(test)]
+pub(crate) mod fuzz;

@@ -13,6 +13,8 @@ mod compose;
 mod connection;
 mod deadline;
 mod exchange;
+#[cfg(test)]
+mod fuzz;
 mod head;
 mod http2;
 mod linger;
