@@ -2,5 +2,6 @@
 
 pub mod clock;
 pub mod id;
+pub mod ip_text;
 pub mod net;
 pub mod units;
