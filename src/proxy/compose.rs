@@ -9,7 +9,7 @@ use super::{
     answer::AnswerHead,
     body::Framing,
     chunked,
-    head::{RequestHead, Upgrade, span},
+    head::{RequestHead, Upgrade},
     names::{Name, tokens, well_known},
 };
 use crate::{
@@ -273,11 +273,12 @@ impl<'a> Lines<'a> {
     /// Where the field stands, if one space and a line end are all that was put around its value.
     #[inline]
     fn line(&self, name: &[u8], value: &[u8]) -> Option<Range<usize>> {
-        let (name, value) = (span(self.came, name), span(self.came, value));
-        let between = self.came.get(name.end as usize..value.start as usize)?;
-        let end = value.end as usize + 2;
-        let after = self.came.get(value.end as usize..end)?;
-        (between == b": " && after == b"\r\n").then_some(name.start as usize..end)
+        let at = |part: &[u8]| (part.as_ptr() as usize).checked_sub(self.came.as_ptr() as usize);
+        let (name_at, value_at) = (at(name)?, at(value)?);
+        let (name_end, value_end) = (name_at + name.len(), value_at + value.len());
+        let between = self.came.get(name_end..value_at)?;
+        let after = self.came.get(value_end..value_end + 2)?;
+        (between == b": " && after == b"\r\n").then_some(name_at..value_end + 2)
     }
 
     fn copy(&mut self, out: &mut Vec<u8>) {

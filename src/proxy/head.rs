@@ -505,7 +505,7 @@ fn every_line_ends_in_crlf(head: &[u8]) -> bool {
 }
 
 /// Where `part` stands in `whole`, of which it is a piece.
-pub(super) fn span(whole: &[u8], part: &[u8]) -> Span {
+fn span(whole: &[u8], part: &[u8]) -> Span {
     let start = (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize);
     let at = |offset: usize| u32::try_from(offset).unwrap_or(u32::MAX);
     at(start)..at(start + part.len())
