@@ -13,10 +13,14 @@ use super::{Reloads, View};
 use crate::{
     event::access::Verdict,
     guard::verdict::Reason,
+    owner::Cause,
     proxy::metrics::{Count, DURATION_BOUNDS_US, WorkerMetrics, stage_names},
 };
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 /// The text of `/metrics`.
 ///
@@ -70,6 +74,15 @@ impl Numbers {
                 .iter()
                 .map(|reason| reason.name())
                 .zip(self.sums(|worker| &worker.refusals)),
+        )?;
+        encoder.counters(
+            "wardent_http_observations",
+            "Requests that passed and would have been refused, were their route enforced, by reason",
+            "reason",
+            Reason::ALL
+                .iter()
+                .map(|reason| reason.name())
+                .zip(self.sums(|worker| &worker.observations)),
         )?;
         encoder.counters(
             "wardent_http_responses",
@@ -205,6 +218,73 @@ impl Numbers {
         )
     }
 
+    fn clients(&self, encoder: &mut Encoder<'_>) -> fmt::Result {
+        let clients = &self.0.shared.clients;
+        encoder.gauge(
+            "wardent_client_cells",
+            "Clients whose limits are kept in cells of their own",
+            clients.cells(),
+        )?;
+        encoder.gauge(
+            "wardent_client_table_full",
+            "Whether limits.clients_max is reached, so that new clients share the cold lane",
+            u64::from(clients.is_full()),
+        )?;
+        encoder.counter(
+            "wardent_client_sights_dropped",
+            "New clients that were not told to the owner because its queue was full",
+            clients.sights_dropped(),
+        )?;
+        encoder.counter(
+            "wardent_client_cells_contended",
+            "Looks for a client's cell that the owner's writing outlasted",
+            clients.contended(),
+        )
+    }
+
+    fn bans(&self, encoder: &mut Encoder<'_>) -> fmt::Result {
+        let numbers = &self.0.owner;
+        let get = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        encoder.gauge("wardent_bans", "Bans in force", get(&numbers.active))?;
+        encoder.counters(
+            "wardent_ban_changes",
+            "Changes of bans by kind; observed ones would have begun, were the policy enforced",
+            "change",
+            [
+                ("began", get(&numbers.began)),
+                ("observed", get(&numbers.observed)),
+                ("expired", get(&numbers.expired)),
+                ("lifted", get(&numbers.lifted)),
+                ("refused", get(&numbers.refused)),
+            ]
+            .into_iter(),
+        )?;
+        encoder.counters(
+            "wardent_violations",
+            "Violations of proven clients by cause",
+            "cause",
+            Cause::ALL
+                .iter()
+                .map(|cause| cause.name())
+                .zip(numbers.violations.iter().map(get)),
+        )?;
+        encoder.counter(
+            "wardent_violations_dropped",
+            "Violations that found no room in the owner's queue",
+            self.0.shared.facts.dropped(),
+        )?;
+        encoder.counter(
+            "wardent_violations_untallied",
+            "Violations of more clients than are tallied at once",
+            get(&numbers.untallied),
+        )?;
+        encoder.gauge(
+            "wardent_owner_silent_milliseconds",
+            "Since the owner of bans last took a turn",
+            (self.0.shared.clock.monotonic_ns() / 1_000_000).saturating_sub(get(&numbers.beat_ms)),
+        )
+    }
+
     fn house(&self, encoder: &mut Encoder<'_>) -> fmt::Result {
         let view = &self.0;
         let Reloads {
@@ -262,6 +342,8 @@ impl Collector for Numbers {
         self.requests(&mut encoder)?;
         self.connections(&mut encoder)?;
         self.upstream(&mut encoder)?;
+        self.clients(&mut encoder)?;
+        self.bans(&mut encoder)?;
         self.house(&mut encoder)
     }
 }

@@ -15,6 +15,7 @@ use std::sync::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
+    owner::Numbers,
     proxy::{listener::Phase, metrics::WorkerMetrics, worker::Shared},
     sink::lines::Lines,
 };
@@ -30,6 +31,8 @@ pub struct View {
     pub phase: watch::Receiver<Phase>,
     /// The event lines, where they are written.
     pub lines: Option<Lines>,
+    /// What the owner of bans counts.
+    pub owner: Arc<Numbers>,
     /// How reloads went.
     pub reloads: Arc<Reloads>,
 }

@@ -15,7 +15,11 @@ use serde_json::json;
 use super::{StartError, client, demo, run};
 use crate::{
     base::clock::Clock,
-    config::{self, Problem, secrets::Secrets, settings},
+    config::{
+        self, Problem,
+        secrets::Secrets,
+        settings::{self, Lasting},
+    },
     secret::{Signed, Signer, generate},
     telemetry::log::Look,
 };
@@ -185,7 +189,7 @@ fn check(config: &Path, output: Output) -> ExitCode {
     let result = config::load(config);
     let (problems, secrets) = match &result {
         Ok(loaded) => {
-            let built = settings::policy(loaded, &mut Secrets::default(), 1);
+            let built = settings::policy(loaded, &mut Lasting::default(), 1);
             (loaded.notes.as_slice(), built.err())
         }
         Err(report) => (report.problems.as_slice(), None),

@@ -1,5 +1,6 @@
 //! Wires everything together: bind, spawn, serve, drain.
 
+mod bans;
 pub mod cli;
 mod client;
 mod demo;
@@ -23,7 +24,13 @@ use tokio::sync::watch;
 use crate::{
     admin::{Reloader, Reloads, View, server::Server},
     base::{clock::Clock, net::Address},
-    config::{self, Loaded, Report, secrets::Secrets, settings, watch::Watch},
+    config::{
+        self, Loaded, Report,
+        settings::{self, Lasting},
+        watch::Watch,
+    },
+    limit::Keeper,
+    owner::Owner,
     proxy::{
         listener::{self, Phase, WorkerThread},
         upstream::health::{self, HealthCheck},
@@ -31,7 +38,8 @@ use crate::{
     },
     sink::lines::Lines,
 };
-use reload::Reloading;
+use bans::{BanLog, OwnerThread};
+use reload::{InForce, Reloading};
 use sockets::Sockets;
 
 /// Why Wardent could not start, in words for the operator.
@@ -80,6 +88,7 @@ pub struct Running {
     workers: Vec<JoinHandle<std::io::Result<()>>>,
     /// Ends the admin thread.
     ended: watch::Sender<bool>,
+    owner: Option<OwnerThread>,
     admin_thread: Option<JoinHandle<()>>,
     reloader: Reloader,
     /// What `check` would say beside errors.
@@ -107,13 +116,26 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
     let policy_file = config::load_wardent(config)?.policy;
     let watch = Watch::new(&policy_file);
     let loaded = config::load(config)?;
-    let mut secrets = Secrets::default();
-    let built = settings::policy(&loaded, &mut secrets, 1).map_err(StartError::Secrets)?;
+    let mut lasting = Lasting::default();
+    let built = settings::policy(&loaded, &mut lasting, 1).map_err(StartError::Secrets)?;
     let clock = Clock::system();
     let document = &loaded.wardent;
+    let bans = Arc::new(ArcSwap::from_pointee(built.bans));
+    let keeper = Keeper::new(document.limits.clients_max.get() as usize);
+    let clients = Arc::clone(keeper.clients());
+    let (owner, acts) = Owner::new(
+        keeper,
+        document.limits.bans_max.get() as usize,
+        Arc::clone(&bans),
+        clock.clone(),
+        Box::new(BanLog),
+    );
+    let numbers = Arc::clone(owner.numbers());
     let shared = Arc::new(Shared {
         settings: settings::proxy(document),
         policy: ArcSwap::from_pointee(built.policy),
+        clients,
+        facts: Arc::clone(owner.facts()),
         upstream: Arc::new(settings::upstream(document).map_err(StartError::System)?),
         clock: clock.clone(),
         connections: Bound::new(document.max_connections.get() as usize),
@@ -122,6 +144,7 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
     });
     let mut sockets = Sockets::bind(document, options.takes_passed_sockets)?;
     let (phase, phase_of_workers) = watch::channel(Phase::Serving);
+    let owner = OwnerThread::start(owner)?;
     let lines = options.lines;
     let workers = start_workers(&shared, &mut sockets, lines.as_ref(), &phase_of_workers)?;
     let reloads = Arc::new(Reloads::default());
@@ -131,6 +154,7 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
         workers: workers.iter().map(|w| Arc::clone(&w.metrics)).collect(),
         phase: phase_of_workers,
         lines: lines.map(|sink| sink.lines),
+        owner: numbers,
         reloads: Arc::clone(&reloads),
     });
     wait_for_first_ticks(&view)?;
@@ -145,11 +169,18 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
     let (proxy, own_unix_paths) = (sockets.proxy_addresses(), sockets.own_unix_paths());
     let (ended, until_ended) = watch::channel(false);
     let side = Side {
-        server: Server::new(view, reloader.clone()),
+        server: Server::new(view, reloader.clone(), acts),
         sockets,
         health: health_check(&loaded),
         shared: Arc::clone(&shared),
-        reloading: Reloading::new(config, loaded, secrets, shared, reloads, watch),
+        reloading: Reloading::new(
+            config,
+            loaded,
+            lasting,
+            InForce { shared, bans },
+            reloads,
+            watch,
+        ),
         asked,
         until_ended,
     };
@@ -159,6 +190,7 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
         phase,
         workers: workers.into_iter().map(|worker| worker.thread).collect(),
         ended,
+        owner: Some(owner),
         admin_thread: Some(side.start()?),
         reloader,
         notes,
@@ -310,6 +342,7 @@ impl Running {
             // It has ended either way.
             let _ = admin.join();
         }
+        self.owner = None;
         for path in self.own_unix_paths.drain(..) {
             // Somebody may have tidied up already.
             let _ = std::fs::remove_file(path);

@@ -80,6 +80,16 @@ fn notify(states: &[NotifyState<'_>]) {
     let _ = sd_notify::notify(states);
 }
 
+/// Tells systemd that a reload begins; `READY=1` tells that it has ended, whatever came of it.
+///
+/// With `Type=notify-reload`, the time is how systemd knows that this answers its own SIGHUP
+/// (systemd.service(5)).
+fn notify_reloading() {
+    if let Ok(now) = NotifyState::monotonic_usec_now() {
+        notify(&[NotifyState::Reloading, now]);
+    }
+}
+
 /// The signals that a process lives by. Installed before anything is served: one that comes earlier
 /// must not kill.
 pub(super) struct Signals {
@@ -122,8 +132,10 @@ pub(super) fn until_ended(running: Running, signals: Signals) {
             tokio::select! {
                 () = any(&mut ends) => break,
                 _ = hangup.recv() => {
+                    notify_reloading();
                     // What came of it has been told to the log.
                     let _ = running.reloader.reload().await;
+                    notify(&[NotifyState::Ready]);
                 }
             }
         }

@@ -7,8 +7,10 @@ mod edge;
 mod identity;
 mod key;
 mod peer;
+mod protected;
 
 pub use edge::{CLOUDFLARE_WORKERS, Edge, EdgeNetworks};
 pub use identity::{BadClientIp, Claim, Claims, Client, Missing, Trust, Who, identify};
 pub use key::{BadClientKey, ClientKey};
 pub use peer::{Peer, TrustedPeers, fold};
+pub use protected::Protected;

@@ -73,6 +73,8 @@ pub struct Access<'a> {
     pub verdict: Verdict,
     /// Why it was refused, or failed.
     pub reason: Option<&'static str>,
+    /// Whether that is only what would have been: the route observes, and the request has passed.
+    pub is_observed: bool,
     /// The exact cause, in words.
     pub why: Option<&'static str>,
     /// The route's name.
@@ -128,6 +130,9 @@ impl Access<'_> {
         own_text_field("verdict", self.verdict.name().as_bytes(), out);
         if let Some(reason) = self.reason {
             own_text_field("reason", reason.as_bytes(), out);
+            if self.is_observed {
+                out.extend_from_slice(b",\"enforced\":false");
+            }
         }
         if let Some(why) = self.why {
             text_field("why", why.as_bytes(), out);
@@ -164,7 +169,12 @@ impl Access<'_> {
         // Writing to memory does not fail.
         let _ = write!(out, " {} {}", self.status, self.verdict.name());
         if let Some(reason) = self.reason {
-            let _ = write!(out, " ({reason}: {})", self.why.unwrap_or("-"));
+            let only = if self.is_observed {
+                "only observed: "
+            } else {
+                ""
+            };
+            let _ = write!(out, " ({only}{reason}: {})", self.why.unwrap_or("-"));
         }
         let _ = write!(
             out,
@@ -241,6 +251,7 @@ mod tests {
             status: 413,
             verdict: Verdict::Refused,
             reason: Some("body_too_large"),
+            is_observed: false,
             why: Some("the declared length is over the route's bound"),
             route: "defaults",
             body_bytes_in: 0,

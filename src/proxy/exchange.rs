@@ -69,7 +69,7 @@ enum Relayed {
     Switched,
 }
 
-impl Exchange<'_, '_> {
+impl<'r> Exchange<'_, 'r> {
     /// Passes the request on and its answer back.
     ///
     /// `reader` takes the body from `held` where that is given, else from `buffer` and the client;
@@ -420,11 +420,10 @@ impl Exchange<'_, '_> {
         self.head.closes() || self.worker.is_draining() || !sent.get() || only_the_end_ends_it
     }
 
-    fn back(&self) -> Back<'_> {
+    fn back(&self) -> Back<'_, 'r> {
         Back {
-            id: &self.record.id,
+            record: self.record,
             stamps: &self.worker.stamps,
-            now_unix_ms: self.record.arrived_unix_ms(),
             to_http_1_0: self.head.is_http_1_0,
             closes: self.said_close.get(),
         }

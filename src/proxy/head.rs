@@ -124,6 +124,14 @@ impl RequestHead {
         })
     }
 
+    /// Whether a browser says that another site made it send this (Fetch Metadata,
+    /// <https://www.w3.org/TR/fetch-metadata/#sec-fetch-site-header>).
+    pub(crate) fn is_cross_site(&self) -> bool {
+        self.fields().any(|(name, value, _)| {
+            name.eq_ignore_ascii_case(b"sec-fetch-site") && value == b"cross-site"
+        })
+    }
+
     /// The values of all fields that mean `meaning`.
     pub(crate) fn values(&self, meaning: Name) -> impl Iterator<Item = &[u8]> {
         self.fields

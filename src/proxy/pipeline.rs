@@ -22,7 +22,9 @@ use crate::{
     guard::{
         chain::{self, Judgement},
         policy::Policy,
+        verdict::Reason,
     },
+    owner::Cause,
 };
 
 /// Answers one request, whatever becomes of it, and says what its connection does next.
@@ -40,7 +42,11 @@ pub(crate) async fn serve(
         head,
     );
     let judgement = judge(connection, &policy, head, &record);
-    record.judged(judgement.rules, judgement.client, judgement.is_proven);
+    record.judged(&judgement);
+    if let Some(cause) = judgement.violation {
+        let enforced = judgement.observed.is_none();
+        record.blame(cause, policy.points.of(cause), enforced);
+    }
     let mut reader = BodyReader::new(
         head.framing,
         judgement.rules.body_bytes_max,
@@ -69,9 +75,18 @@ pub(crate) async fn serve(
         Ok(after) => after,
         Err(failure) => {
             record.received(reader.taken());
+            if judgement.verdict.is_ok() && is_too_large(failure) {
+                let cause = Cause::BodyTooLarge;
+                record.blame(cause, policy.points.of(cause), true);
+            }
             fail(connection, head, &record, failure, &mut reader, buffer).await
         }
     }
+}
+
+/// Whether the body went over its bound as it came; a declared length, the guards have judged.
+fn is_too_large(failure: Failure) -> bool {
+    matches!(failure, Failure::Refused(refusal) if refusal.reason == Reason::BodyTooLarge)
 }
 
 /// Answers what is no request, and ends its connection.
@@ -113,9 +128,11 @@ fn judge<'p>(
             Framing::None | Framing::Chunked | Framing::UntilClose => None,
         },
         now_unix_s: record.arrived_unix_ms() / 1_000,
+        now_ns: record.began_ns(),
     };
     let mut scratch = connection.worker.buffer();
-    let judgement = chain::judge(policy, &asked, &mut scratch);
+    let clients = &connection.worker.shared.clients;
+    let judgement = chain::judge(policy, clients, &asked, &mut scratch);
     connection.worker.give_back(scratch);
     judgement
 }
@@ -214,14 +231,7 @@ async fn write_answer(
     };
     let worker: &Rc<_> = &connection.worker;
     let mut out = worker.buffer();
-    respond::raw(
-        &refusal,
-        &record.id,
-        &worker.stamps,
-        record.arrived_unix_ms(),
-        closes,
-        &mut out,
-    );
+    respond::raw(&refusal, record, &worker.stamps, closes, &mut out);
     let written = connection.write(&out).await;
     worker.give_back(out);
     written

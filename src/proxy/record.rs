@@ -13,9 +13,12 @@ use crate::{
     client::{Client, Peer},
     event::access::{Access, Verdict},
     guard::{
+        chain::Judgement,
         policy::Rules,
         verdict::{Reason, Refusal},
     },
+    limit::Spent,
+    owner::{Cause, Excerpt, Violation},
 };
 
 /// The story of one request. Dropping it tells it: to the metrics and as an event, exactly once,
@@ -32,6 +35,9 @@ pub(crate) struct Record<'a> {
     rules: Cell<Option<&'a Rules>>,
     pub(crate) client: Cell<Option<Client>>,
     is_proven: Cell<bool>,
+    may_be_blamed: Cell<bool>,
+    observed: Cell<Option<Refusal>>,
+    spent: Cell<Option<Spent>>,
     status: Cell<u16>,
     verdict: Cell<Verdict>,
     refusal: Cell<Option<Refusal>>,
@@ -63,6 +69,9 @@ impl<'a> Record<'a> {
             rules: Cell::new(None),
             client: Cell::new(None),
             is_proven: Cell::new(false),
+            may_be_blamed: Cell::new(false),
+            observed: Cell::new(None),
+            spent: Cell::new(None),
             status: Cell::new(0),
             verdict: Cell::new(Verdict::Aborted),
             refusal: Cell::new(None),
@@ -79,10 +88,51 @@ impl<'a> Record<'a> {
         self.worker.unix_ms(self.began_ns)
     }
 
-    pub(crate) fn judged(&self, rules: &'a Rules, client: Option<Client>, is_proven: bool) {
-        self.rules.set(Some(rules));
-        self.client.set(client);
-        self.is_proven.set(is_proven);
+    /// When the request arrived, on the monotonic clock.
+    pub(crate) fn began_ns(&self) -> u64 {
+        self.began_ns
+    }
+
+    /// Notes what the guards found.
+    pub(crate) fn judged(&self, judgement: &Judgement<'a>) {
+        self.rules.set(Some(judgement.rules));
+        self.client.set(judgement.client);
+        self.is_proven.set(judgement.is_proven);
+        self.may_be_blamed.set(judgement.may_be_blamed);
+        self.observed.set(judgement.observed);
+        self.spent.set(judgement.spent);
+    }
+
+    /// Holds the request against its client, if that may be blamed: tells the owner of bans.
+    pub(crate) fn blame(&self, cause: Cause, points: u32, enforced: bool) {
+        // What another site made a browser ask for is not the fault of who sits before it.
+        let by_another_site =
+            || matches!(cause, Cause::Trap | Cause::Penalized) && self.head.is_cross_site();
+        let key = self.client.get().as_ref().and_then(Client::key);
+        if let Some(client) = key
+            && self.may_be_blamed.get()
+            && points > 0
+            && !by_another_site()
+        {
+            self.worker.shared.facts.tell(Violation {
+                client,
+                cause,
+                points,
+                enforced,
+                request: self.id,
+                unix_ms: self.arrived_unix_ms(),
+                path: Excerpt::of(self.head.path()),
+            });
+        }
+    }
+
+    /// Appends the fields that tell the client what its limits leave it.
+    pub(crate) fn write_limits(&self, out: &mut Vec<u8>) {
+        if let (Some(rules), Some(spent)) = (self.rules.get(), self.spent.get())
+            && rules.enforces
+        {
+            rules.limits.write_fields(&spent, out);
+        }
     }
 
     pub(crate) fn connected(&self, server: usize) {
@@ -96,6 +146,9 @@ impl<'a> Record<'a> {
         self.status.set(status);
         let now_ns = self.worker.shared.clock.monotonic_ns();
         self.answered_ns.set(Some(now_ns));
+        if let Some(rules) = self.rules.get() {
+            self.blame(Cause::Penalized, rules.penalty(status), rules.enforces);
+        }
     }
 
     /// Whether the client has been sent a part of the upstream's answer.
@@ -150,6 +203,10 @@ impl Drop for Record<'_> {
             self.status.get(),
             total_us,
         );
+        let observed = self.observed.get().filter(|_| refusal.is_none());
+        if let Some(would_be) = observed {
+            metrics.observed(would_be.reason);
+        }
         metrics.body_bytes_in.add(self.body_bytes_in.get());
         metrics.bytes_out.add(bytes_out);
         let Some(lines) = &self.worker.lines else {
@@ -167,8 +224,9 @@ impl Drop for Record<'_> {
             path: self.head.path(),
             status: self.status.get(),
             verdict: self.verdict.get(),
-            reason: refusal.map(|refusal| refusal.reason.name()),
-            why: refusal.map(|refusal| refusal.why),
+            reason: refusal.or(observed).map(|refusal| refusal.reason.name()),
+            is_observed: observed.is_some(),
+            why: refusal.or(observed).map(|refusal| refusal.why),
             route: self.rules.get().map_or("", |rules| &rules.route),
             body_bytes_in: self.body_bytes_in.get(),
             bytes_out,

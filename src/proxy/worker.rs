@@ -22,16 +22,22 @@ use crate::{
     base::{clock::Clock, id::RequestIds},
     event::{access::Format, time::Stamps},
     guard::policy::Policy,
+    limit::Clients,
+    owner::Facts,
     sink::lines::{Lane, Lines},
 };
 
-/// What all workers share: the policy, the servers' state, and three bounds.
+/// What all workers share: the policy, the clients, the servers' state, and three bounds.
 #[derive(Debug)]
 pub struct Shared {
     /// Read once at start.
     pub settings: Settings,
     /// Written by the reload alone.
     pub policy: ArcSwap<Policy>,
+    /// What clients have left of their limits, and who is banned.
+    pub clients: Arc<Clients>,
+    /// Where violations are told.
+    pub facts: Arc<Facts>,
     /// The servers behind.
     pub upstream: Arc<Upstream>,
     /// The clock of all workers.
