@@ -4,7 +4,7 @@ use std::fmt;
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric as _, NoLabelSet},
+    encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet},
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
     registry::Registry,
 };
@@ -359,14 +359,8 @@ impl<'a> Encoder<'a> {
         label: &str,
         values: impl Iterator<Item = (&'n str, u64)>,
     ) -> fmt::Result {
-        let mut family = self
-            .0
-            .encode_descriptor(name, help, None, MetricType::Counter)?;
-        for (value, count) in values {
-            let labels = [(label, value)];
-            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
-        }
-        Ok(())
+        let values = values.map(|(value, count)| (value, ConstCounter::new(count)));
+        self.family(MetricType::Counter, name, help, label, values)
     }
 
     fn counter(&mut self, name: &str, help: &str, count: u64) -> fmt::Result {
@@ -383,12 +377,21 @@ impl<'a> Encoder<'a> {
         label: &str,
         values: impl Iterator<Item = (&'n str, u64)>,
     ) -> fmt::Result {
-        let mut family = self
-            .0
-            .encode_descriptor(name, help, None, MetricType::Gauge)?;
-        for (value, number) in values {
-            let labels = [(label, value)];
-            gauge(number).encode(family.encode_family(&labels)?)?;
+        let values = values.map(|(value, number)| (value, gauge(number)));
+        self.family(MetricType::Gauge, name, help, label, values)
+    }
+
+    fn family<'n>(
+        &mut self,
+        kind: MetricType,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: impl Iterator<Item = (&'n str, impl EncodeMetric)>,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, kind)?;
+        for (value, metric) in values {
+            metric.encode(family.encode_family(&[(label, value)])?)?;
         }
         Ok(())
     }

@@ -57,7 +57,7 @@ impl Publish for BanLog {
         };
         tracing::info!(
             change = change.name(),
-            target = %ban.target,
+            client = %ban.target,
             level = ban.level,
             until_unix_ms = ban.until_unix_ms,
             enforced = ban.enforced,

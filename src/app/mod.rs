@@ -143,6 +143,8 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
         held_bytes: Bound::new(HELD_BYTES_MAX),
     });
     let mut sockets = Sockets::bind(document, options.takes_passed_sockets)?;
+    let admin = sockets.admin_address();
+    let (proxy, own_unix_paths) = (sockets.proxy_addresses(), sockets.own_unix_paths());
     let (phase, phase_of_workers) = watch::channel(Phase::Serving);
     let owner = OwnerThread::start(owner)?;
     let lines = options.lines;
@@ -165,8 +167,6 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
         .map(ToString::to_string)
         .chain(built.notes)
         .collect();
-    let admin = sockets.admin_address();
-    let (proxy, own_unix_paths) = (sockets.proxy_addresses(), sockets.own_unix_paths());
     let (ended, until_ended) = watch::channel(false);
     let side = Side {
         server: Server::new(view, reloader.clone(), acts),
@@ -204,7 +204,7 @@ fn start_workers(
     lines: Option<&LineSink>,
     phase: &watch::Receiver<Phase>,
 ) -> Result<Vec<WorkerThread>, StartError> {
-    let listeners = sockets.listeners_of_workers()?;
+    let listeners = sockets.take_listeners_of_workers()?;
     let start = |(index, listeners)| {
         let shared = Arc::clone(shared);
         listener::start(index, shared, listeners, lines.cloned(), phase.clone())

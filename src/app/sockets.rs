@@ -106,18 +106,17 @@ impl Sockets {
         own.chain([self.admin_path.clone()]).collect()
     }
 
-    /// For each worker, its end of every socket.
-    pub(super) fn listeners_of_workers(&mut self) -> Result<Vec<Vec<Listener>>, StartError> {
-        let bounds = std::mem::take(&mut self.proxy);
+    /// For each worker, its end of every socket. Nothing else holds them afterwards: an end that
+    /// stays open beyond its workers would take connections in that nobody serves.
+    pub(super) fn take_listeners_of_workers(&mut self) -> Result<Vec<Vec<Listener>>, StartError> {
         let mut workers: Vec<Vec<Listener>> = (0..self.workers).map(|_| Vec::new()).collect();
-        for bound in &bounds {
+        for bound in std::mem::take(&mut self.proxy) {
             for (index, listeners) in workers.iter_mut().enumerate() {
                 listeners.push(bound.of_worker(index).map_err(|error| {
                     StartError::System(format!("cannot share a listener with a worker: {error}"))
                 })?);
             }
         }
-        self.proxy = bounds;
         Ok(workers)
     }
 }

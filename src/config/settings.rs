@@ -15,7 +15,7 @@ use crate::{
     guard::{
         limit::Limits,
         policy::{Points, Policy, Rules},
-        route::{Pattern, Route, Routes},
+        route::{Route, Routes},
         signature::Stripe,
     },
     limit::{ClockIds, Limit, Quota},
@@ -245,13 +245,6 @@ impl Reading<'_> {
         let skips_secret =
             rest.secret == SecretRule::Require && effective.secret == SecretRule::Skip;
         let skips_bots = rest.bots != BotRule::Skip && effective.bots == BotRule::Skip;
-        let patterns: Result<Vec<_>, _> = route
-            .matches
-            .path
-            .iter()
-            .map(|path| Pattern::parse(path.as_str()))
-            .collect();
-        let patterns = self.valid(route.name.as_str(), patterns)?;
         let methods: Vec<_> = route
             .matches
             .methods
@@ -260,7 +253,7 @@ impl Reading<'_> {
             .collect();
         let limits = self.limits(route.name.as_str(), &effective);
         Some(Route {
-            patterns,
+            patterns: route.matches.path.clone(),
             methods: Some(methods).filter(|methods| !methods.is_empty()),
             value: Rules {
                 route: route.name.as_str().to_owned(),

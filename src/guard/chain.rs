@@ -194,11 +194,14 @@ fn find_rules<'p>(
     let Some(route) = policy.routes.find_route(head.method, meaning.path) else {
         return Ok(&policy.defaults);
     };
+    // With dots, a program that merges no slashes, or removes no dots, may end up elsewhere:
+    // `/open/../admin//../open/x` is `/admin/open/x` to RFC 3986 section 5.2.4.
     let is_detour = route.value.is_exempt
         && meaning.changed
-        && policy
-            .routes
-            .only_by_normalisation(head.method, head.path, route);
+        && (meaning.had_dots
+            || policy
+                .routes
+                .only_by_normalisation(head.method, head.path, route));
     if is_detour {
         return Err(Refusal::new(
             Reason::BadRequest,

@@ -34,6 +34,8 @@ pub(crate) enum Stage {
     ResponseHead,
     /// The next bytes of the upstream's body.
     ResponseBody,
+    /// The answer for a client that has sent its end.
+    ClientEnd,
     /// Anything at all in a tunnel.
     Tunnel,
     /// The end of what a refused client still sends.
@@ -42,7 +44,7 @@ pub(crate) enum Stage {
 
 impl Stage {
     /// All stages, in the order of a request's life.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::KeepAlive,
         Self::RequestHead,
         Self::RequestBody,
@@ -51,6 +53,7 @@ impl Stage {
         Self::RequestWrite,
         Self::ResponseHead,
         Self::ResponseBody,
+        Self::ClientEnd,
         Self::Tunnel,
         Self::Linger,
     ];
@@ -66,6 +69,7 @@ impl Stage {
             Self::RequestWrite => "request_write",
             Self::ResponseHead => "response_head",
             Self::ResponseBody => "response_body",
+            Self::ClientEnd => "client_end",
             Self::Tunnel => "tunnel",
             Self::Linger => "linger",
         }
@@ -264,6 +268,15 @@ impl Wait {
         let place = deadlines.enlist(self.stage, due_ms, &self.timers.waker);
         self.place.set(Some(place));
         None
+    }
+
+    /// Waits until the deadline has passed.
+    pub(crate) async fn passed(&self) {
+        poll_fn(|_| match self.over() {
+            Some(_) => Poll::Ready(()),
+            None => Poll::Pending,
+        })
+        .await;
     }
 
     /// Starts the wait anew: it ends `after` from now.

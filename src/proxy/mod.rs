@@ -64,10 +64,10 @@ pub struct UpstreamSettings {
 enum After {
     /// Serves the next request.
     KeepAlive,
-    /// Ends; the client has nothing more to say.
+    /// Ends; the client knows, or has nothing more to say.
     Close,
     /// Ends, once the client has stopped sending.
     Linger,
-    /// Ends with a reset, so that a half answer is not taken for a whole one.
+    /// Ends with a reset: a part of an answer must not be taken for all of it, or nobody is left.
     Break,
 }

@@ -9,11 +9,12 @@ use super::{
     body::{BodyReader, Framing},
     buffer::Buffer,
     connection::Connection,
+    deadline::Stage,
     exchange::Exchange,
     head::RequestHead,
     linger::{self, SMALL_REST_BYTES},
     names::Name,
-    record::Record,
+    record::{Begun, Record},
     respond::{self, Failure},
     webhook,
 };
@@ -47,11 +48,7 @@ pub(crate) async fn serve(
         let enforced = judgement.observed.is_none();
         record.blame(cause, policy.points.of(cause), enforced);
     }
-    let mut reader = BodyReader::new(
-        head.framing,
-        judgement.rules.body_bytes_max,
-        connection.worker.shared.settings.upstream.idle_timeout,
-    );
+    let mut reader = BodyReader::new(head.framing, judgement.rules.body_bytes_max);
     let passed = match judgement.verdict {
         Ok(()) => {
             let passing = pass_on(
@@ -161,8 +158,7 @@ async fn pass_on(
     let (_held, mut body) =
         webhook::prove(connection, head, record, scheme, reader, buffer).await?;
     let length = body.len() as u64;
-    let idle = connection.worker.shared.settings.upstream.idle_timeout;
-    let mut proven = BodyReader::new(Framing::Length(length), length, idle);
+    let mut proven = BodyReader::new(Framing::Length(length), length);
     let after = exchange.run(&mut proven, Some(&mut body), buffer).await;
     record.received(reader.taken());
     after
@@ -178,9 +174,16 @@ async fn fail(
     buffer: &mut Buffer,
 ) -> After {
     record.failed(failure);
-    if record.is_answered() {
-        // Half an answer must not look like a whole one.
-        return After::Break;
+    let takes_nothing = matches!(
+        failure,
+        Failure::ClientGone | Failure::ClientLate(Stage::ResponseWrite)
+    );
+    match record.begun() {
+        Begun::Nothing => {}
+        // Its length or its missing last chunk tells that it is not whole, and all of it that there
+        // is arrives, which before a reset it may not.
+        Begun::WithItsEndKnown if !takes_nothing => return After::Linger,
+        Begun::WithItsEndKnown | Begun::UntilClose => return After::Break,
     }
     let worker = &connection.worker;
     let rest_is_small = reader.has_ended()

@@ -21,6 +21,25 @@ use crate::{
     owner::{Cause, Excerpt, Violation},
 };
 
+/// What a client has got of an upstream's answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Begun {
+    /// No byte of it.
+    Nothing,
+    /// A part, and a length or chunks that tell where it ends.
+    WithItsEndKnown,
+    /// A part of what only the connection's end will end.
+    UntilClose,
+}
+
+/// An answer of the upstream's on its way to the client.
+#[derive(Debug, Clone, Copy)]
+struct Answer {
+    /// Bytes sent on the connection before its head.
+    sent_before: u64,
+    end_is_known: bool,
+}
+
 /// The story of one request. Dropping it tells it: to the metrics and as an event, exactly once,
 /// whether the request was answered, broke off, or its task was ended.
 #[derive(Debug)]
@@ -45,6 +64,7 @@ pub(crate) struct Record<'a> {
     server: Cell<Option<usize>>,
     connected_ns: Cell<Option<u64>>,
     answered_ns: Cell<Option<u64>>,
+    answer: Cell<Option<Answer>>,
     _under_way: UnderWay,
 }
 
@@ -79,6 +99,7 @@ impl<'a> Record<'a> {
             server: Cell::new(None),
             connected_ns: Cell::new(None),
             answered_ns: Cell::new(None),
+            answer: Cell::new(None),
             _under_way: worker.request_begins(),
         }
     }
@@ -141,19 +162,32 @@ impl<'a> Record<'a> {
         self.connected_ns.set(Some(now_ns));
     }
 
-    /// The head of the upstream's answer is here; from now on the client has an answer.
-    pub(crate) fn answered(&self, status: u16) {
+    /// The head of the upstream's answer is here, and what is sent from now on is that answer.
+    /// `end_is_known` says whether a client can tell a part of it from the whole.
+    pub(crate) fn answered(&self, status: u16, end_is_known: bool) {
         self.status.set(status);
         let now_ns = self.worker.shared.clock.monotonic_ns();
         self.answered_ns.set(Some(now_ns));
         if let Some(rules) = self.rules.get() {
             self.blame(Cause::Penalized, rules.penalty(status), rules.enforces);
         }
+        self.answer.set(Some(Answer {
+            sent_before: self.client_side.sent(),
+            end_is_known,
+        }));
     }
 
-    /// Whether the client has been sent a part of the upstream's answer.
-    pub(crate) fn is_answered(&self) -> bool {
-        self.answered_ns.get().is_some()
+    /// How much of the upstream's answer the client has been sent.
+    pub(crate) fn begun(&self) -> Begun {
+        match self.answer.get() {
+            Some(answer) if self.client_side.sent() > answer.sent_before => {
+                match answer.end_is_known {
+                    true => Begun::WithItsEndKnown,
+                    false => Begun::UntilClose,
+                }
+            }
+            Some(_) | None => Begun::Nothing,
+        }
     }
 
     pub(crate) fn passed(&self) {
@@ -168,7 +202,7 @@ impl<'a> Record<'a> {
     pub(crate) fn failed(&self, failure: Failure) {
         let refusal = failure.refusal();
         self.refusal.set(refusal);
-        if let (Some(refusal), false) = (refusal, self.is_answered()) {
+        if let (Some(refusal), Begun::Nothing) = (refusal, self.begun()) {
             self.status.set(refusal.status);
         }
         self.verdict.set(match failure {

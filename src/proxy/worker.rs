@@ -238,10 +238,13 @@ impl Worker {
         const HEAD: Duration = Duration::from_secs(3);
         /// Tunnels know nothing of drains; their clients are used to reconnecting.
         const TUNNEL: Duration = Duration::from_secs(5);
+        /// A refused client has had its answer.
+        const LINGER: Duration = Duration::from_millis(500);
         self.draining.set(true);
         self.deadlines.hasten(Stage::KeepAlive, IDLE);
         self.deadlines.hasten(Stage::RequestHead, HEAD);
         self.deadlines.hasten(Stage::Tunnel, TUNNEL);
+        self.deadlines.hasten(Stage::Linger, LINGER);
     }
 
     pub(crate) fn is_draining(&self) -> bool {
