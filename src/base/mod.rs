@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod id;
+pub mod ip_text;
 pub mod net;
 pub mod units;
 

@@ -29,6 +29,26 @@ fn a_secret_in_the_wrong_place_is_never_repeated() {
         let report = format!("{report}{report:?}");
         assert!(!report.contains(SECRET), "{report}");
     }
+    for server in [
+        "http://user:hunter2hunter2@127.0.0.1:8000",
+        "http://hunter2hunter2@127.0.0.1:8000/",
+        "https://user:hunter2hunter2/@a",
+        "user:hunter2hunter2@127.0.0.1:8000",
+        "user:hunter2hunter2@127.0.0.1",
+        "127.0.0.1:hunter2hunter2@8000",
+    ] {
+        for text in [
+            format!("listen: 127.0.0.1:8080\nupstream: {{servers: ['{server}']}}\n"),
+            format!("listen: '{server}'\nupstream: {{servers: 127.0.0.1:8000}}\n"),
+            format!("{MINIMAL}log: {{advertised: '{server}'}}\n"),
+            format!("upstream: {{server: '{server}'}}\nlisten: []\n"),
+            format!("upstream: {{servers: '{server}\n"),
+        ] {
+            let report = wardent(&text).unwrap_err();
+            let report = format!("{report}{report:?}");
+            assert!(!report.contains(SECRET), "{report}");
+        }
+    }
     for text in [
         "routes: [{name: a, match: {path: /a}, signature: {scheme: stripe, secrets: [hunter2hunter2]}}]",
         "routes: [{name: a, match: {path: /a}, secret: hunter2hunter2}]",
