@@ -1,5 +1,6 @@
 //! Wires everything together: bind, spawn, serve, drain.
 
+mod bots;
 pub mod cli;
 mod client;
 mod demo;

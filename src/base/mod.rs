@@ -3,4 +3,5 @@
 pub mod clock;
 pub mod id;
 pub mod net;
+pub mod network_set;
 pub mod units;
