@@ -200,6 +200,17 @@ impl Catalogue {
         &self.entries
     }
 
+    /// The bot whose requests this origin signs (Web Bot Auth). Some of them look like a browser otherwise.
+    pub fn signed_by(&self, origin: &str) -> Option<Bot<'_>> {
+        let signs = |entry: &&Entry| entry.signers.iter().any(|own| &**own == origin);
+        let entry = self.entries.iter().find(signs)?;
+        Some(Bot {
+            name: &entry.name,
+            category: entry.category,
+            entry: Some(entry),
+        })
+    }
+
     /// The bot that sent this user agent, or none where it may be a person.
     ///
     /// Reads at most 2 KiB, once, and allocates
@@ -327,6 +338,14 @@ mod tests {
         );
         assert_eq!(&*entry.domains[0], "crawl.foo.example");
         assert_eq!(&*entry.signers[0], "https://foo.example");
+    }
+
+    #[test]
+    fn a_signed_request_is_the_bots_whose_operator_signed() {
+        let catalogue = Catalogue::shipped();
+        let bot = catalogue.signed_by("https://chatgpt.com").unwrap();
+        assert_eq!(bot.name, "ChatGPT Agent");
+        assert_eq!(catalogue.signed_by("https://chatgpt.com.example"), None);
     }
 
     #[test]

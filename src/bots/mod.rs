@@ -1,7 +1,8 @@
 //! Which clients are bots, which of them are who they say, and what may be done with each kind.
 //!
 //! A [`Catalogue`] reads a user agent and names the bot; a [`Verifier`] says whether its address
-//! belongs to whom it names. Neither refuses anybody: what follows is the policy's, as [`Actions`].
+//! belongs to whom it names, and [`signature::Keys`]
+//! whether its operator signed the request. None of them refuses anybody: what follows is the policy's, as [`Actions`].
 //! A user agent is what the client chose to write. It is believed when it says "bot", and proves
 //! nothing when it says "browser".
 
@@ -10,6 +11,7 @@ pub mod category;
 mod classify;
 pub mod networks;
 pub mod resolver;
+pub mod signature;
 pub mod verify;
 mod words;
 
