@@ -1,4 +1,4 @@
-//! One house, eight floors. A room imports only from floors below its own;
+//! One house, ten floors. A room imports only from floors below its own;
 //! rooms on the same floor do not know each other. `tests/tidy.rs` checks it.
 
 // Ground: values without opinions.
@@ -12,6 +12,12 @@ pub mod bots;
 pub mod client;
 pub mod event;
 pub mod secret;
+
+// Every client's clocks.
+pub mod limit;
+
+// The one who decides about bans.
+pub mod owner;
 
 // One question per file; where events go.
 pub mod guard;

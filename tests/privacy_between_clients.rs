@@ -76,17 +76,25 @@ fn others_are_safe(id: &str, wardent: &Wardent) {
     }
 }
 
+/// Answers `/first` by the script and everything else as usual, on the same connection.
+fn on_first(
+    script: impl Fn(&mut Conn) -> io::Result<()> + Send + Sync + 'static,
+) -> impl Fn(&mut Conn) -> io::Result<()> + Send + Sync + 'static {
+    move |conn| {
+        loop {
+            let request = conn.request()?;
+            if request.head.target == "/first" {
+                script(conn)?;
+            } else {
+                conn.write(origin::echo(&request))?;
+            }
+        }
+    }
+}
+
 /// Answers `/first` with the bytes given and everything else as usual, on the same connection.
 fn first_gets(bytes: Vec<u8>) -> impl Fn(&mut Conn) -> io::Result<()> + Send + Sync + 'static {
-    move |conn| {
-        conn.serve(&|request: &Request| {
-            if request.head.target == "/first" {
-                bytes.clone()
-            } else {
-                origin::echo(request)
-            }
-        })
-    }
+    on_first(move |conn| conn.write(&bytes))
 }
 
 #[test]
@@ -190,17 +198,10 @@ fn an_answer_nobody_asked_for_is_nobodys() {
 fn a_late_answer_is_nobodys() {
     let gate = Arc::new(Gate::default());
     let door = Arc::clone(&gate);
-    let (_origin, wardent) = before(move |conn| {
-        loop {
-            let request = conn.request()?;
-            if request.head.target == "/first" {
-                door.wait();
-                conn.write(private_answer())?;
-            } else {
-                conn.write(origin::echo(&request))?;
-            }
-        }
-    });
+    let (_origin, wardent) = before(on_first(move |conn| {
+        door.wait();
+        conn.write(private_answer())
+    }));
     let response = wardent.get("/first");
     rig::assert_refusal("late", &response, &[504], "upstream_timeout");
     gate.open();
@@ -212,17 +213,10 @@ fn the_answer_to_a_client_that_left_is_nobodys() {
     for resets in [true, false] {
         let gate = Arc::new(Gate::default());
         let door = Arc::clone(&gate);
-        let (origin, wardent) = before(move |conn| {
-            loop {
-                let request = conn.request()?;
-                if request.head.target == "/first" {
-                    door.wait();
-                    conn.write(private_answer())?;
-                } else {
-                    conn.write(origin::echo(&request))?;
-                }
-            }
-        });
+        let (origin, wardent) = before(on_first(move |conn| {
+            door.wait();
+            conn.write(private_answer())
+        }));
         let mut client = wardent.client();
         client.send(get("/first"));
         origin.wait_for(1);
@@ -241,18 +235,11 @@ fn the_rest_of_an_answer_its_client_did_not_wait_for_is_nobodys() {
     for resets in [true, false] {
         let gate = Arc::new(Gate::default());
         let door = Arc::clone(&gate);
-        let (_origin, wardent) = before(move |conn| {
-            loop {
-                let request = conn.request()?;
-                if request.head.target == "/first" {
-                    conn.write("HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\nbegun")?;
-                    door.wait();
-                    conn.write(PRIVATE.repeat(500))?;
-                } else {
-                    conn.write(origin::echo(&request))?;
-                }
-            }
-        });
+        let (_origin, wardent) = before(on_first(move |conn| {
+            conn.write("HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\nbegun")?;
+            door.wait();
+            conn.write(PRIVATE.repeat(500))
+        }));
         let mut client = wardent.client();
         client.send(get("/first"));
         assert_eq!(client.response_head().status, 200);
@@ -391,16 +378,10 @@ fn a_broken_answer_is_not_continued_by_the_next() {
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nz\r\n",
         "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 9\r\n\r\nhello",
     ] {
-        let (_origin, wardent) = before(move |conn| {
-            loop {
-                let request = conn.request()?;
-                if request.head.target == "/first" {
-                    conn.write(bytes)?;
-                    return conn.close();
-                }
-                conn.write(origin::echo(&request))?;
-            }
-        });
+        let (_origin, wardent) = before(on_first(move |conn| {
+            conn.write(bytes)?;
+            conn.close()
+        }));
         let mut client = wardent.client();
         client.send(get("/first"));
         drop(client.try_response("GET"));

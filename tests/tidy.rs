@@ -12,7 +12,7 @@ use std::{
 };
 
 /// The longest a source file may be.
-const LINES_MAX: usize = 760;
+const LINES_MAX: usize = 700;
 
 /// The longest a decision may be: one page.
 const ADR_LINES_MAX: usize = 60;

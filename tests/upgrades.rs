@@ -308,7 +308,6 @@ fn w06_a_reset_ends_both_sides() {
 }
 
 #[test]
-#[ignore = "open: fails, the cause is not yet known"]
 fn w06_a_tunnel_holds_back_who_sends_too_much() {
     let origin = Origin::scripted(websocket(|conn| {
         let piece = noise(64 * 1024);

@@ -322,6 +322,28 @@ fn t06_a_signed_body_over_the_bound_is_refused() {
 }
 
 #[test]
+fn t06_a_signed_body_that_trickles_holds_no_memory_for_long() {
+    let rig = Rig::with(|setup| checked(setup).upstream("idle_timeout: 400ms"));
+    let body = noise(1000);
+    let sent = signed(&sign::stripe(SECRET, time::unix_seconds(), &body), &body);
+    let mut client = rig.wardent.client();
+    let (most, rest) = sent.split_at(sent.len() - 900);
+    client.send(most);
+    let begun = time::now();
+    for byte in rest {
+        if !client.send_anyway([*byte]) || !client.stays_quiet(Duration::from_millis(50)) {
+            break;
+        }
+    }
+    rig::assert_refusal("T-06f", &client.response("POST"), &[408], "bad_request");
+    assert!(
+        begun.elapsed() < Duration::from_secs(5),
+        "T-06f: bytes bought time"
+    );
+    assert_eq!(rig.origin.bytes(), 0);
+}
+
+#[test]
 fn t06_a_signed_body_that_never_ends_is_refused() {
     let rig = Rig::with(|setup| checked(setup).upstream("idle_timeout: 300ms"));
     let now = time::unix_seconds();

@@ -4,7 +4,7 @@ use std::fmt;
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric as _, NoLabelSet},
+    encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet},
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
     registry::Registry,
 };
@@ -13,10 +13,14 @@ use super::{Reloads, View};
 use crate::{
     event::access::Verdict,
     guard::verdict::Reason,
+    owner::Cause,
     proxy::metrics::{Count, DURATION_BOUNDS_US, WorkerMetrics, stage_names},
 };
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 /// The text of `/metrics`.
 ///
@@ -70,6 +74,15 @@ impl Numbers {
                 .iter()
                 .map(|reason| reason.name())
                 .zip(self.sums(|worker| &worker.refusals)),
+        )?;
+        encoder.counters(
+            "wardent_http_observations",
+            "Requests that passed and would have been refused, were their route enforced, by reason",
+            "reason",
+            Reason::ALL
+                .iter()
+                .map(|reason| reason.name())
+                .zip(self.sums(|worker| &worker.observations)),
         )?;
         encoder.counters(
             "wardent_http_responses",
@@ -205,6 +218,73 @@ impl Numbers {
         )
     }
 
+    fn clients(&self, encoder: &mut Encoder<'_>) -> fmt::Result {
+        let clients = &self.0.shared.clients;
+        encoder.gauge(
+            "wardent_client_cells",
+            "Clients whose limits are kept in cells of their own",
+            clients.cells(),
+        )?;
+        encoder.gauge(
+            "wardent_client_table_full",
+            "Whether limits.clients_max is reached, so that new clients share the cold lane",
+            u64::from(clients.is_full()),
+        )?;
+        encoder.counter(
+            "wardent_client_sights_dropped",
+            "New clients that were not told to the owner because its queue was full",
+            clients.sights_dropped(),
+        )?;
+        encoder.counter(
+            "wardent_client_cells_contended",
+            "Looks for a client's cell that the owner's writing outlasted",
+            clients.contended(),
+        )
+    }
+
+    fn bans(&self, encoder: &mut Encoder<'_>) -> fmt::Result {
+        let numbers = &self.0.owner;
+        let get = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        encoder.gauge("wardent_bans", "Bans in force", get(&numbers.active))?;
+        encoder.counters(
+            "wardent_ban_changes",
+            "Changes of bans by kind; observed ones would have begun, were the policy enforced",
+            "change",
+            [
+                ("began", get(&numbers.began)),
+                ("observed", get(&numbers.observed)),
+                ("expired", get(&numbers.expired)),
+                ("lifted", get(&numbers.lifted)),
+                ("refused", get(&numbers.refused)),
+            ]
+            .into_iter(),
+        )?;
+        encoder.counters(
+            "wardent_violations",
+            "Violations of proven clients by cause",
+            "cause",
+            Cause::ALL
+                .iter()
+                .map(|cause| cause.name())
+                .zip(numbers.violations.iter().map(get)),
+        )?;
+        encoder.counter(
+            "wardent_violations_dropped",
+            "Violations that found no room in the owner's queue",
+            self.0.shared.facts.dropped(),
+        )?;
+        encoder.counter(
+            "wardent_violations_untallied",
+            "Violations of more clients than are tallied at once",
+            get(&numbers.untallied),
+        )?;
+        encoder.gauge(
+            "wardent_owner_silent_milliseconds",
+            "Since the owner of bans last took a turn",
+            (self.0.shared.clock.monotonic_ns() / 1_000_000).saturating_sub(get(&numbers.beat_ms)),
+        )
+    }
+
     fn house(&self, encoder: &mut Encoder<'_>) -> fmt::Result {
         let view = &self.0;
         let Reloads {
@@ -243,7 +323,43 @@ impl Numbers {
             "Event lines dropped because standard output took none",
             view.lines.as_ref().map_or(0, |lines| lines.dropped()),
         )?;
+        self.vitals(encoder)
+    }
+
+    fn vitals(&self, encoder: &mut Encoder<'_>) -> fmt::Result {
+        let view = &self.0;
         let now_ms = view.shared.clock.monotonic_ns() / 1_000_000;
+        let vitals = &view.vitals;
+        encoder.counter(
+            "wardent_canaries",
+            "Requests that the watchdog sent through the real path",
+            vitals.canaries.load(Ordering::Relaxed),
+        )?;
+        encoder.counter(
+            "wardent_canaries_lost",
+            "Requests of the watchdog that were not answered in time",
+            vitals.canaries_lost.load(Ordering::Relaxed),
+        )?;
+        encoder.gauge(
+            "wardent_canary_microseconds",
+            "What the watchdog's last request took",
+            vitals.canary_us.load(Ordering::Relaxed),
+        )?;
+        encoder.gauge(
+            "wardent_canary_last_success_timestamp_seconds",
+            "When a request of the watchdog was last answered",
+            vitals.canary_unix_ms.load(Ordering::Relaxed) / 1_000,
+        )?;
+        encoder.gauge(
+            "wardent_hang_alarm",
+            "Whether something has been silent for more than 5 s",
+            u64::from(vitals.is_alarmed.load(Ordering::Relaxed)),
+        )?;
+        encoder.counter(
+            "wardent_hang_alarms",
+            "Times that something was silent for more than 5 s",
+            vitals.alarms.load(Ordering::Relaxed),
+        )?;
         let ages = view
             .workers
             .iter()
@@ -262,6 +378,8 @@ impl Collector for Numbers {
         self.requests(&mut encoder)?;
         self.connections(&mut encoder)?;
         self.upstream(&mut encoder)?;
+        self.clients(&mut encoder)?;
+        self.bans(&mut encoder)?;
         self.house(&mut encoder)
     }
 }
@@ -277,14 +395,8 @@ impl<'a> Encoder<'a> {
         label: &str,
         values: impl Iterator<Item = (&'n str, u64)>,
     ) -> fmt::Result {
-        let mut family = self
-            .0
-            .encode_descriptor(name, help, None, MetricType::Counter)?;
-        for (value, count) in values {
-            let labels = [(label, value)];
-            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
-        }
-        Ok(())
+        let values = values.map(|(value, count)| (value, ConstCounter::new(count)));
+        self.family(MetricType::Counter, name, help, label, values)
     }
 
     fn counter(&mut self, name: &str, help: &str, count: u64) -> fmt::Result {
@@ -301,12 +413,21 @@ impl<'a> Encoder<'a> {
         label: &str,
         values: impl Iterator<Item = (&'n str, u64)>,
     ) -> fmt::Result {
-        let mut family = self
-            .0
-            .encode_descriptor(name, help, None, MetricType::Gauge)?;
-        for (value, number) in values {
-            let labels = [(label, value)];
-            gauge(number).encode(family.encode_family(&labels)?)?;
+        let values = values.map(|(value, number)| (value, gauge(number)));
+        self.family(MetricType::Gauge, name, help, label, values)
+    }
+
+    fn family<'n>(
+        &mut self,
+        kind: MetricType,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: impl Iterator<Item = (&'n str, impl EncodeMetric)>,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, kind)?;
+        for (value, metric) in values {
+            metric.encode(family.encode_family(&[(label, value)])?)?;
         }
         Ok(())
     }

@@ -6,6 +6,7 @@
 pub mod health;
 pub mod metrics;
 pub mod server;
+pub mod watchdog;
 
 use std::sync::{
     Arc,
@@ -14,7 +15,10 @@ use std::sync::{
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use watchdog::Vitals;
+
 use crate::{
+    owner::Numbers,
     proxy::{listener::Phase, metrics::WorkerMetrics, worker::Shared},
     sink::lines::Lines,
 };
@@ -30,6 +34,10 @@ pub struct View {
     pub phase: watch::Receiver<Phase>,
     /// The event lines, where they are written.
     pub lines: Option<Lines>,
+    /// What the watchdog found last.
+    pub vitals: Arc<Vitals>,
+    /// What the owner of bans counts.
+    pub owner: Arc<Numbers>,
     /// How reloads went.
     pub reloads: Arc<Reloads>,
 }

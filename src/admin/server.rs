@@ -21,6 +21,7 @@ use tokio::{
 };
 
 use super::{Reloader, View, health, metrics};
+use crate::owner::Acts;
 
 /// Connections at once, listener and socket together; more wait in the backlog.
 const CONNECTIONS_MAX: usize = 64;
@@ -34,6 +35,7 @@ const AFTER_ACCEPT_ERROR: Duration = Duration::from_millis(100);
 pub struct Server {
     view: Arc<View>,
     reloader: Reloader,
+    acts: Acts,
     room: Arc<Semaphore>,
 }
 
@@ -47,11 +49,12 @@ enum Door {
 type Answer = Response<Full<Bytes>>;
 
 impl Server {
-    /// A server of what `view` shows and `reloader` does.
-    pub fn new(view: Arc<View>, reloader: Reloader) -> Self {
+    /// A server of what `view` shows, and what `reloader` and the owner of bans do.
+    pub fn new(view: Arc<View>, reloader: Reloader, acts: Acts) -> Self {
         Self {
             view,
             reloader,
+            acts,
             room: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
         }
     }

@@ -19,7 +19,11 @@ use super::{
 };
 use crate::{
     base::clock::Clock,
-    config::{self, Problem, secrets::Secrets, settings},
+    config::{
+        self, Problem,
+        secrets::Secrets,
+        settings::{self, Lasting},
+    },
     secret::{Signed, Signer, generate},
     telemetry::log::Look,
 };
@@ -114,7 +118,7 @@ enum SecretCommand {
     /// Print the signed form of the secret for one request; it is valid for 60 s.
     #[command(after_help = "Example:
   curl -H \"X-Wardent-Secret: $(wardent secret sign --target /admin/ --host www.example.org \\
-      --client 198.51.100.7)\" -H 'CF-Connecting-IP: 198.51.100.7' http://127.0.0.1:8080/admin/")]
+      --ip 198.51.100.7)\" -H 'CF-Connecting-IP: 198.51.100.7' http://127.0.0.1:8080/admin/")]
     Sign {
         /// The key's id; the first of `secret.keys` when left out.
         #[arg(long)]
@@ -130,7 +134,7 @@ enum SecretCommand {
         target: String,
         /// The client's address, as the identity header names it.
         #[arg(long)]
-        client: Option<IpAddr>,
+        ip: Option<IpAddr>,
     },
 }
 
@@ -166,13 +170,13 @@ pub fn main() -> ExitCode {
             method,
             host,
             target,
-            client,
+            ip,
         }) => {
             let request = Signed {
                 method: method.as_bytes(),
                 host: host.as_bytes(),
                 target: target.as_bytes(),
-                client_ip: client,
+                client_ip: ip,
             };
             match sign(config, id.as_deref(), &request) {
                 Ok(value) => say(output, &value, || json!({"value": value})),
@@ -196,7 +200,7 @@ fn check(config: &Path, output: Output) -> ExitCode {
     let result = config::load(config);
     let (problems, secrets) = match &result {
         Ok(loaded) => {
-            let built = settings::policy(loaded, &mut Secrets::default(), 1);
+            let built = settings::policy(loaded, &mut Lasting::default(), 1);
             (loaded.notes.as_slice(), built.err())
         }
         Err(report) => (report.problems.as_slice(), None),

@@ -47,6 +47,7 @@ pub(super) fn run(upstream: Option<&str>) -> Result<(), StartError> {
         Options {
             lines: Some(lines),
             takes_passed_sockets: false,
+            aborts_when_hung: false,
         },
     )?;
     cli::tell(&welcome(&running, &origin, folder.path()));
@@ -65,9 +66,9 @@ fn server_of(url: &str) -> Result<String, StartError> {
         .rsplit_once(':')
         .is_some_and(|(_, port)| port.parse::<u16>().is_ok());
     match (server.is_empty() || url.starts_with("https://"), has_port) {
-        (true, _) => Err(StartError::System(format!(
-            "--upstream {url}: use http://HOST:PORT of an application on this machine"
-        ))),
+        (true, _) => Err(StartError::System(
+            "--upstream: use http://HOST:PORT of an application on this machine".to_owned(),
+        )),
         (false, true) => Ok(server.to_owned()),
         (false, false) => Ok(format!("{server}:80")),
     }

@@ -5,16 +5,17 @@ use std::{
     sync::Arc,
 };
 
+use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     admin::{ActResult, Reloads},
     config::{
         self, Loaded, Problem,
-        secrets::Secrets,
-        settings,
+        settings::{self, Lasting},
         watch::{LOOK, Watch},
     },
+    owner::BanPolicy,
     proxy::worker::Shared,
 };
 
@@ -26,11 +27,20 @@ pub(super) type Asked = mpsc::Receiver<oneshot::Sender<ActResult>>;
 pub(super) struct Reloading {
     config: PathBuf,
     loaded: Loaded,
-    secrets: Secrets,
+    lasting: Lasting,
     generation: u64,
-    shared: Arc<Shared>,
+    in_force: InForce,
     reloads: Arc<Reloads>,
     watch: Watch,
+}
+
+/// What is in force, and where a reload puts it.
+#[derive(Debug)]
+pub(super) struct InForce {
+    /// What the workers share.
+    pub(super) shared: Arc<Shared>,
+    /// What the owner of bans goes by.
+    pub(super) bans: Arc<ArcSwap<BanPolicy>>,
 }
 
 /// How much is read again.
@@ -46,17 +56,17 @@ impl Reloading {
     pub(super) fn new(
         config: &Path,
         loaded: Loaded,
-        secrets: Secrets,
-        shared: Arc<Shared>,
+        lasting: Lasting,
+        in_force: InForce,
         reloads: Arc<Reloads>,
         watch: Watch,
     ) -> Self {
         Self {
             config: config.to_owned(),
             loaded,
-            secrets,
+            lasting,
             generation: 1,
-            shared,
+            in_force,
             reloads,
             watch,
         }
@@ -69,7 +79,7 @@ impl Reloading {
         loop {
             tokio::select! {
                 _ = looks.tick() => {
-                    let now_ms = self.shared.clock.monotonic_ns() / 1_000_000;
+                    let now_ms = self.in_force.shared.clock.monotonic_ns() / 1_000_000;
                     if self.watch.has_settled(&self.loaded.wardent.policy, now_ms) {
                         // What went wrong has been told; nobody waits for it here.
                         let _ = self.reload(Scope::Policy);
@@ -93,16 +103,17 @@ impl Reloading {
 
     fn reload(&mut self, scope: Scope) -> ActResult {
         let result = self.load(scope).and_then(|(loaded, mut notes)| {
-            let built = settings::policy(&loaded, &mut self.secrets, self.generation + 1)?;
+            let built = settings::policy(&loaded, &mut self.lasting, self.generation + 1)?;
             notes.extend(built.notes);
-            Ok((loaded, built.policy, notes))
+            Ok((loaded, built.policy, built.bans, notes))
         });
         match result {
-            Ok((loaded, policy, notes)) => {
+            Ok((loaded, policy, bans, notes)) => {
                 self.generation += 1;
                 self.loaded = loaded;
-                self.shared.policy.store(Arc::new(policy));
-                self.reloads.succeeded(self.shared.clock.unix_ms());
+                self.in_force.shared.policy.store(Arc::new(policy));
+                self.in_force.bans.store(Arc::new(bans));
+                self.reloads.succeeded(self.in_force.shared.clock.unix_ms());
                 tracing::info!(generation = self.generation, "policy loaded");
                 for note in &notes {
                     tracing::warn!("{note}");

@@ -45,6 +45,7 @@ fn serve(config: &Path, look: Option<Look>) -> Result<(), StartError> {
         Options {
             lines,
             takes_passed_sockets: true,
+            aborts_when_hung: true,
         },
     )?;
     announce(&running);
@@ -75,9 +76,24 @@ pub(super) fn announce(running: &Running) {
     notify(&[NotifyState::Ready]);
 }
 
+/// Tells systemd that all is well, as `WatchdogSec` asks for.
+pub(super) fn tell_watchdog() {
+    notify(&[NotifyState::Watchdog]);
+}
+
 fn notify(states: &[NotifyState<'_>]) {
     // Without systemd there is nobody to notify.
     let _ = sd_notify::notify(states);
+}
+
+/// Tells systemd that a reload begins; `READY=1` tells that it has ended, whatever came of it.
+///
+/// With `Type=notify-reload`, the time is how systemd knows that this answers its own SIGHUP
+/// (systemd.service(5)).
+fn notify_reloading() {
+    if let Ok(now) = NotifyState::monotonic_usec_now() {
+        notify(&[NotifyState::Reloading, now]);
+    }
 }
 
 /// The signals that a process lives by. Installed before anything is served: one that comes earlier
@@ -122,8 +138,10 @@ pub(super) fn until_ended(running: Running, signals: Signals) {
             tokio::select! {
                 () = any(&mut ends) => break,
                 _ = hangup.recv() => {
+                    notify_reloading();
                     // What came of it has been told to the log.
                     let _ = running.reloader.reload().await;
+                    notify(&[NotifyState::Ready]);
                 }
             }
         }

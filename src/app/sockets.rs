@@ -93,6 +93,13 @@ impl Sockets {
         self.proxy.iter().map(address).collect()
     }
 
+    /// Whether the kernel deals no connection to a worker of its choice: they all take from the same
+    /// sockets.
+    pub(super) fn are_shared(&self) -> bool {
+        let own = |bound: &Bound| matches!(bound, Bound::Tcp { .. });
+        !self.proxy.iter().any(own)
+    }
+
     /// The socket files that end with this process.
     pub(super) fn own_unix_paths(&self) -> Vec<PathBuf> {
         let own = self.proxy.iter().filter_map(|bound| match bound {
@@ -106,18 +113,17 @@ impl Sockets {
         own.chain([self.admin_path.clone()]).collect()
     }
 
-    /// For each worker, its end of every socket.
-    pub(super) fn listeners_of_workers(&mut self) -> Result<Vec<Vec<Listener>>, StartError> {
-        let bounds = std::mem::take(&mut self.proxy);
+    /// For each worker, its end of every socket. Nothing else holds them afterwards: an end that
+    /// stays open beyond its workers would take connections in that nobody serves.
+    pub(super) fn take_listeners_of_workers(&mut self) -> Result<Vec<Vec<Listener>>, StartError> {
         let mut workers: Vec<Vec<Listener>> = (0..self.workers).map(|_| Vec::new()).collect();
-        for bound in &bounds {
+        for bound in std::mem::take(&mut self.proxy) {
             for (index, listeners) in workers.iter_mut().enumerate() {
                 listeners.push(bound.of_worker(index).map_err(|error| {
                     StartError::System(format!("cannot share a listener with a worker: {error}"))
                 })?);
             }
         }
-        self.proxy = bounds;
         Ok(workers)
     }
 }

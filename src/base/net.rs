@@ -95,6 +95,10 @@ impl HostPort {
     }
 
     fn parse(text: &str) -> Result<Self, AddressError> {
+        // First of all: no other error may repeat a password.
+        if text.contains('@') {
+            return Err(AddressError::UserInfo);
+        }
         if let Some((scheme, rest)) = text.split_once("://") {
             return Err(AddressError::Url {
                 scheme: scheme.to_owned(),
@@ -225,6 +229,8 @@ pub enum AddressError {
         /// What stands behind it.
         rest: String,
     },
+    /// A user, perhaps with a password, before the host.
+    UserInfo,
     /// `unix:` and nothing else.
     NoPath,
     /// A path the system cannot bind.
@@ -257,6 +263,9 @@ impl fmt::Display for AddressError {
                     f,
                     "an address has no `{scheme}://` (use `{rest}`, with its port)"
                 )
+            }
+            Self::UserInfo => {
+                write!(f, "an address has no user and no password (use host:port)")
             }
             Self::NoPath => write!(f, "the path is missing (use unix:/path)"),
             Self::BadPath => write!(f, "a unix socket's path has at most 107 bytes and no NUL"),
@@ -421,6 +430,10 @@ mod tests {
             (
                 "http://127.0.0.1:8000/",
                 "an address has no `http://` (use `127.0.0.1:8000`, with its port)",
+            ),
+            (
+                "http://u:hunter2@127.0.0.1:8000",
+                "an address has no user and no password (use host:port)",
             ),
             ("unix:", "the path is missing (use unix:/path)"),
         ] {

@@ -3,12 +3,16 @@
 //! Pure: no I/O, no clock, no allocation. Whoever is not trusted is its own socket address,
 //! whatever it says; no identity is an explicit case ([`Who::Nobody`]), never an empty key.
 
+mod claim;
 mod edge;
 mod identity;
 mod key;
 mod peer;
+mod protected;
 
+pub use claim::{BadClientIp, Claim, Claims};
 pub use edge::{CLOUDFLARE_WORKERS, Edge, EdgeNetworks};
-pub use identity::{BadClientIp, Claim, Claims, Client, Missing, Trust, Who, identify};
+pub use identity::{Client, Missing, Trust, Who, identify};
 pub use key::{BadClientKey, ClientKey};
 pub use peer::{Peer, TrustedPeers, fold};
+pub use protected::Protected;

@@ -11,8 +11,8 @@ use std::{
 
 mod check;
 mod index;
+mod log_dir;
 mod notes;
-pub mod pattern;
 pub mod policy;
 pub mod report;
 pub mod secrets;
@@ -45,10 +45,15 @@ pub fn load(wardent_yaml: &Path) -> Result<Loaded, Report> {
     let text = read_text(wardent_yaml)?;
     let (wardent, source) = wardent::read(&text, &name, folder(wardent_yaml))?;
     let mut problems = check::check_wardent(&wardent, &source);
+    let log_dir = log_dir::look_at(&wardent.log.dir, &source);
+    let is_error = |problem: &Problem| problem.severity == Severity::Error;
+    let (unusable, doubtful): (Vec<_>, Vec<_>) = log_dir.into_iter().partition(is_error);
+    problems.extend(unusable);
     match load_policy(&wardent.policy, &wardent) {
         Ok((policy, notes_of_policy)) if problems.is_empty() => {
             let mut notes = notes::of_wardent(&source);
             notes.extend(notes::exposed_files_of_wardent(&wardent, &source));
+            notes.extend(doubtful);
             notes.extend(notes_of_policy);
             Ok(Loaded {
                 wardent,

@@ -12,22 +12,12 @@ use super::{
 
 /// Keys that are read and checked, but do nothing yet. A feature that comes deletes its line.
 const NOT_IN_FORCE: &[(File, &str)] = &[
-    (File::Wardent, "limits"),
     (File::Wardent, "log"),
     (File::Wardent, "admin.token"),
     (File::Wardent, "admin.tls"),
     (File::Wardent, "telemetry.otlp"),
-    (File::Policy, "mode"),
-    (File::Policy, "allow"),
-    (File::Policy, "deny"),
     (File::Policy, "defaults.bots"),
-    (File::Policy, "defaults.limit"),
     (File::Policy, "routes[].bots"),
-    (File::Policy, "routes[].limit"),
-    (File::Policy, "routes[].penalize"),
-    (File::Policy, "routes[].trap"),
-    (File::Policy, "routes[].mode"),
-    (File::Policy, "bans"),
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -4,19 +4,22 @@ use std::net::ToSocketAddrs as _;
 
 use super::{
     Loaded,
-    policy::{self, BotRule, Effective, Scheme, SecretRule},
+    policy::{self, BotRule, Effective, Mode, Scheme, SecretRule},
     secrets::Secrets,
     values::SecretFrom,
     wardent,
 };
 use crate::{
     base::net::Upstream as UpstreamAddress,
-    client::{Edge, EdgeNetworks, Missing, Trust, TrustedPeers},
+    client::{Edge, EdgeNetworks, Missing, Protected, Trust, TrustedPeers},
     guard::{
-        policy::{Policy, Rules},
-        route::{Pattern, Route, Routes},
+        limit::Limits,
+        policy::{Points, Policy, Rules},
+        route::{Route, Routes},
         signature::Stripe,
     },
+    limit::{ClockIds, Limit, Quota},
+    owner::BanPolicy,
     proxy::{
         ConfiguredNames, Settings, UpstreamSettings,
         upstream::{Server, Target, Upstream},
@@ -72,11 +75,22 @@ pub fn upstream(document: &wardent::Document) -> Result<Upstream, String> {
     servers.collect::<Result<_, String>>().map(Upstream::new)
 }
 
+/// What outlives a reload, so that what it names stays what it is.
+#[derive(Debug, Default)]
+pub struct Lasting {
+    /// The secrets as last read.
+    pub secrets: Secrets,
+    /// The limits' clocks.
+    pub clocks: ClockIds,
+}
+
 /// A policy that may take effect, and what the operator should know.
 #[derive(Debug)]
 pub struct Built {
     /// The policy.
     pub policy: Policy,
+    /// What the owner of bans goes by.
+    pub bans: BanPolicy,
     /// New secrets that were refused; the old ones stay in force.
     pub notes: Vec<String>,
 }
@@ -85,9 +99,9 @@ pub struct Built {
 ///
 /// # Errors
 /// When a secret cannot be had, all that is wrong at once.
-pub fn policy(loaded: &Loaded, secrets: &mut Secrets, generation: u64) -> Result<Built, String> {
+pub fn policy(loaded: &Loaded, lasting: &mut Lasting, generation: u64) -> Result<Built, String> {
     let mut reading = Reading {
-        secrets,
+        lasting,
         notes: Vec::new(),
         wrong: Vec::new(),
     };
@@ -100,7 +114,9 @@ pub fn policy(loaded: &Loaded, secrets: &mut Secrets, generation: u64) -> Result
         .iter()
         .map(|route| reading.route(&loaded.policy, &rest, route))
         .collect();
+    let defaults = reading.rest(&rest);
     let Reading { notes, wrong, .. } = reading;
+    let protected = protected(loaded);
     match (
         keyring,
         signer,
@@ -112,15 +128,13 @@ pub fn policy(loaded: &Loaded, secrets: &mut Secrets, generation: u64) -> Result
                 trust: trust(&loaded.wardent.client_ip),
                 keyring,
                 signer,
+                denied: loaded.policy.deny.iter().copied().collect(),
+                protected: protected.clone(),
+                points: points(&loaded.policy.bans.points),
                 routes: Routes::from(routes),
-                defaults: Rules {
-                    route: "defaults".to_owned(),
-                    needs_secret: rest.secret == SecretRule::Require,
-                    is_exempt: false,
-                    body_bytes_max: rest.body,
-                    signature: None,
-                },
+                defaults,
             },
+            bans: bans(&loaded.policy.bans, protected),
             notes,
         }),
         _ => Err(wrong.join("\n")),
@@ -129,7 +143,7 @@ pub fn policy(loaded: &Loaded, secrets: &mut Secrets, generation: u64) -> Result
 
 /// Reads secrets, and gathers what is wrong with them.
 struct Reading<'a> {
-    secrets: &'a mut Secrets,
+    lasting: &'a mut Lasting,
     notes: Vec<String>,
     wrong: Vec<String>,
 }
@@ -141,7 +155,7 @@ impl Reading<'_> {
         from: &SecretFrom,
         check: impl FnOnce(&SecretBytes) -> Result<(), String>,
     ) -> Option<SecretBytes> {
-        match self.secrets.get(what, from, check) {
+        match self.lasting.secrets.get(what, from, check) {
             Ok(found) => {
                 self.notes.extend(found.kept_because);
                 Some(found.value)
@@ -183,6 +197,40 @@ impl Reading<'_> {
             .map(Some)
     }
 
+    /// What holds where no route matches.
+    fn rest(&mut self, rest: &Effective) -> Rules {
+        Rules {
+            route: DEFAULTS.to_owned(),
+            needs_secret: rest.secret == SecretRule::Require,
+            is_exempt: false,
+            enforces: rest.mode == Mode::Enforce,
+            is_trap: false,
+            limits: self.limits(DEFAULTS, rest),
+            penalize: Vec::new(),
+            body_bytes_max: rest.body,
+            signature: None,
+        }
+    }
+
+    fn limits(&mut self, route: &str, effective: &Effective) -> Limits {
+        let name = if effective.limit_is_shared {
+            DEFAULTS
+        } else {
+            route
+        };
+        let mut limits = Vec::new();
+        for (nth, limit) in effective.limit.iter().enumerate() {
+            let quota = Quota::new(limit.rate, limit.burst.get());
+            match self.lasting.clocks.clock(name, nth) {
+                Some(clock) => limits.push(Limit { quota, clock }),
+                None => self.wrong.push(format!(
+                    "{name}: 65536 limits have had other names since the start: restart to forget them"
+                )),
+            }
+        }
+        Limits::new(name, limits)
+    }
+
     fn route(
         &mut self,
         document: &policy::Document,
@@ -197,26 +245,28 @@ impl Reading<'_> {
         let skips_secret =
             rest.secret == SecretRule::Require && effective.secret == SecretRule::Skip;
         let skips_bots = rest.bots != BotRule::Skip && effective.bots == BotRule::Skip;
-        let patterns: Result<Vec<_>, _> = route
-            .matches
-            .path
-            .iter()
-            .map(|path| Pattern::parse(path.as_str()))
-            .collect();
-        let patterns = self.valid(route.name.as_str(), patterns)?;
         let methods: Vec<_> = route
             .matches
             .methods
             .iter()
             .map(|method| method.as_str().to_owned())
             .collect();
+        let limits = self.limits(route.name.as_str(), &effective);
         Some(Route {
-            patterns,
+            patterns: route.matches.path.clone(),
             methods: Some(methods).filter(|methods| !methods.is_empty()),
             value: Rules {
                 route: route.name.as_str().to_owned(),
                 needs_secret: effective.secret == SecretRule::Require,
                 is_exempt: skips_secret || skips_bots,
+                enforces: effective.mode == Mode::Enforce,
+                is_trap: route.trap,
+                limits,
+                penalize: route
+                    .penalize
+                    .iter()
+                    .map(|(status, points)| (status.as_u16(), points.get()))
+                    .collect(),
                 body_bytes_max: effective.body,
                 signature,
             },
@@ -242,6 +292,38 @@ impl Reading<'_> {
                 None
             }
         }
+    }
+}
+
+/// The name of the limits that all routes without limits of their own share.
+const DEFAULTS: &str = "defaults";
+
+fn points(points: &policy::Points) -> Points {
+    Points {
+        rate_limited: points.rate_limited,
+        bot: points.bot,
+        body_too_large: points.body_too_large,
+        trap: points.trap,
+    }
+}
+
+fn bans(bans: &policy::Bans, protected: Protected) -> BanPolicy {
+    BanPolicy {
+        threshold: bans.threshold.get(),
+        window: bans.window,
+        duration: bans.duration,
+        factor: bans.escalate.factor.get(),
+        max: bans.escalate.max,
+        forget: bans.escalate.forget,
+        protected,
+    }
+}
+
+fn protected(loaded: &Loaded) -> Protected {
+    let peers = trust(&loaded.wardent.client_ip).trusted.networks;
+    Protected {
+        allowed: loaded.policy.allow.iter().copied().collect(),
+        trusted_peers: peers.into_iter().collect(),
     }
 }
 

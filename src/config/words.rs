@@ -15,9 +15,12 @@ use serde::{
     },
 };
 
-use crate::base::{
-    net::{Address, HostPort, Upstream, parse_network},
-    units::{Rate, parse_duration, parse_size},
+use crate::{
+    base::{
+        net::{Address, HostPort, Upstream, parse_network},
+        units::{Rate, parse_duration, parse_size},
+    },
+    guard::route::Pattern,
 };
 
 use super::report::{shown, told};
@@ -353,6 +356,14 @@ impl FromWord for HostPort {
     }
 }
 
+impl FromWord for Pattern {
+    const EXPECTED: &'static str = "a path such as /accounts/login/";
+
+    fn from_word(word: &str) -> Result<Self, String> {
+        Self::parse(word).map_err(|bad| format!("`{}` {bad}", shown(word)))
+    }
+}
+
 fn parsed<T>(word: &str) -> Result<T, String>
 where
     T: std::str::FromStr<Err: fmt::Display>,
@@ -379,12 +390,19 @@ impl FromWord for PathBuf {
     }
 }
 
+/// So many names are told at once; of more, the nearest.
+const FEW: usize = 4;
+
 /// The choice that goes by this name, or the names there are.
 pub(super) fn choose<T: Copy>(word: &str, choices: &[(&str, T)]) -> Result<T, String> {
     let chosen = choices.iter().find(|(name, _)| *name == word);
     chosen.map(|(_, choice)| *choice).ok_or_else(|| {
         let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
-        format!("`{}` is not known ({})", shown(word), advice(word, &names))
+        let advice = match names.len() {
+            0..=FEW => format!("use {}", or(&names)),
+            _ => advice(word, &names),
+        };
+        format!("`{}` is not known ({advice})", shown(word))
     })
 }
 

@@ -262,7 +262,10 @@ fn without_secret(path: &str, value: Option<&str>, message: &str) -> String {
 /// A line that is not shown because a secret may stand in it, though the problem is not about one.
 fn line_may_hold_secret(line: &str) -> bool {
     let line = line.to_lowercase();
-    let words = ["secret", "token", "whsec_", "keys", "from:", "key:", "otlp"];
+    // `@`: a URL may have a password before it.
+    let words = [
+        "secret", "token", "whsec_", "keys", "from:", "key:", "otlp", "@",
+    ];
     words.iter().any(|word| line.contains(word))
 }
 

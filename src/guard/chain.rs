@@ -3,9 +3,17 @@
 //! 1. Path and route: they say which rules hold, and a path with two meanings has no rules.
 //! 2. The secret: without it, all else the request says is hearsay.
 //! 3. The client's identity, which the next guards go by.
-//! 4. The declared body size and the signature's presence: they cost nothing and spare the upstream.
+//! 4. Deny and allow: what is written by hand comes before what was found out.
+//! 5. The ban, so that a banned client costs no more than this, and is not blamed again.
+//! 6. Traps, which need no count.
+//! 7. The limits, which charge: whoever was refused before has spent nothing.
+//! 8. The declared body size and the signature's presence: they spare the upstream.
 //!
-//! Every guard fails closed: what cannot be judged is refused.
+//! Guards fail closed: what cannot be judged is refused. The ban alone fails open, for the moment in
+//! which its cell cannot be read ([`Clients::banned_until`]).
+//!
+//! Where a route only observes, guards 4 to 7 let pass what they would have refused; the first of
+//! them that would have is told, and those after it are not asked.
 
 use super::{
     path,
@@ -13,7 +21,9 @@ use super::{
     verdict::{Reason, Refusal},
 };
 use crate::{
-    client::{Claim, Claims, Client, Peer, identify},
+    client::{Claim, Claims, Client, Peer, Who, identify},
+    limit::{Clients, Spent, ticks},
+    owner::Cause,
     secret::Signed,
 };
 
@@ -40,6 +50,8 @@ pub struct Head<'a> {
     pub content_length: Option<u64>,
     /// Seconds since 1970.
     pub now_unix_s: u64,
+    /// Nanoseconds of the monotonic clock.
+    pub now_ns: u64,
 }
 
 /// What the guards found, refused or not.
@@ -49,14 +61,27 @@ pub struct Judgement<'p> {
     pub rules: &'p Rules,
     /// Who is calling, where that is known.
     pub client: Option<Client>,
-    /// Whether the client's identity is beyond doubt, so that it may be blamed.
+    /// Whether the client's identity is beyond doubt.
     pub is_proven: bool,
+    /// Whether the client may be blamed: it is proven, and nothing protects it.
+    pub may_be_blamed: bool,
     /// Whether the request may pass.
     pub verdict: Result<(), Refusal>,
+    /// Why it would not have passed, had its route been enforced.
+    pub observed: Option<Refusal>,
+    /// What it left of the client's limits.
+    pub spent: Option<Spent>,
+    /// What it is held against its client for.
+    pub violation: Option<Cause>,
 }
 
 /// Asks all guards about one request. `scratch` is memory for the normalised path.
-pub fn judge<'p>(policy: &'p Policy, head: &Head<'_>, scratch: &mut Vec<u8>) -> Judgement<'p> {
+pub fn judge<'p>(
+    policy: &'p Policy,
+    clients: &Clients,
+    head: &Head<'_>,
+    scratch: &mut Vec<u8>,
+) -> Judgement<'p> {
     let identity = identify(head.peer, &head.claims, &policy.trust);
     let client = identity.as_ref().ok().copied();
     let secret_is_valid = holds_secret(policy, head, client.as_ref());
@@ -64,22 +89,96 @@ pub fn judge<'p>(policy: &'p Policy, head: &Head<'_>, scratch: &mut Vec<u8>) -> 
         Ok(rules) => (rules, Ok(())),
         Err(refusal) => (&policy.defaults, Err(refusal)),
     };
-    let verdict = route_verdict
+    let is_proven =
+        client.is_some_and(|client| client.is_proven(secret_is_valid, policy.asks_for_proof()));
+    let mut judgement = Judgement {
+        rules,
+        client,
+        is_proven,
+        may_be_blamed: is_proven && may_be_banned(policy, client.as_ref()),
+        verdict: Ok(()),
+        observed: None,
+        spent: None,
+        violation: None,
+    };
+    judgement.verdict = route_verdict
         .and_then(|()| check_secret(rules, head, secret_is_valid))
         .and_then(|()| match identity {
             Ok(_) => Ok(()),
             Err(bad) => Err(Refusal::new(Reason::BadClientIp, bad.why())),
         })
-        .and_then(|()| check_length(rules, head))
+        .and_then(|()| judgement.check_conduct(policy, clients, head.now_ns))
+        .and_then(|()| {
+            check_length(rules, head)
+                .inspect_err(|_| judgement.violation = Some(Cause::BodyTooLarge))
+        })
         .and_then(|()| check_signature_is_there(rules, head));
-    let is_proven =
-        client.is_some_and(|client| client.is_proven(secret_is_valid, policy.asks_for_proof()));
-    Judgement {
-        rules,
-        client,
-        is_proven,
-        verdict,
+    judgement
+}
+
+impl Judgement<'_> {
+    /// What the client has done so far, and whether it may go on: guards 4 to 7.
+    fn check_conduct(
+        &mut self,
+        policy: &Policy,
+        clients: &Clients,
+        now_ns: u64,
+    ) -> Result<(), Refusal> {
+        let Err(refusal) = self.find_fault(policy, clients, now_ns) else {
+            return Ok(());
+        };
+        if self.rules.enforces {
+            return Err(refusal);
+        }
+        self.observed = Some(refusal);
+        Ok(())
     }
+
+    fn find_fault(
+        &mut self,
+        policy: &Policy,
+        clients: &Clients,
+        now_ns: u64,
+    ) -> Result<(), Refusal> {
+        let who = self.client.map(|client| client.who);
+        if let Some(Who::Known { ip, key }) = who {
+            if self.is_proven && policy.protected.is_allowed(ip) {
+                return Ok(());
+            }
+            if policy.denied.contains(ip) {
+                return Err(Refusal::new(
+                    Reason::Denied,
+                    "the policy denies its network",
+                ));
+            }
+            let is_banned = clients.banned_until(key, ip) > ticks(now_ns);
+            if is_banned && policy.protected.why(ip).is_none() {
+                return Err(Refusal::new(Reason::Banned, "a ban is in force"));
+            }
+        }
+        if self.rules.is_trap {
+            self.violation = Some(Cause::Trap);
+            return Err(Refusal::new(
+                Reason::Trap,
+                "nobody has a reason to ask for this",
+            ));
+        }
+        if let Some(Who::Known { key, .. }) = who {
+            self.spent = clients.spend(key, self.rules.limits.as_slice(), now_ns);
+            if let Some(spent) = &self.spent
+                && !spent.admitted
+            {
+                self.violation = (!spent.is_shared).then_some(Cause::RateLimited);
+                return Err(Refusal::new(Reason::RateLimited, "over the limit"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn may_be_banned(policy: &Policy, client: Option<&Client>) -> bool {
+    let ip = client.and_then(Client::ip);
+    ip.is_some_and(|ip| policy.protected.why(ip).is_none())
 }
 
 fn find_rules<'p>(
@@ -95,11 +194,14 @@ fn find_rules<'p>(
     let Some(route) = policy.routes.find_route(head.method, meaning.path) else {
         return Ok(&policy.defaults);
     };
+    // With dots, a program that merges no slashes, or removes no dots, may end up elsewhere:
+    // `/open/../admin//../open/x` is `/admin/open/x` to RFC 3986 section 5.2.4.
     let is_detour = route.value.is_exempt
         && meaning.changed
-        && policy
-            .routes
-            .only_by_normalisation(head.method, head.path, route);
+        && (meaning.had_dots
+            || policy
+                .routes
+                .only_by_normalisation(head.method, head.path, route));
     if is_detour {
         return Err(Refusal::new(
             Reason::BadRequest,

@@ -3,7 +3,8 @@
 //! Percent-decoded once, slashes merged, dot segments removed, a trailing slash kept. Rules are
 //! written for this form; what is forwarded is always the original target. A path that programs
 //! read in different ways has no meaning and is refused. Bytes have no further meaning: `\`, control
-//! characters, `;` and overlong UTF-8 are passed as the bytes they are (RFC 3986 section 6.2.2).
+//! characters, `;` and overlong UTF-8 are passed as the bytes they are (RFC 3986 section 6.2.2), but
+//! for `..;`, which servlet containers take for `..`.
 
 use std::fmt;
 
@@ -14,6 +15,8 @@ pub struct Meaning<'a> {
     pub path: &'a [u8],
     /// Whether it differs from what was sent.
     pub changed: bool,
+    /// Whether dot segments were removed.
+    pub had_dots: bool,
 }
 
 /// Why a path has no single meaning.
@@ -29,6 +32,8 @@ pub enum BadPath {
     Nul,
     /// Its `..` segments lead above the root.
     AboveRoot,
+    /// It has a dot segment with a parameter (`..;`): a name to some, one level up to others.
+    DotParameter,
 }
 
 impl BadPath {
@@ -42,6 +47,9 @@ impl BadPath {
             }
             Self::Nul => "the path has a NUL (%00), which ends it for some programs",
             Self::AboveRoot => "the path leads above the root with `..`",
+            Self::DotParameter => {
+                "the path has a dot segment with a parameter (`..;`), which programs read in different ways"
+            }
         }
     }
 }
@@ -72,12 +80,14 @@ pub fn normalise<'a>(raw: &'a [u8], buffer: &'a mut Vec<u8>) -> Result<Meaning<'
         return Ok(Meaning {
             path: raw,
             changed: false,
+            had_dots: false,
         });
     }
-    rebuild(relative, buffer)?;
+    let had_dots = rebuild(relative, buffer)?;
     Ok(Meaning {
         path: buffer,
         changed: buffer != raw,
+        had_dots,
     })
 }
 
@@ -91,7 +101,9 @@ fn is_plain(raw: &[u8]) -> bool {
     })
 }
 
-fn rebuild(relative: &[u8], buffer: &mut Vec<u8>) -> Result<(), BadPath> {
+/// Says whether there were dot segments.
+fn rebuild(relative: &[u8], buffer: &mut Vec<u8>) -> Result<bool, BadPath> {
+    let mut had_dots = false;
     buffer.clear();
     buffer.reserve(relative.len() + 1);
     buffer.push(b'/');
@@ -102,13 +114,20 @@ fn rebuild(relative: &[u8], buffer: &mut Vec<u8>) -> Result<(), BadPath> {
         decode(segment, buffer)?;
         match buffer.get(start..).unwrap_or_default() {
             b"" => {}
-            b"." => buffer.truncate(start),
-            b".." => buffer.truncate(parent(buffer, start)?),
+            b"." => {
+                had_dots = true;
+                buffer.truncate(start);
+            }
+            b".." => {
+                had_dots = true;
+                buffer.truncate(parent(buffer, start)?);
+            }
+            [b'.', b';', ..] | [b'.', b'.', b';', ..] => return Err(BadPath::DotParameter),
             _ if segments.peek().is_some() => buffer.push(b'/'),
             _ => {}
         }
     }
-    Ok(())
+    Ok(had_dots)
 }
 
 /// How much of `buffer`, of which `start` bytes end in a slash, is left one level up.
@@ -157,6 +176,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::base::fuzz::{campaign, hash};
 
     fn meaning(raw: &str) -> Result<String, BadPath> {
         let mut buffer = b"left over".to_vec();
@@ -250,6 +270,32 @@ mod tests {
     }
 
     #[test]
+    fn dot_segments_with_parameters_have_no_meaning() {
+        for raw in ["/a/..;/b", "/..;x=y/b", "/a/.;/b", "/a/%2e%2e%3b/b", "/..;"] {
+            assert_eq!(meaning(raw), Err(BadPath::DotParameter), "{raw}");
+        }
+        for raw in ["/a;../b", "/...;/b", "/.a;/b", "/a..;/b"] {
+            assert_eq!(meaning(raw).as_deref(), Ok(raw));
+        }
+    }
+
+    #[test]
+    fn dot_segments_are_told_even_where_they_cancel_out() {
+        for (raw, expected) in [
+            ("/a/../a/b", true),
+            ("/a/%2e/b", true),
+            ("/a//b", false),
+            ("/a/%62", false),
+            ("/a/..b", false),
+            ("/a/b", false),
+        ] {
+            let mut buffer = Vec::new();
+            let meaning = normalise(raw.as_bytes(), &mut buffer).unwrap();
+            assert_eq!(meaning.had_dots, expected, "{raw}");
+        }
+    }
+
+    #[test]
     fn encoded_slashes_and_nuls_have_no_meaning() {
         for raw in ["/a%2Fb", "/a%2fb", "/%2f", "/x/..%2fadmin"] {
             assert_eq!(meaning(raw), Err(BadPath::EncodedSlash), "{raw}");
@@ -294,6 +340,84 @@ mod tests {
         let room = buffer.capacity();
         normalise(b"//aaaaaaaaaaaaaa", &mut buffer).unwrap();
         assert_eq!(buffer.capacity(), room);
+    }
+
+    /// The same rules written down a second time: the whole is split, decoded and folded.
+    fn by_the_book(raw: &[u8]) -> Option<Vec<u8>> {
+        let text: String = raw.iter().map(|&byte| char::from(byte)).collect();
+        let mut stack: Vec<Vec<u8>> = Vec::new();
+        let mut ends_in_slash = true;
+        for segment in text.strip_prefix('/')?.split('/') {
+            let mut pieces = segment.split('%');
+            let mut decoded: Vec<u8> = latin1(pieces.next()?);
+            for piece in pieces {
+                let digits = piece.get(..2)?;
+                if !digits.chars().all(|c| c.is_ascii_hexdigit()) {
+                    return None;
+                }
+                decoded.push(u8::from_str_radix(digits, 16).ok()?);
+                decoded.extend(latin1(piece.get(2..)?));
+            }
+            if decoded.contains(&0) || decoded.contains(&b'/') {
+                return None;
+            }
+            ends_in_slash = matches!(&*decoded, b"" | b"." | b"..");
+            match &*decoded {
+                b"" | b"." => {}
+                b".." => drop(stack.pop()?),
+                _ => stack.push(decoded),
+            }
+        }
+        let mut path = stack.iter().fold(Vec::new(), |path, segment| {
+            [&path[..], b"/", segment].concat()
+        });
+        if ends_in_slash {
+            path.push(b'/');
+        }
+        Some(path)
+    }
+
+    fn latin1(text: &str) -> Vec<u8> {
+        text.chars().map(|c| u8::try_from(c).unwrap()).collect()
+    }
+
+    #[test]
+    fn campaign_paths() {
+        let samples: &[&[u8]] = &[
+            b"/",
+            b"/a/b/../c",
+            b"/%61/./b//c/",
+            b"/x/%2e%2E/y%2f",
+            b"a/b",
+        ];
+        let words: &[&[u8]] = &[
+            b"/", b"//", b".", b"..", b"/../", b"/./", b"%", b"%2e", b"%2E", b"%2f", b"%00",
+            b"%25", b"%2", b"%zz", b"%c0%af", b"a", b";", b"\\", b"\0", b"\xff",
+        ];
+        campaign("paths", samples, words, |raw| {
+            let mut buffer = b"left over".to_vec();
+            let ours = normalise(raw, &mut buffer);
+            let expected = by_the_book(raw);
+            if ours.ok().map(|meaning| meaning.path.to_vec()) != expected {
+                return Err(format!("{ours:?} and by the book {expected:?}"));
+            }
+            let Some(path) = expected else { return Ok(0) };
+            // The meaning, written safely, means itself.
+            let encode = |&byte: &u8| match byte {
+                b'/' => "/".to_owned(),
+                byte => format!("%{byte:02x}"),
+            };
+            let written: String = path.iter().map(encode).collect();
+            let mut buffer = Vec::new();
+            let again = normalise(written.as_bytes(), &mut buffer).map(|again| again.path == path);
+            if again != Ok(true) {
+                return Err(format!("{written} does not mean itself: {again:?}"));
+            }
+            Ok(hash(&(
+                path.len().min(32),
+                path.split(|&b| b == b'/').count(),
+            )))
+        });
     }
 
     proptest! {

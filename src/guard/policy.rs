@@ -1,8 +1,9 @@
 //! One generation of the policy, as the guards use it.
 
-use super::{route::Routes, signature::Stripe};
+use super::{limit::Limits, route::Routes, signature::Stripe};
 use crate::{
-    client::Trust,
+    client::{EdgeNetworks, Protected, Trust},
+    owner::Cause,
     secret::{Keyring, Signer},
 };
 
@@ -17,6 +18,12 @@ pub struct Policy {
     pub keyring: Keyring,
     /// Signs requests towards the application.
     pub signer: Option<Signer>,
+    /// Who is always refused.
+    pub denied: EdgeNetworks,
+    /// Who is never limited, and who is never banned.
+    pub protected: Protected,
+    /// What a violation is worth.
+    pub points: Points,
     /// The routes, in the order of the file.
     pub routes: Routes<Rules>,
     /// For what no route matches.
@@ -32,10 +39,53 @@ pub struct Rules {
     pub needs_secret: bool,
     /// The route skips the secret or the bots, which the defaults do not.
     pub is_exempt: bool,
+    /// Whether refusals by deny, bans, bots, traps and limits refuse, or are only counted.
+    pub enforces: bool,
+    /// Asking for it is a violation.
+    pub is_trap: bool,
+    /// How often each client may ask.
+    pub limits: Limits,
+    /// Answers of the application that count as violations: the status, and the points.
+    pub penalize: Vec<(u16, u32)>,
     /// Bytes of a request's body at most.
     pub body_bytes_max: u64,
     /// Only webhooks with a valid signature pass.
     pub signature: Option<Stripe>,
+}
+
+/// What violations are worth, in points.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Points {
+    /// Over a limit.
+    pub rate_limited: u32,
+    /// A bot that is kept out.
+    pub bot: u32,
+    /// A body over its bound.
+    pub body_too_large: u32,
+    /// A trap.
+    pub trap: u32,
+}
+
+impl Points {
+    /// What a violation of this kind is worth. What the application's answers are worth, the route
+    /// says.
+    pub fn of(&self, cause: Cause) -> u32 {
+        match cause {
+            Cause::RateLimited => self.rate_limited,
+            Cause::Bot => self.bot,
+            Cause::BodyTooLarge => self.body_too_large,
+            Cause::Trap => self.trap,
+            Cause::Penalized => 0,
+        }
+    }
+}
+
+impl Rules {
+    /// What an answer of this status is worth, in points.
+    pub fn penalty(&self, status: u16) -> u32 {
+        let found = self.penalize.iter().find(|(of, _)| *of == status);
+        found.map_or(0, |&(_, points)| points)
+    }
 }
 
 impl Policy {

@@ -28,46 +28,46 @@ enum Segment {
     Any,
 }
 
-/// Why a text is no pattern.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Why a text is no pattern; the message goes on after the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BadPattern {
     /// It does not begin with `/`.
     NotAbsolute,
-    /// It has a `?`, which begins the query.
+    /// It is longer than [`PATTERN_BYTES_MAX`].
+    TooLong,
+    /// It has a `?` or a `#`, which end the path.
     Query,
+    /// It has a control character.
+    Control,
     /// It has two slashes in a row, which a normalised path never has.
     EmptySegment,
     /// It has a `.` or `..` segment, which a normalised path never has.
     DotSegment,
     /// It has a percent-encoding, while it is compared with the decoded path.
     Encoded,
-    /// This segment has a `*` beside other characters.
-    PartialWildcard(String),
+    /// A segment has a `*` beside other characters.
+    PartialWildcard,
     /// A `**` is not the last segment.
     RestNotLast,
 }
 
+/// The longest a pattern may be.
+pub const PATTERN_BYTES_MAX: usize = 2_048;
+
 impl fmt::Display for BadPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotAbsolute => f.write_str("a path begins with `/`: put one in front"),
-            Self::Query => f.write_str("a path has no query: leave out `?` and what follows"),
-            Self::EmptySegment => f.write_str(
-                "slashes are merged before paths are compared: write one where there are several",
-            ),
-            Self::DotSegment => f.write_str(
-                "`.` and `..` are removed before paths are compared: write the path they lead to",
-            ),
-            Self::Encoded => f.write_str(
-                "paths are percent-decoded before they are compared: write the character itself",
-            ),
-            Self::PartialWildcard(segment) => write!(
-                f,
-                "`*` stands for one whole segment, which `{segment}` is not: write `*` alone, or the segment in full"
-            ),
-            Self::RestNotLast => {
-                f.write_str("`**` stands for any rest: let it be the last segment, or write `*`")
+            Self::NotAbsolute => f.write_str("must start with `/`"),
+            Self::TooLong => write!(f, "is longer than {PATTERN_BYTES_MAX} bytes"),
+            Self::Query => f.write_str("has a query or a fragment (only the path is matched)"),
+            Self::Control => f.write_str("has a control character in it"),
+            Self::EmptySegment => f.write_str("has `//` in it (normalised paths have not)"),
+            Self::DotSegment => f.write_str("has dot segments (normalised paths have not)"),
+            Self::Encoded => f.write_str("is percent-encoded (write it decoded)"),
+            Self::PartialWildcard => {
+                f.write_str("has a `*` inside a segment (it must stand alone, as in `/*/`)")
             }
+            Self::RestNotLast => f.write_str("has `**` before its end (it must come last)"),
         }
     }
 }
@@ -81,6 +81,9 @@ impl Pattern {
     /// When it could never match a normalised path, or means something else than it seems to.
     pub fn parse(text: &str) -> Result<Self, BadPattern> {
         let relative = text.strip_prefix('/').ok_or(BadPattern::NotAbsolute)?;
+        if text.len() > PATTERN_BYTES_MAX {
+            return Err(BadPattern::TooLong);
+        }
         let mut parts: Vec<&str> = relative.split('/').collect();
         let is_prefix = parts
             .pop_if(|last| last.is_empty() || *last == "**")
@@ -128,6 +131,11 @@ impl Pattern {
         each_matches && sent.next().is_some() == self.is_prefix
     }
 
+    /// Whether it matches every path there is.
+    pub fn matches_everything(&self) -> bool {
+        self.is_prefix && self.segments.is_empty()
+    }
+
     /// Whether every path that `other` matches is matched by this pattern too.
     pub fn covers(&self, other: &Self) -> bool {
         let (own, others) = (self.segments.len(), other.segments.len());
@@ -168,8 +176,9 @@ fn segment(text: &str) -> Result<Segment, BadPattern> {
         "." | ".." => Err(BadPattern::DotSegment),
         "*" => Ok(Segment::Any),
         "**" => Err(BadPattern::RestNotLast),
-        _ if text.contains('*') => Err(BadPattern::PartialWildcard(text.to_owned())),
-        _ if text.contains('?') => Err(BadPattern::Query),
+        _ if text.contains('*') => Err(BadPattern::PartialWildcard),
+        _ if text.contains(['?', '#']) => Err(BadPattern::Query),
+        _ if text.contains(char::is_control) => Err(BadPattern::Control),
         _ if has_percent_encoding(text.as_bytes()) => Err(BadPattern::Encoded),
         _ => Ok(Segment::Exactly(text.as_bytes().into())),
     }
@@ -227,17 +236,6 @@ impl<T> Route<T> {
         let listed = |methods: &Vec<String>| methods.iter().any(|own| own.as_bytes() == method);
         self.methods.as_ref().is_none_or(listed)
     }
-
-    /// Whether this route, standing before `other`, takes everything that `other` would.
-    fn shadows(&self, other: &Self) -> bool {
-        let all_methods = match (&self.methods, &other.methods) {
-            (None, _) => true,
-            (Some(_), None) => false,
-            (Some(_), Some(others)) => others.iter().all(|method| self.allows(method.as_bytes())),
-        };
-        let mut others = other.patterns.iter();
-        all_methods && others.all(|other| self.patterns.iter().any(|own| own.covers(other)))
-    }
 }
 
 /// The policy's routes, in order.
@@ -284,20 +282,6 @@ impl<T> Routes<T> {
     /// The routes, in order.
     pub fn iter(&self) -> impl Iterator<Item = &Route<T>> {
         self.0.iter()
-    }
-
-    /// Pairs of positions: a route no request can reach, and the earlier one that takes all of it.
-    ///
-    /// Conservative: a route that only several earlier ones take together is not told.
-    pub fn shadowed(&self) -> Vec<(usize, usize)> {
-        let mut shadowed = Vec::new();
-        for (late, route) in self.0.iter().enumerate() {
-            let mut earlier = self.0.iter().take(late);
-            if let Some(early) = earlier.position(|earlier| earlier.shadows(route)) {
-                shadowed.push((late, early));
-            }
-        }
-        shadowed
     }
 }
 
@@ -405,11 +389,17 @@ mod tests {
             ("/a/.", BadPattern::DotSegment),
             ("/a/**/b", BadPattern::RestNotLast),
             ("/a/**/", BadPattern::RestNotLast),
-            ("/*.php", BadPattern::PartialWildcard("*.php".to_owned())),
-            ("/a/b*", BadPattern::PartialWildcard("b*".to_owned())),
-            ("/a/***", BadPattern::PartialWildcard("***".to_owned())),
+            ("/*.php", BadPattern::PartialWildcard),
+            ("/a/b*", BadPattern::PartialWildcard),
+            ("/a/***", BadPattern::PartialWildcard),
             ("/a?b=c", BadPattern::Query),
+            ("/a#b", BadPattern::Query),
+            ("/a\u{1b}", BadPattern::Control),
             ("/caf%C3%A9", BadPattern::Encoded),
+            (
+                &format!("/{}", "a".repeat(PATTERN_BYTES_MAX)),
+                BadPattern::TooLong,
+            ),
         ] {
             assert_eq!(Pattern::parse(text), Err(expected), "{text}");
         }
@@ -449,6 +439,13 @@ mod tests {
     }
 
     #[test]
+    fn only_an_open_root_matches_everything() {
+        for (text, everything) in [("/", true), ("/**", true), ("/*/", false), ("/a/", false)] {
+            assert_eq!(pattern(text).matches_everything(), everything, "{text}");
+        }
+    }
+
+    #[test]
     fn covering_is_told_where_every_path_is_taken() {
         for (wide, narrow) in [
             ("/a", "/a"),
@@ -461,6 +458,8 @@ mod tests {
             ("/*", "/a"),
             ("/*/", "/a/b"),
             ("/*/b", "/*/b"),
+            ("/a/**", "/a/"),
+            ("/*/**", "/a/*"),
         ] {
             assert!(pattern(wide).covers(&pattern(narrow)), "{wide} {narrow}");
         }
@@ -473,22 +472,12 @@ mod tests {
             ("/a/b/", "/a/"),
             ("/*", "/a/b"),
             ("/*/b", "/a/*"),
+            ("/a/*", "/a/b/c"),
+            ("/a/b", "/a"),
+            ("/*", "/"),
         ] {
             assert!(!pattern(narrow).covers(&pattern(wide)), "{narrow} {wide}");
         }
-    }
-
-    #[test]
-    fn a_route_behind_one_that_takes_all_of_it_is_told() {
-        let routes = Routes::from(vec![
-            route(&["/a/", "/b"], None, "0"),
-            route(&["/a/x", "/b"], Some(&["GET"]), "1: by 0"),
-            route(&["/c"], Some(&["GET", "POST"]), "2"),
-            route(&["/c"], Some(&["POST"]), "3: by 2"),
-            route(&["/c"], None, "4: other methods are left"),
-            route(&["/a/x", "/d"], None, "5: /d is left"),
-        ]);
-        assert_eq!(routes.shadowed(), [(1, 0), (3, 2)]);
     }
 
     fn webhooks() -> Routes<&'static str> {

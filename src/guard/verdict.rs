@@ -12,6 +12,16 @@ pub enum Reason {
     BadSecret,
     /// The webhook's signature is missing, forged or stale.
     BadSignature,
+    /// The policy denies the client's network.
+    Denied,
+    /// The client is banned, or its network.
+    Banned,
+    /// A bot that is kept out.
+    Bot,
+    /// Nobody has a reason to ask for this.
+    Trap,
+    /// The client asked too often.
+    RateLimited,
     /// The body is longer than the route allows.
     BodyTooLarge,
     /// The upstream refuses connections.
@@ -30,11 +40,16 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 16] = [
         Self::BadRequest,
         Self::BadClientIp,
         Self::BadSecret,
         Self::BadSignature,
+        Self::Denied,
+        Self::Banned,
+        Self::Bot,
+        Self::Trap,
+        Self::RateLimited,
         Self::BodyTooLarge,
         Self::UpstreamUnreachable,
         Self::UpstreamBroken,
@@ -51,6 +66,11 @@ impl Reason {
             Self::BadClientIp => "bad_client_ip",
             Self::BadSecret => "bad_secret",
             Self::BadSignature => "bad_signature",
+            Self::Denied => "denied",
+            Self::Banned => "banned",
+            Self::Bot => "bot",
+            Self::Trap => "trap",
+            Self::RateLimited => "rate_limited",
             Self::BodyTooLarge => "body_too_large",
             Self::UpstreamUnreachable => "upstream_unreachable",
             Self::UpstreamBroken => "upstream_broken",
@@ -65,7 +85,13 @@ impl Reason {
     pub fn status(self) -> u16 {
         match self {
             Self::BadRequest | Self::BadClientIp => 400,
-            Self::BadSecret | Self::BadSignature => 403,
+            Self::BadSecret
+            | Self::BadSignature
+            | Self::Denied
+            | Self::Banned
+            | Self::Bot
+            | Self::Trap => 403,
+            Self::RateLimited => 429,
             Self::BodyTooLarge => 413,
             Self::Internal => 500,
             Self::UpstreamUnreachable | Self::UpstreamBroken => 502,

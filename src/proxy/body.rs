@@ -1,7 +1,5 @@
 //! Where a body ends, and its bytes one read after another.
 
-use std::time::Duration;
-
 use super::{
     buffer::Buffer,
     chunked::{BadChunk, Decoder, Found},
@@ -61,7 +59,6 @@ pub(crate) struct BodyReader {
     /// Bytes of body at most.
     limit: u64,
     ended: bool,
-    idle: Duration,
 }
 
 /// Small bodies are read in small pieces, so that an idle connection holds little.
@@ -69,9 +66,8 @@ const SMALL_READ: usize = 8 * 1024;
 const LARGE_READ: usize = 64 * 1024;
 
 impl BodyReader {
-    /// A reader of a body of `framing`, of at most `limit` bytes, that waits up to `idle` for each
-    /// piece.
-    pub(crate) fn new(framing: Framing, limit: u64, idle: Duration) -> Self {
+    /// A reader of a body of `framing`, of at most `limit` bytes.
+    pub(crate) fn new(framing: Framing, limit: u64) -> Self {
         let left = match framing {
             Framing::Length(length) => length,
             Framing::None | Framing::Chunked | Framing::UntilClose => 0,
@@ -83,7 +79,6 @@ impl BodyReader {
             taken: 0,
             limit,
             ended: matches!(framing, Framing::None | Framing::Length(0)),
-            idle,
         }
     }
 
@@ -156,7 +151,7 @@ impl BodyReader {
     /// Reads more from `side` into `buffer`, after [`Self::find`] found nothing.
     ///
     /// # Errors
-    /// When the body is cut short or late.
+    /// When the body is cut short, or `wait` is over first.
     pub(crate) async fn fill(
         &mut self,
         side: &Side,
@@ -167,7 +162,6 @@ impl BodyReader {
             Some(left) => left <= SMALL_READ as u64,
             None => self.taken < SMALL_READ as u64,
         };
-        wait.restart(self.idle);
         let room = if is_small { SMALL_READ } else { LARGE_READ };
         match side.fill(buffer, room, wait).await {
             Ok(0) if self.framing == Framing::UntilClose => self.ended = true,
@@ -178,10 +172,11 @@ impl BodyReader {
         Ok(())
     }
 
-    /// The next piece of the body, read from `side` if none is in `buffer`.
+    /// The next piece of the body, read from `side` if none is in `buffer`. `wait` goes on from one
+    /// piece to the next, so that it bounds the whole.
     ///
     /// # Errors
-    /// When the body is too large, broken, cut short, or late.
+    /// When the body is too large, broken or cut short, or `wait` is over before its end.
     pub(crate) async fn next(
         &mut self,
         side: &Side,

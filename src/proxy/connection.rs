@@ -66,8 +66,11 @@ pub(crate) async fn serve(worker: Rc<Worker>, socket: Socket, peer: Peer, mut bu
         is_first = false;
         match after {
             After::KeepAlive => {}
-            After::Close => return connection.client.finish_writing().await,
-            After::Linger => {
+            // With bytes unread, closing would be a reset, which overtakes the answer.
+            After::Close if buffer.is_empty() && !connection.client.has_unread() => {
+                return connection.client.finish_writing().await;
+            }
+            After::Close | After::Linger => {
                 let Connection {
                     worker,
                     client,
@@ -142,7 +145,7 @@ impl Connection {
                 Ok(0) | Err(WireError::Broken) => return Err(NoRequest::Nothing),
                 Ok(_) => return Ok(()),
                 // A request that has come in the last moment is still served.
-                Err(WireError::Late(_)) if !self.client.is_quiet() => {
+                Err(WireError::Late(_)) if self.client.has_unread() => {
                     wait.restart(IDLE_WHILE_DRAINING);
                 }
                 Err(WireError::Late(_)) => {

@@ -34,8 +34,13 @@ use crate::guard::{
 const INTERIM_MAX: usize = 32;
 /// Bytes that a client may send ahead of its turn before it is no longer read.
 const AHEAD_BYTES_MAX: usize = 64 * 1024;
-/// How long a client that has sent its end may still be waiting for the answer. Most have gone.
-const GRACE_AFTER_END: Duration = Duration::from_millis(90);
+/// How long a client that has sent its end is still taken for waiting.
+///
+/// The end of what it sends looks the same whether it has closed, as nginx does for a visitor who
+/// left, or only its writing half, as `nc -N` does; RFC 9112 section 9.6 leaves both open, and nginx
+/// takes both for gone at once. A quick answer still reaches the second kind; a request that nobody
+/// waits for is ended soon enough to spare the application work.
+const GRACE_AFTER_END: Duration = Duration::from_millis(100);
 /// The interim answer that a client waits for before it sends its body (RFC 9110 section 10.1.1).
 pub(crate) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 const HEAD_READ: usize = 8 * 1024;
@@ -55,6 +60,15 @@ pub(crate) struct Exchange<'a, 'r> {
     pub(crate) said_close: Cell<bool>,
 }
 
+/// How far the request has got on its way to the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sending {
+    UnderWay,
+    Whole,
+    /// The server takes no more of it; it may have answered before.
+    BrokenOff,
+}
+
 /// How one try on one connection ended.
 enum Try {
     Answered(After),
@@ -69,7 +83,7 @@ enum Relayed {
     Switched,
 }
 
-impl Exchange<'_, '_> {
+impl<'r> Exchange<'_, 'r> {
     /// Passes the request on and its answer back.
     ///
     /// `reader` takes the body from `held` where that is given, else from `buffer` and the client;
@@ -162,7 +176,7 @@ impl Exchange<'_, '_> {
         let _entered = shared.upstream.servers().get(place).map(|s| s.enter());
         let used = connection.used;
         let received_before = connection.side.received();
-        let sent = Cell::new(false);
+        let sent = Cell::new(Sending::UnderWay);
         let answering = self.timers.wait(
             Stage::ResponseHead,
             shared.settings.upstream.response_timeout,
@@ -203,7 +217,7 @@ impl Exchange<'_, '_> {
                 if let Some(server) = shared.upstream.servers().get(place) {
                     server.note_success();
                 }
-                let whole = sent.get() && reader.has_ended();
+                let whole = sent.get() == Sending::Whole && reader.has_ended();
                 if reusable && whole && connection.buffer.is_empty() {
                     self.worker
                         .pool
@@ -221,10 +235,11 @@ impl Exchange<'_, '_> {
     }
 
     fn after(&self) -> After {
-        if self.said_close.get() {
-            After::Close
-        } else {
-            After::KeepAlive
+        match (self.said_close.get(), self.head.closes()) {
+            (false, _) => After::KeepAlive,
+            (true, true) => After::Close,
+            // The client has not asked for it, so another request may be on its way.
+            (true, false) => After::Linger,
         }
     }
 
@@ -235,7 +250,7 @@ impl Exchange<'_, '_> {
         reader: &mut BodyReader,
         held: Option<&mut Buffer>,
         buffer: &mut Buffer,
-        sent: &Cell<bool>,
+        sent: &Cell<Sending>,
         answering: &Wait,
     ) -> Failure {
         let settings = &self.worker.shared.settings;
@@ -279,13 +294,13 @@ impl Exchange<'_, '_> {
             None => copy.run(reader, buffer, &mut out).await,
         };
         self.worker.give_back(out);
-        match copied {
-            Ok(()) => {}
+        sent.set(match copied {
+            Ok(()) => Sending::Whole,
             Err(CopyError::From(error)) => return client_failure(error),
             // The server may have answered before it stopped reading: what it said counts.
-            Err(CopyError::To(_)) => return pending().await,
-        }
-        sent.set(true);
+            Err(CopyError::To(WireError::Broken)) => Sending::BrokenOff,
+            Err(CopyError::To(WireError::Late(stage))) => return Failure::UpstreamLate(stage),
+        });
         answering.restart(settings.upstream.response_timeout);
         self.client_gone(buffer).await;
         Failure::ClientGone
@@ -299,15 +314,14 @@ impl Exchange<'_, '_> {
         written.is_ok()
     }
 
-    /// Ends when the client has gone; what it sends meanwhile is its next request.
+    /// Ends when the client has gone; what it sends meanwhile is its next request. The answer's
+    /// deadlines bound it.
     async fn client_gone(&self, buffer: &mut Buffer) {
-        let forever = self.timers.wait(Stage::ResponseHead, Duration::MAX);
         while buffer.len() < AHEAD_BYTES_MAX {
-            match self.client.fill(buffer, HEAD_READ, &forever).await {
+            match self.client.fill_at_leisure(buffer, HEAD_READ).await {
                 Ok(0) => {
-                    // It may have closed its writing half only; a quick answer still reaches it.
-                    tokio::time::sleep(GRACE_AFTER_END).await;
-                    return;
+                    let grace = self.timers.wait(Stage::ClientEnd, GRACE_AFTER_END);
+                    return grace.passed().await;
                 }
                 Ok(_) => {}
                 Err(_) => return,
@@ -321,16 +335,17 @@ impl Exchange<'_, '_> {
         &self,
         upstream: &Side,
         buffer: &mut Buffer,
-        sent: &Cell<bool>,
+        sent: &Cell<Sending>,
         answering: &Wait,
     ) -> Result<Relayed, Failure> {
         let mut out = self.worker.buffer();
         let (head, outward) = self
             .answer_head(upstream, buffer, sent, answering, &mut out)
             .await?;
-        self.record.answered(head.status);
+        self.record
+            .answered(head.status, outward != Outward::UntilClose);
         let settings = &self.worker.shared.settings;
-        let mut reader = BodyReader::new(head.framing, u64::MAX, settings.upstream.idle_timeout);
+        let mut reader = BodyReader::new(head.framing, u64::MAX);
         let copied = Copy {
             timers: self.timers,
             from: upstream,
@@ -358,7 +373,7 @@ impl Exchange<'_, '_> {
         &self,
         upstream: &Side,
         buffer: &mut Buffer,
-        sent: &Cell<bool>,
+        sent: &Cell<Sending>,
         answering: &Wait,
         out: &mut Vec<u8>,
     ) -> Result<(AnswerHead, Outward), Failure> {
@@ -372,10 +387,11 @@ impl Exchange<'_, '_> {
         loop {
             if answer::is_worth_parsing(buffer, parsed_at) {
                 parsed_at = buffer.len();
-                let composed = answer::with_fields(buffer.bytes(), |response, length| {
+                let came = buffer.bytes();
+                let composed = answer::with_fields(came, |response, length| {
                     let head = answer::judge(response, length, asked)?;
                     self.said_close.set(self.closes_after(&head, sent));
-                    let outward = compose::answer(&head, response, &self.back(), out);
+                    let outward = compose::answer(&head, came, response, &self.back(), out);
                     Ok((head, outward))
                 });
                 let composed = composed.map_err(|BadAnswer(why)| Failure::UpstreamBroken(why))?;
@@ -404,7 +420,7 @@ impl Exchange<'_, '_> {
                 }
                 Ok(_) => {}
                 // The request is still on its way, and that has a deadline of its own.
-                Err(WireError::Late(_)) if !sent.get() => {
+                Err(WireError::Late(_)) if sent.get() == Sending::UnderWay => {
                     answering.restart(settings.response_timeout);
                 }
                 Err(WireError::Late(stage)) => return Err(Failure::UpstreamLate(stage)),
@@ -413,17 +429,19 @@ impl Exchange<'_, '_> {
     }
 
     /// Whether the client's connection ends with this answer.
-    fn closes_after(&self, answer: &AnswerHead, sent: &Cell<bool>) -> bool {
+    fn closes_after(&self, answer: &AnswerHead, sent: &Cell<Sending>) -> bool {
         let only_the_end_ends_it = self.head.is_http_1_0
             && matches!(answer.framing, Framing::Chunked | Framing::UntilClose);
-        self.head.closes() || self.worker.is_draining() || !sent.get() || only_the_end_ends_it
+        self.head.closes()
+            || self.worker.is_draining()
+            || sent.get() != Sending::Whole
+            || only_the_end_ends_it
     }
 
-    fn back(&self) -> Back<'_> {
+    fn back(&self) -> Back<'_, 'r> {
         Back {
-            id: &self.record.id,
+            record: self.record,
             stamps: &self.worker.stamps,
-            now_unix_ms: self.record.arrived_unix_ms(),
             to_http_1_0: self.head.is_http_1_0,
             closes: self.said_close.get(),
         }
@@ -514,6 +532,7 @@ impl Copy<'_> {
                 }
                 None => {
                     self.write(out, b"", &writing).await?;
+                    reading.restart(self.idle);
                     reader.fill(self.from, buffer, &reading).await?;
                 }
             }

@@ -18,10 +18,16 @@ use super::{
 const TOTAL: Duration = Duration::from_secs(30);
 /// Time between two reads.
 const IDLE: Duration = Duration::from_secs(5);
-/// Bytes at most: nginx pushes all of a body that it has buffered before it looks for an answer.
-const BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Bytes at most; a client that sends more is cut off, and may lose its answer.
+///
+/// A client that reads while it sends stops within what the socket buffers hold, some MiB. One that
+/// reads only after it has sent all, as many libraries do, sends its whole body: 256 MiB is 25 times
+/// the usual bound of a body, so that a file somebody really wanted to send is told "too large". At
+/// the 2 GiB/s that a worker reads and throws away, it costs an eighth of a second.
+const BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Connections of one worker that may linger at length; what is beyond gets [`HURRIED`].
 const AT_LENGTH_MAX: usize = 256;
+/// Time for all of it where many linger, or the worker drains.
 const HURRIED: Duration = Duration::from_millis(500);
 /// A rest of a body that is read so that the connection can be kept.
 pub(crate) const SMALL_REST_BYTES: u64 = 256 * 1024;
@@ -53,16 +59,24 @@ pub(crate) async fn until_closed(
     client.finish_writing().await;
     let _lingering = Lingering::begin(worker);
     let hurried = worker.lingering.get() > AT_LENGTH_MAX;
-    let total = timers.wait(Stage::Linger, if hurried { HURRIED } else { TOTAL });
-    let idle = timers.wait(Stage::Linger, if hurried { HURRIED } else { IDLE });
+    let began_ms = timers.now_ms();
+    let wait = timers.wait(Stage::Linger, IDLE);
     let mut bytes = 0;
-    while bytes < BYTES_MAX && total.over().is_none() {
+    while bytes < BYTES_MAX {
+        let total = match hurried || worker.is_draining() {
+            true => HURRIED,
+            false => TOTAL,
+        };
+        let gone = Duration::from_millis(timers.now_ms() - began_ms);
+        let Some(left) = total.checked_sub(gone).filter(|left| !left.is_zero()) else {
+            return;
+        };
+        wait.restart(left.min(IDLE));
         buffer.consume(buffer.len());
-        match client.fill(buffer, READ, &idle).await {
+        match client.fill(buffer, READ, &wait).await {
             Ok(0) | Err(_) => return,
             Ok(count) => bytes += count as u64,
         }
-        idle.restart(IDLE);
     }
 }
 
@@ -79,13 +93,12 @@ pub(crate) async fn skip_rest(
     if worker.lingering.get() > AT_LENGTH_MAX {
         return false;
     }
-    let total = timers.wait(Stage::Linger, IDLE);
-    while total.over().is_none() {
-        match reader.next(client, buffer, &total).await {
+    let wait = timers.wait(Stage::Linger, IDLE);
+    loop {
+        match reader.next(client, buffer, &wait).await {
             Ok(Piece::Data(count)) => reader.took(buffer, count),
             Ok(Piece::End) => return true,
             Err(_) => return false,
         }
     }
-    false
 }

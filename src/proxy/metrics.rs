@@ -43,6 +43,9 @@ pub struct WorkerMetrics {
     pub requests: [Count; Verdict::ALL.len()],
     /// Refused and failed requests by reason, in the order of [`Reason::ALL`].
     pub refusals: [Count; Reason::ALL.len()],
+    /// Requests that would have been refused, were their routes enforced, in the order of
+    /// [`Reason::ALL`].
+    pub observations: [Count; Reason::ALL.len()],
     /// Answers by the first digit of their status, 1xx to 5xx.
     pub statuses: [Count; 5],
     /// Requests by duration; one bucket more than bounds.
@@ -77,6 +80,8 @@ pub struct WorkerMetrics {
     pub idle_upstream: Count,
     /// The worker's clock at its last tick, in milliseconds.
     pub beat_ms: Count,
+    /// The worker's clock when it last answered a canary, in milliseconds.
+    pub canary_ms: Count,
 }
 
 /// The names of the stages that requests wait in.
@@ -85,6 +90,11 @@ pub fn stage_names() -> impl Iterator<Item = &'static str> {
 }
 
 impl WorkerMetrics {
+    /// Counts what would have been refused.
+    pub(crate) fn observed(&self, reason: Reason) {
+        add_at(&self.observations, reason as usize);
+    }
+
     /// Counts a finished request.
     pub(crate) fn finished(
         &self,

@@ -7,11 +7,14 @@
 mod answer;
 mod body;
 mod buffer;
+pub mod canary;
 mod chunked;
 mod compose;
 mod connection;
 mod deadline;
 mod exchange;
+#[cfg(test)]
+mod fuzz;
 mod head;
 mod http2;
 mod linger;
@@ -64,10 +67,10 @@ pub struct UpstreamSettings {
 enum After {
     /// Serves the next request.
     KeepAlive,
-    /// Ends; the client has nothing more to say.
+    /// Ends; the client knows, or has nothing more to say.
     Close,
     /// Ends, once the client has stopped sending.
     Linger,
-    /// Ends with a reset, so that a half answer is not taken for a whole one.
+    /// Ends with a reset: a part of an answer must not be taken for all of it, or nobody is left.
     Break,
 }

@@ -9,11 +9,12 @@ use super::{
     body::{BodyReader, Framing},
     buffer::Buffer,
     connection::Connection,
+    deadline::Stage,
     exchange::Exchange,
     head::RequestHead,
     linger::{self, SMALL_REST_BYTES},
     names::Name,
-    record::Record,
+    record::{Begun, Record},
     respond::{self, Failure},
     webhook,
 };
@@ -22,7 +23,9 @@ use crate::{
     guard::{
         chain::{self, Judgement},
         policy::Policy,
+        verdict::Reason,
     },
+    owner::Cause,
 };
 
 /// Answers one request, whatever becomes of it, and says what its connection does next.
@@ -40,12 +43,15 @@ pub(crate) async fn serve(
         head,
     );
     let judgement = judge(connection, &policy, head, &record);
-    record.judged(judgement.rules, judgement.client, judgement.is_proven);
-    let mut reader = BodyReader::new(
-        head.framing,
-        judgement.rules.body_bytes_max,
-        connection.worker.shared.settings.upstream.idle_timeout,
-    );
+    if connection.worker.shared.canary.is(head) {
+        return turn_round(connection, &record).await;
+    }
+    record.judged(&judgement);
+    if let Some(cause) = judgement.violation {
+        let enforced = judgement.observed.is_none();
+        record.blame(cause, policy.points.of(cause), enforced);
+    }
+    let mut reader = BodyReader::new(head.framing, judgement.rules.body_bytes_max);
     let passed = match judgement.verdict {
         Ok(()) => {
             let passing = pass_on(
@@ -69,9 +75,31 @@ pub(crate) async fn serve(
         Ok(after) => after,
         Err(failure) => {
             record.received(reader.taken());
+            if judgement.verdict.is_ok() && is_too_large(failure) {
+                let cause = Cause::BodyTooLarge;
+                record.blame(cause, policy.points.of(cause), true);
+            }
             fail(connection, head, &record, failure, &mut reader, buffer).await
         }
     }
+}
+
+/// Answers a canary where the upstream would be asked.
+async fn turn_round(connection: &Connection, record: &Record<'_>) -> After {
+    record.is_no_traffic();
+    let mut out = connection.worker.buffer();
+    respond::to_canary(record, &connection.worker.stamps, &mut out);
+    if connection.write(&out).await {
+        let now_ns = connection.worker.shared.clock.monotonic_ns();
+        connection.worker.metrics.canary_ms.set(now_ns / 1_000_000);
+    }
+    connection.worker.give_back(out);
+    After::Close
+}
+
+/// Whether the body went over its bound as it came; a declared length, the guards have judged.
+fn is_too_large(failure: Failure) -> bool {
+    matches!(failure, Failure::Refused(refusal) if refusal.reason == Reason::BodyTooLarge)
 }
 
 /// Answers what is no request, and ends its connection.
@@ -113,9 +141,11 @@ fn judge<'p>(
             Framing::None | Framing::Chunked | Framing::UntilClose => None,
         },
         now_unix_s: record.arrived_unix_ms() / 1_000,
+        now_ns: record.began_ns(),
     };
     let mut scratch = connection.worker.buffer();
-    let judgement = chain::judge(policy, &asked, &mut scratch);
+    let clients = &connection.worker.shared.clients;
+    let judgement = chain::judge(policy, clients, &asked, &mut scratch);
     connection.worker.give_back(scratch);
     judgement
 }
@@ -144,8 +174,7 @@ async fn pass_on(
     let (_held, mut body) =
         webhook::prove(connection, head, record, scheme, reader, buffer).await?;
     let length = body.len() as u64;
-    let idle = connection.worker.shared.settings.upstream.idle_timeout;
-    let mut proven = BodyReader::new(Framing::Length(length), length, idle);
+    let mut proven = BodyReader::new(Framing::Length(length), length);
     let after = exchange.run(&mut proven, Some(&mut body), buffer).await;
     record.received(reader.taken());
     after
@@ -161,9 +190,16 @@ async fn fail(
     buffer: &mut Buffer,
 ) -> After {
     record.failed(failure);
-    if record.is_answered() {
-        // Half an answer must not look like a whole one.
-        return After::Break;
+    let takes_nothing = matches!(
+        failure,
+        Failure::ClientGone | Failure::ClientLate(Stage::ResponseWrite)
+    );
+    match record.begun() {
+        Begun::Nothing => {}
+        // Its length or its missing last chunk tells that it is not whole, and all of it that there
+        // is arrives, which before a reset it may not.
+        Begun::WithItsEndKnown if !takes_nothing => return After::Linger,
+        Begun::WithItsEndKnown | Begun::UntilClose => return After::Break,
     }
     let worker = &connection.worker;
     let rest_is_small = reader.has_ended()
@@ -214,14 +250,7 @@ async fn write_answer(
     };
     let worker: &Rc<_> = &connection.worker;
     let mut out = worker.buffer();
-    respond::raw(
-        &refusal,
-        &record.id,
-        &worker.stamps,
-        record.arrived_unix_ms(),
-        closes,
-        &mut out,
-    );
+    respond::raw(&refusal, record, &worker.stamps, closes, &mut out);
     let written = connection.write(&out).await;
     worker.give_back(out);
     written

@@ -13,10 +13,32 @@ use crate::{
     client::{Client, Peer},
     event::access::{Access, Verdict},
     guard::{
+        chain::Judgement,
         policy::Rules,
         verdict::{Reason, Refusal},
     },
+    limit::Spent,
+    owner::{Cause, Excerpt, Violation},
 };
+
+/// What a client has got of an upstream's answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Begun {
+    /// No byte of it.
+    Nothing,
+    /// A part, and a length or chunks that tell where it ends.
+    WithItsEndKnown,
+    /// A part of what only the connection's end will end.
+    UntilClose,
+}
+
+/// An answer of the upstream's on its way to the client.
+#[derive(Debug, Clone, Copy)]
+struct Answer {
+    /// Bytes sent on the connection before its head.
+    sent_before: u64,
+    end_is_known: bool,
+}
 
 /// The story of one request. Dropping it tells it: to the metrics and as an event, exactly once,
 /// whether the request was answered, broke off, or its task was ended.
@@ -32,6 +54,10 @@ pub(crate) struct Record<'a> {
     rules: Cell<Option<&'a Rules>>,
     pub(crate) client: Cell<Option<Client>>,
     is_proven: Cell<bool>,
+    is_traffic: Cell<bool>,
+    may_be_blamed: Cell<bool>,
+    observed: Cell<Option<Refusal>>,
+    spent: Cell<Option<Spent>>,
     status: Cell<u16>,
     verdict: Cell<Verdict>,
     refusal: Cell<Option<Refusal>>,
@@ -39,6 +65,7 @@ pub(crate) struct Record<'a> {
     server: Cell<Option<usize>>,
     connected_ns: Cell<Option<u64>>,
     answered_ns: Cell<Option<u64>>,
+    answer: Cell<Option<Answer>>,
     _under_way: UnderWay,
 }
 
@@ -63,6 +90,10 @@ impl<'a> Record<'a> {
             rules: Cell::new(None),
             client: Cell::new(None),
             is_proven: Cell::new(false),
+            is_traffic: Cell::new(true),
+            may_be_blamed: Cell::new(false),
+            observed: Cell::new(None),
+            spent: Cell::new(None),
             status: Cell::new(0),
             verdict: Cell::new(Verdict::Aborted),
             refusal: Cell::new(None),
@@ -70,6 +101,7 @@ impl<'a> Record<'a> {
             server: Cell::new(None),
             connected_ns: Cell::new(None),
             answered_ns: Cell::new(None),
+            answer: Cell::new(None),
             _under_way: worker.request_begins(),
         }
     }
@@ -79,10 +111,56 @@ impl<'a> Record<'a> {
         self.worker.unix_ms(self.began_ns)
     }
 
-    pub(crate) fn judged(&self, rules: &'a Rules, client: Option<Client>, is_proven: bool) {
-        self.rules.set(Some(rules));
-        self.client.set(client);
-        self.is_proven.set(is_proven);
+    /// Nothing will be told of this request.
+    pub(crate) fn is_no_traffic(&self) {
+        self.is_traffic.set(false);
+    }
+
+    /// When the request arrived, on the monotonic clock.
+    pub(crate) fn began_ns(&self) -> u64 {
+        self.began_ns
+    }
+
+    /// Notes what the guards found.
+    pub(crate) fn judged(&self, judgement: &Judgement<'a>) {
+        self.rules.set(Some(judgement.rules));
+        self.client.set(judgement.client);
+        self.is_proven.set(judgement.is_proven);
+        self.may_be_blamed.set(judgement.may_be_blamed);
+        self.observed.set(judgement.observed);
+        self.spent.set(judgement.spent);
+    }
+
+    /// Holds the request against its client, if that may be blamed: tells the owner of bans.
+    pub(crate) fn blame(&self, cause: Cause, points: u32, enforced: bool) {
+        // What another site made a browser ask for is not the fault of who sits before it.
+        let by_another_site =
+            || matches!(cause, Cause::Trap | Cause::Penalized) && self.head.is_cross_site();
+        let key = self.client.get().as_ref().and_then(Client::key);
+        if let Some(client) = key
+            && self.may_be_blamed.get()
+            && points > 0
+            && !by_another_site()
+        {
+            self.worker.shared.facts.tell(Violation {
+                client,
+                cause,
+                points,
+                enforced,
+                request: self.id,
+                unix_ms: self.arrived_unix_ms(),
+                path: Excerpt::of(self.head.path()),
+            });
+        }
+    }
+
+    /// Appends the fields that tell the client what its limits leave it.
+    pub(crate) fn write_limits(&self, out: &mut Vec<u8>) {
+        if let (Some(rules), Some(spent)) = (self.rules.get(), self.spent.get())
+            && rules.enforces
+        {
+            rules.limits.write_fields(&spent, out);
+        }
     }
 
     pub(crate) fn connected(&self, server: usize) {
@@ -91,16 +169,32 @@ impl<'a> Record<'a> {
         self.connected_ns.set(Some(now_ns));
     }
 
-    /// The head of the upstream's answer is here; from now on the client has an answer.
-    pub(crate) fn answered(&self, status: u16) {
+    /// The head of the upstream's answer is here, and what is sent from now on is that answer.
+    /// `end_is_known` says whether a client can tell a part of it from the whole.
+    pub(crate) fn answered(&self, status: u16, end_is_known: bool) {
         self.status.set(status);
         let now_ns = self.worker.shared.clock.monotonic_ns();
         self.answered_ns.set(Some(now_ns));
+        if let Some(rules) = self.rules.get() {
+            self.blame(Cause::Penalized, rules.penalty(status), rules.enforces);
+        }
+        self.answer.set(Some(Answer {
+            sent_before: self.client_side.sent(),
+            end_is_known,
+        }));
     }
 
-    /// Whether the client has been sent a part of the upstream's answer.
-    pub(crate) fn is_answered(&self) -> bool {
-        self.answered_ns.get().is_some()
+    /// How much of the upstream's answer the client has been sent.
+    pub(crate) fn begun(&self) -> Begun {
+        match self.answer.get() {
+            Some(answer) if self.client_side.sent() > answer.sent_before => {
+                match answer.end_is_known {
+                    true => Begun::WithItsEndKnown,
+                    false => Begun::UntilClose,
+                }
+            }
+            Some(_) | None => Begun::Nothing,
+        }
     }
 
     pub(crate) fn passed(&self) {
@@ -115,7 +209,7 @@ impl<'a> Record<'a> {
     pub(crate) fn failed(&self, failure: Failure) {
         let refusal = failure.refusal();
         self.refusal.set(refusal);
-        if let (Some(refusal), false) = (refusal, self.is_answered()) {
+        if let (Some(refusal), Begun::Nothing) = (refusal, self.begun()) {
             self.status.set(refusal.status);
         }
         self.verdict.set(match failure {
@@ -140,6 +234,9 @@ impl<'a> Record<'a> {
 
 impl Drop for Record<'_> {
     fn drop(&mut self) {
+        if !self.is_traffic.get() {
+            return;
+        }
         let total_us = self.since_us(self.worker.shared.clock.monotonic_ns());
         let refusal = self.refusal.get();
         let bytes_out = self.client_side.sent() - self.sent_before;
@@ -150,6 +247,10 @@ impl Drop for Record<'_> {
             self.status.get(),
             total_us,
         );
+        let observed = self.observed.get().filter(|_| refusal.is_none());
+        if let Some(would_be) = observed {
+            metrics.observed(would_be.reason);
+        }
         metrics.body_bytes_in.add(self.body_bytes_in.get());
         metrics.bytes_out.add(bytes_out);
         let Some(lines) = &self.worker.lines else {
@@ -167,8 +268,9 @@ impl Drop for Record<'_> {
             path: self.head.path(),
             status: self.status.get(),
             verdict: self.verdict.get(),
-            reason: refusal.map(|refusal| refusal.reason.name()),
-            why: refusal.map(|refusal| refusal.why),
+            reason: refusal.or(observed).map(|refusal| refusal.reason.name()),
+            is_observed: observed.is_some(),
+            why: refusal.or(observed).map(|refusal| refusal.why),
             route: self.rules.get().map_or("", |rules| &rules.route),
             body_bytes_in: self.body_bytes_in.get(),
             bytes_out,

@@ -6,9 +6,9 @@
 use super::{
     compose::{date, field, status_line},
     deadline::Stage,
+    record::Record,
 };
 use crate::{
-    base::id::RequestId,
     event::time::Stamps,
     guard::verdict::{Reason, Refusal},
 };
@@ -65,17 +65,17 @@ impl Failure {
 /// Appends the answer to a refused or failed request.
 pub(crate) fn raw(
     refusal: &Refusal,
-    id: &RequestId,
+    record: &Record<'_>,
     stamps: &Stamps,
-    now_unix_ms: u64,
     closes: bool,
     out: &mut Vec<u8>,
 ) {
     status_line(refusal.status, phrase(refusal.status), out);
     out.extend_from_slice(b"Content-Length: 0\r\n");
-    date(stamps, now_unix_ms, out);
+    date(stamps, record.arrived_unix_ms(), out);
     field(b"X-Wardent-Reason", refusal.reason.name().as_bytes(), out);
-    field(b"X-Request-ID", id.as_bytes(), out);
+    field(b"X-Request-ID", record.id.as_bytes(), out);
+    record.write_limits(out);
     if refusal.status == 405 {
         // RFC 9110 section 15.5.6 asks for the field; which methods there are, the upstream knows.
         out.extend_from_slice(b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n");
@@ -87,6 +87,14 @@ pub(crate) fn raw(
         out.extend_from_slice(b"Connection: close\r\n");
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the answer to a canary.
+pub(crate) fn to_canary(record: &Record<'_>, stamps: &Stamps, out: &mut Vec<u8>) {
+    status_line(204, phrase(204), out);
+    date(stamps, record.arrived_unix_ms(), out);
+    field(b"X-Request-ID", record.id.as_bytes(), out);
+    out.extend_from_slice(b"Connection: close\r\n\r\n");
 }
 
 /// The phrases of RFC 9110 section 15.

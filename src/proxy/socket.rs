@@ -4,14 +4,17 @@ use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
     io::{self, IoSlice},
+    mem::MaybeUninit,
     pin::{Pin, pin},
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, DuplexStream, ReadBuf},
     net::{TcpStream, UnixStream},
+    task::coop,
 };
 
 use super::{
@@ -66,15 +69,32 @@ impl Socket {
         self.writer().poll_write_vectored(cx, &slices)
     }
 
-    /// Whether nothing has come in since the last read, neither bytes nor an end.
+    /// Whether nothing has come in since the last read, neither bytes nor an end, as far as the
+    /// runtime knows; a stream that is not quiet has lost a byte and is of no more use.
     ///
-    /// Asks the runtime's readiness first, so that for a quiet connection it is no system call.
+    /// For a quiet connection it is no system call.
     fn is_quiet(&mut self) -> bool {
         let mut byte = [0; 1];
         let mut probe = ReadBuf::new(&mut byte);
-        self.reader()
-            .poll_read(&mut Context::from_waker(Waker::noop()), &mut probe)
+        // Unconstrained: a task that has used up its budget would find every stream quiet.
+        let mut reading = pin!(coop::unconstrained(poll_fn(|cx| {
+            self.reader().poll_read(cx, &mut probe)
+        })));
+        reading
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()))
             .is_pending()
+    }
+
+    /// Whether bytes or an end wait to be read, as the system knows it; nothing is taken.
+    fn has_unread(&self) -> bool {
+        let mut byte = [MaybeUninit::uninit()];
+        let peeked = match self {
+            Self::Tcp(stream) => SockRef::from(stream).peek(&mut byte),
+            Self::Unix(stream) => SockRef::from(stream).peek(&mut byte),
+            Self::Pipe(_) => return false,
+        };
+        !matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 }
 
@@ -119,9 +139,15 @@ impl Side {
         self.sent.get()
     }
 
-    /// Whether nothing has come in since the last read, neither bytes nor an end.
+    /// Whether nothing has come in since the last read, neither bytes nor an end. For streams
+    /// between two uses: one that is not quiet must be closed.
     pub(crate) fn is_quiet(&self) -> bool {
         self.socket.borrow_mut().is_quiet()
+    }
+
+    /// Whether bytes or an end wait to be read. Asks the system; takes nothing.
+    pub(crate) fn has_unread(&self) -> bool {
+        self.socket.borrow().has_unread()
     }
 
     /// Reads what there is, about `room` bytes at most; zero at the stream's end.
@@ -134,6 +160,27 @@ impl Side {
         room: usize,
         wait: &Wait,
     ) -> Result<usize, WireError> {
+        self.read(buffer, room, || wait.over()).await
+    }
+
+    /// As [`Self::fill`], for however long the caller has patience: it must end this by itself.
+    ///
+    /// # Errors
+    /// When the stream breaks.
+    pub(crate) async fn fill_at_leisure(
+        &self,
+        buffer: &mut Buffer,
+        room: usize,
+    ) -> Result<usize, WireError> {
+        self.read(buffer, room, || None).await
+    }
+
+    async fn read(
+        &self,
+        buffer: &mut Buffer,
+        room: usize,
+        over: impl Fn() -> Option<Stage>,
+    ) -> Result<usize, WireError> {
         let into = buffer.room(room);
         poll_fn(|cx| match self.socket.borrow_mut().poll_read(cx, into) {
             Poll::Ready(Ok(count)) => {
@@ -141,7 +188,7 @@ impl Side {
                 Poll::Ready(Ok(count))
             }
             Poll::Ready(Err(_)) => Poll::Ready(Err(WireError::Broken)),
-            Poll::Pending => wait.over().map_or(Poll::Pending, |stage| {
+            Poll::Pending => over().map_or(Poll::Pending, |stage| {
                 Poll::Ready(Err(WireError::Late(stage)))
             }),
         })
@@ -188,7 +235,7 @@ impl Side {
     pub(crate) fn reset_on_close(&self) {
         if let Socket::Tcp(stream) = &*self.socket.borrow() {
             // A peer that is gone needs no reset.
-            let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
+            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
         }
     }
 
@@ -210,5 +257,44 @@ fn advance(pieces: &mut [&[u8]; PIECES], mut count: usize) {
         let cut = count.min(piece.len());
         *piece = piece.get(cut..).unwrap_or_default();
         count -= cut;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_asked_for_without_reading_is_still_there() {
+        let (near, mut far) = std::os::unix::net::UnixStream::pair().unwrap();
+        near.set_nonblocking(true).unwrap();
+        let side = Side::new(Socket::Unix(UnixStream::from_std(near).unwrap()));
+        assert!(!side.has_unread());
+        far.write_all(b"GET").unwrap();
+        assert!(side.has_unread());
+        let mut buffer = Buffer::default();
+        assert_eq!(side.fill_at_leisure(&mut buffer, 64).await, Ok(3));
+        assert_eq!(buffer.bytes(), b"GET");
+        assert!(!side.has_unread());
+        drop(far);
+        assert!(side.has_unread(), "an end is something to read");
+    }
+
+    #[tokio::test]
+    async fn a_task_that_has_used_up_its_budget_still_sees_an_end() {
+        let (near, far) = std::os::unix::net::UnixStream::pair().unwrap();
+        near.set_nonblocking(true).unwrap();
+        let side = Side::new(Socket::Unix(UnixStream::from_std(near).unwrap()));
+        drop(far);
+        // The runtime learns of the end.
+        while side.is_quiet() {
+            tokio::task::yield_now().await;
+        }
+        while coop::has_budget_remaining() {
+            coop::consume_budget().await;
+        }
+        assert!(!side.is_quiet());
     }
 }

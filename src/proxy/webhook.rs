@@ -45,8 +45,9 @@ pub(crate) async fn prove<'a>(
     if head.expects_continue && buffer.is_empty() && !connection.write(exchange::CONTINUE).await {
         return Err(Failure::ClientGone);
     }
-    let idle = shared.settings.upstream.idle_timeout;
-    let wait = connection.timers.wait(Stage::RequestBody, idle);
+    // One deadline for the whole body: what trickles would hold memory that others need.
+    let within = shared.settings.upstream.idle_timeout;
+    let wait = connection.timers.wait(Stage::RequestBody, within);
     let mut body = Buffer::default();
     loop {
         let piece = reader.next(&connection.client, buffer, &wait).await;

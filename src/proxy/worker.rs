@@ -14,6 +14,7 @@ use arc_swap::ArcSwap;
 
 use super::{
     Settings,
+    canary::Canary,
     deadline::{Deadlines, Stage, TICK},
     metrics::WorkerMetrics,
     upstream::{Upstream, pool::Pool},
@@ -22,16 +23,24 @@ use crate::{
     base::{clock::Clock, id::RequestIds},
     event::{access::Format, time::Stamps},
     guard::policy::Policy,
+    limit::Clients,
+    owner::Facts,
     sink::lines::{Lane, Lines},
 };
 
-/// What all workers share: the policy, the servers' state, and three bounds.
+/// What all workers share: the policy, the clients, the servers' state, and three bounds.
 #[derive(Debug)]
 pub struct Shared {
     /// Read once at start.
     pub settings: Settings,
     /// Written by the reload alone.
     pub policy: ArcSwap<Policy>,
+    /// What clients have left of their limits, and who is banned.
+    pub clients: Arc<Clients>,
+    /// Where violations are told.
+    pub facts: Arc<Facts>,
+    /// By which the watchdog's requests are known.
+    pub canary: Canary,
     /// The servers behind.
     pub upstream: Arc<Upstream>,
     /// The clock of all workers.
@@ -67,6 +76,11 @@ impl Bound {
     pub fn held(&self) -> usize {
         // Relaxed, here and below: the number guards a quantity and no other memory.
         self.held.load(Ordering::Relaxed)
+    }
+
+    /// Whether so much is held that some are turned away.
+    pub fn is_taken(&self) -> bool {
+        self.held() >= self.max / 8 * 7
     }
 
     /// Gives back what was taken and its guard forgotten.
@@ -232,10 +246,13 @@ impl Worker {
         const HEAD: Duration = Duration::from_secs(3);
         /// Tunnels know nothing of drains; their clients are used to reconnecting.
         const TUNNEL: Duration = Duration::from_secs(5);
+        /// A refused client has had its answer.
+        const LINGER: Duration = Duration::from_millis(500);
         self.draining.set(true);
         self.deadlines.hasten(Stage::KeepAlive, IDLE);
         self.deadlines.hasten(Stage::RequestHead, HEAD);
         self.deadlines.hasten(Stage::Tunnel, TUNNEL);
+        self.deadlines.hasten(Stage::Linger, LINGER);
     }
 
     pub(crate) fn is_draining(&self) -> bool {

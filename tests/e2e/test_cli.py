@@ -1,6 +1,8 @@
 """The commands that an operator types: what they print, and how they end."""
 
+import os
 import re
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -9,6 +11,9 @@ import pytest
 from rig import Process, Wardent, request, wait_until, wardent_binary
 
 CLIENT = {"CF-Connecting-IP": "198.51.100.7"}
+
+# A user that owns nothing.
+NOBODY = 65_534
 
 
 @pytest.fixture
@@ -43,7 +48,7 @@ def test_the_shipped_samples_are_good(repository: Path) -> None:
         ("mode: enforce\ndefalts: {}\n", "policy.yaml:2:1: ", ["defalts", "defaults"]),
         ("mode: enforced\n", "policy.yaml:1:7: ", ["enforced", "enforce", "observe"]),
         ("defaults:\n  body: lots\n", "policy.yaml:2:9: ", ["lots"]),
-        ("defaults:\n  limit: {rate: 20/x}\n", "policy.yaml:2:17: ", ["20/x", "/s"]),
+        ("defaults:\n  limit: {rate: 20/x}\n", "policy.yaml:2:17: ", ["20/x", "s, m, h, d"]),
         ("deny: [203.0.113.0/33]\n", "policy.yaml:1:8: ", ["203.0.113.0/33"]),
         ("bans:\n  window: 60\n", "policy.yaml:2:11: ", ["60"]),
         ("mode: enforce\nroutes:\n  - match: {path: /}\n", "policy.yaml:3:", ["name"]),
@@ -97,6 +102,30 @@ def test_check_warns_of_a_route_that_never_matches(stopped: Wardent) -> None:
     done = stopped.cli("check")
     assert done.returncode == 0
     assert "late" in done.stdout + done.stderr
+
+
+def test_a_file_where_the_logs_directory_belongs_is_refused(stopped: Wardent) -> None:
+    (stopped.directory / "log").write_text("")
+    done = stopped.cli("check")
+    assert done.returncode == 78
+    assert f"log.dir: {stopped.directory}/log is no directory" in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_a_log_directory_that_this_user_cannot_write_is_told(stopped: Wardent) -> None:
+    said = "log.dir: {0}/log: {0} cannot be written by this user: Permission denied"
+    said = said.format(stopped.directory)
+    binary = shutil.copy(wardent_binary(), stopped.directory)
+    for path in (stopped.directory.parent, stopped.directory):
+        path.chmod(0o755)
+    command = [binary, "check", "--config", str(stopped.config_file)]
+    for user, is_told in ((0, False), (NOBODY, True)):
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=15, user=user, group=user
+        )
+        assert done.returncode == 0, done.stderr
+        assert (said in done.stderr) == is_told, done.stderr
+    assert not (stopped.directory / "log").exists()
 
 
 def test_run_ends_with_78_on_a_bad_configuration(rig, stopped: Wardent) -> None:

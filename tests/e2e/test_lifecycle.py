@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from rig import Connection, Gunicorn, Wardent, free_port, request, wait_until
-from rig.client import BROWSER, Address, open_socket
+from rig.client import Address, open_socket
 
 CLIENT = {"CF-Connecting-IP": "198.51.100.7"}
 
@@ -56,12 +56,7 @@ def test_sigterm_lets_requests_finish(rig) -> None:
 
 def test_sigterm_lets_an_answer_finish(rig, django_app: Gunicorn) -> None:
     wardent = rig.wardent(django_app.address)
-    connection = Connection(wardent.address)
-    connection.putrequest("GET", "/slow-body/1.5")
-    for name, value in {**CLIENT, "User-Agent": BROWSER}.items():
-        connection.putheader(name, value)
-    connection.endheaders()
-    answer = connection.getresponse()
+    answer = Connection(wardent.address).begin("GET", "/slow-body/1.5", CLIENT)
     assert answer.readline() == b"begun\n"
     wardent.running.signal(signal.SIGTERM)
     assert answer.read() == b"done\n"
@@ -83,7 +78,7 @@ def test_a_second_signal_ends_it_at_once(rig, number: signal.Signals) -> None:
     wardent = rig.wardent(rig.raw_upstream(gate).address)
     held = threading.Thread(
         target=lambda: pytest.raises(
-            Exception, request, wardent.address, headers=CLIENT
+            Exception, request, wardent.address, headers=CLIENT, timeout_s=60
         )
     )
     held.start()
@@ -112,7 +107,7 @@ def test_it_starts_again_after_a_kill(rig, django_app: Gunicorn) -> None:
 def test_readyz_turns_red_while_draining_or_the_door_is_shut(rig) -> None:
     gate = Gate()
     wardent = rig.wardent(rig.raw_upstream(gate).address)
-    assert request(wardent.admin, "/livez").status == 200
+    assert wardent.ask_admin("/livez").status == 200
     with ThreadPoolExecutor(1) as clients:
         try:
             slow = clients.submit(request, wardent.address, headers=CLIENT)
@@ -122,7 +117,7 @@ def test_readyz_turns_red_while_draining_or_the_door_is_shut(rig) -> None:
             def not_ready() -> bool:
                 return (
                     refuses(wardent.admin)
-                    or request(wardent.admin, "/readyz").status == 503
+                    or wardent.ask_admin("/readyz").status == 503
                 )
 
             wait_until("it is not ready any more", not_ready)

@@ -34,12 +34,8 @@ def address(request, nginx: Nginx, wardent: Wardent):
 def test_events_arrive_one_by_one(address) -> None:
     """Each before the next one is made: nobody on the way collects them."""
     interval_s = 0.5
-    connection = Connection(address)
-    connection.putrequest("GET", f"/events/?count=4&interval={interval_s}")
-    for name, value in {**CLIENT, "User-Agent": BROWSER}.items():
-        connection.putheader(name, value)
-    connection.endheaders()
-    answer = connection.getresponse()
+    target = f"/events/?count=4&interval={interval_s}"
+    answer = Connection(address).begin("GET", target, CLIENT)
     assert answer.headers["Content-Type"] == "text/event-stream"
     delays = []
     while line := answer.readline():
@@ -50,12 +46,7 @@ def test_events_arrive_one_by_one(address) -> None:
 
 
 def test_the_head_of_an_answer_does_not_wait_for_its_body(address) -> None:
-    connection = Connection(address)
-    connection.putrequest("GET", "/slow-body/2")
-    for name, value in {**CLIENT, "User-Agent": BROWSER}.items():
-        connection.putheader(name, value)
-    connection.endheaders()
-    answer = connection.getresponse()
+    answer = Connection(address).begin("GET", "/slow-body/2", CLIENT)
     assert answer.readline() == b"begun\n"
     begun = time.monotonic()
     assert answer.readline() == b"done\n"

@@ -2,10 +2,14 @@
 
 import re
 import shutil
+import signal
+import socket
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
+from rig import Gunicorn, wait_until
 
 EXPOSURE_MAX = 1.2
 
@@ -36,7 +40,7 @@ def test_systemd_accepts_the_units(units: Path) -> None:
 
 
 def test_the_service_is_hardened(units: Path) -> None:
-    done = analyze("security", "--offline=true", units / "wardent.service")
+    done = analyze("security", "--offline=yes", units / "wardent.service")
     exposure = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
     assert exposure, done.stdout + done.stderr
     assert float(exposure[1]) <= EXPOSURE_MAX
@@ -57,6 +61,34 @@ def test_the_service_is_hardened(units: Path) -> None:
 def test_the_service_says(repository: Path, line: str) -> None:
     text = (repository / "systemd" / "wardent.service").read_text()
     assert line in text.splitlines()
+
+
+def test_systemd_hears_of_start_reload_and_end(rig, django_app: Gunicorn) -> None:
+    """What `Type=notify-reload` asks for (systemd.service(5)), and `Type=notify` takes."""
+    path = rig.directory() / "notify.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(path))
+        systemd.settimeout(15)
+
+        def heard() -> dict[str, str]:
+            lines = systemd.recv(4096).decode().splitlines()
+            return dict(line.split("=", 1) for line in lines)
+
+        wardent = rig.wardent(django_app.address, env={"NOTIFY_SOCKET": str(path)})
+        assert heard() == {"READY": "1"}
+        for policy in ({"mode": "enforce"}, "mode: no such mode\n"):
+            wardent.write_policy(policy)
+            begun = time.clock_gettime(time.CLOCK_MONOTONIC)
+            wardent.running.signal(signal.SIGHUP)
+            reloading = heard()
+            assert reloading.pop("RELOADING") == "1"
+            assert int(reloading.pop("MONOTONIC_USEC")) >= int(begun * 1e6)
+            assert not reloading
+            assert heard() == {"READY": "1"}
+        wait_until("the log says why", lambda: "no such mode" in wardent.output())
+        wardent.running.signal(signal.SIGTERM)
+        assert heard() == {"STOPPING": "1"}
+        assert wardent.running.wait() == 0
 
 
 def test_the_user_and_the_files_can_be_made(repository: Path, tmp_path: Path) -> None:

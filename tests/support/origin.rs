@@ -18,7 +18,7 @@ use wardent::base::net::Address;
 use super::{
     message::{self, Fields, Request, RequestHead, Wire},
     stream::{self, Ending, Stream},
-    time::{self, PATIENCE},
+    time::{self, Gate, PATIENCE},
 };
 
 /// What an origin does with one connection.
@@ -91,6 +91,17 @@ impl Origin {
     /// Answers every request with the bytes the function makes, on connections it keeps alive.
     pub(crate) fn answering(answer: impl Fn(&Request) -> Vec<u8> + Send + Sync + 'static) -> Self {
         Self::scripted(move |conn| conn.serve(&answer))
+    }
+
+    /// Echoes every request, but `/hold` only when the gate is open.
+    pub(crate) fn holding(gate: &Arc<Gate>) -> Self {
+        let door = Arc::clone(gate);
+        Self::answering(move |request| {
+            if request.head.target == "/hold" {
+                door.wait();
+            }
+            echo(request)
+        })
     }
 
     /// Runs the script on every connection.
@@ -304,6 +315,9 @@ impl Read for Recording {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let deadline = time::now() + self.patience;
         loop {
+            if self.shared.stopping.load(Ordering::Acquire) {
+                return Ok(0);
+            }
             let outcome = self.stream.read(buffer);
             match outcome {
                 Ok(0) => self

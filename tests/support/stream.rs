@@ -88,10 +88,13 @@ impl Stream {
     }
 
     /// Asks for a small receive buffer, so that a reader who stops is soon felt.
+    ///
+    /// One smaller than a few segments (64 KiB on loopback) opens its window only when a timer of
+    /// the sender's asks: megabytes then take minutes.
     pub(crate) fn receive_little(&self) {
         if let Self::Tcp(stream) = self {
             SockRef::from(stream)
-                .set_recv_buffer_size(8 * 1024)
+                .set_recv_buffer_size(256 * 1024)
                 .unwrap();
         }
     }

@@ -6,11 +6,10 @@ use http::{Method, StatusCode};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 
-use crate::base::units::Rate;
+use crate::{base::units::Rate, guard::route::Pattern};
 
 use super::{
     check::check_policy,
-    pattern::PathPattern,
     report::{Problem, Report},
     values::{Id, SecretFrom},
     wardent,
@@ -183,7 +182,7 @@ pub struct Route {
 pub struct Match {
     /// Any of these paths; never empty.
     #[serde(deserialize_with = "words::words")]
-    pub path: Vec<PathPattern>,
+    pub path: Vec<Pattern>,
     /// Any of these methods; empty for all.
     #[serde(default, deserialize_with = "words::words")]
     pub methods: Vec<Method>,

@@ -122,7 +122,7 @@ fn words_and_numbers_say_what_would_be_right() {
         ),
         (
             "mode: enforcing",
-            "1:7: mode: `enforcing` is not known (did you mean `enforce`?)",
+            "1:7: mode: `enforcing` is not known (use `enforce` or `observe`)",
         ),
         (
             "mode: no",
@@ -207,6 +207,14 @@ fn routes_say_what_would_be_right() {
         (
             "routes: [{name: a, match: {path: [/a, b]}}]",
             "1:39: path[1]: `b` must start with `/`",
+        ),
+        (
+            "routes: [{name: a, match: {path: /*.php}}]",
+            "1:34: path: `/*.php` has a `*` inside a segment (it must stand alone, as in `/*/`)",
+        ),
+        (
+            "routes: [{name: a, match: {path: \"/\\e\"}}]",
+            "1:34: path: `/\\u{1b}` has a control character in it",
         ),
         (
             "routes: [{name: a, match: {path: /a}, trap: yes}]",
@@ -425,4 +433,29 @@ fn what_is_wrong_in_both_files_is_told_at_once() {
     fs::write(dir.path().join("policy.yaml"), "mode: x").unwrap();
     let report = load(&path).unwrap_err();
     assert_eq!(report.problems.len(), 2, "{report}");
+}
+
+#[test]
+fn a_file_where_the_logs_directory_belongs_is_told_and_nothing_is_created() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("wardent.yaml");
+    fs::write(dir.path().join("policy.yaml"), "mode: observe").unwrap();
+    let files = || fs::read_dir(dir.path()).unwrap().count();
+    let report = |log_dir: &str| {
+        fs::write(&path, format!("{MINIMAL}log: {{dir: {log_dir}}}\n")).unwrap();
+        load(&path).map(drop)
+    };
+    assert_eq!(report("log/of/wardent"), Ok(()));
+    assert_eq!(files(), 2, "looking creates nothing");
+    for (log_dir, in_the_way) in [("policy.yaml", ""), ("policy.yaml/a/b", "/a/b: {}")] {
+        let file = dir.path().join("policy.yaml").display().to_string();
+        let report = report(log_dir).unwrap_err();
+        assert_eq!(
+            alone(&report, &path.display().to_string()),
+            format!(
+                ":3:12: log.dir: {file}{} is no directory (choose another, or move away what is there)",
+                in_the_way.replace("{}", &file)
+            )
+        );
+    }
 }

@@ -83,13 +83,13 @@ impl Pool {
         }
     }
 
-    /// Closes what has been idle for too long.
+    /// Closes what has been idle for too long, and what its server has closed.
     pub(crate) fn reap(&self, now_ms: u64) {
         let keep_ms = u64::try_from(self.keep.as_millis()).unwrap_or(u64::MAX);
         for idle in &self.idle {
-            let mut idle = idle.borrow_mut();
-            let fresh = idle.partition_point(|one| now_ms.saturating_sub(one.since_ms) >= keep_ms);
-            idle.drain(..fresh);
+            idle.borrow_mut().retain(|one| {
+                now_ms.saturating_sub(one.since_ms) < keep_ms && one.connection.side.is_quiet()
+            });
         }
     }
 

@@ -67,14 +67,14 @@ class Connection(http.client.HTTPConnection):
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
             self.sock = context.wrap_socket(self.sock, server_hostname="example.com")
 
-    def ask(
+    def begin(
         self,
         method: str,
         target: str,
         headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
         body: bytes | None = None,
-    ) -> Response:
-        """One request. Headers are sent as given, repeated ones too."""
+    ) -> http.client.HTTPResponse:
+        """One request, and the head of its answer. Headers are sent as given, repeated ones too."""
         pairs = list(headers.items() if isinstance(headers, Mapping) else headers)
         names = {name.lower() for name, _ in pairs}
         self.putrequest(
@@ -87,7 +87,17 @@ class Connection(http.client.HTTPConnection):
         if body is not None and not {"content-length", "transfer-encoding"} & names:
             self.putheader("Content-Length", str(len(body)))
         self.endheaders(body)
-        answer = self.getresponse()
+        return self.getresponse()
+
+    def ask(
+        self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+        body: bytes | None = None,
+    ) -> Response:
+        """One request, and its whole answer."""
+        answer = self.begin(method, target, headers, body)
         return Response(answer.status, answer.headers, answer.read())
 
 

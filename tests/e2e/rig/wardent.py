@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from rig.client import Address, request
+from rig.client import Address, Response, request
 from rig.process import REPOSITORY, Process, free_port
 
 # Limits out of the way: a test that is about limits sets its own.
@@ -121,7 +121,11 @@ class Wardent:
         return self
 
     def is_ready(self) -> bool:
-        return request(self.admin, "/readyz", headers={"Host": "localhost"}, timeout_s=2).status == 200
+        return self.ask_admin("/readyz").status == 200
+
+    def ask_admin(self, path: str) -> Response:
+        """What the admin listener says, called by its own name."""
+        return request(self.admin, path, headers={"Host": "localhost"}, timeout_s=5)
 
     @property
     def running(self) -> Process:
@@ -150,7 +154,7 @@ class Wardent:
         )
 
     def metrics(self) -> str:
-        return request(self.admin, "/metrics").text
+        return self.ask_admin("/metrics").text
 
     def api(self, path: str) -> Any:
-        return json.loads(request(self.admin, f"/api/v1/{path}").body)
+        return json.loads(self.ask_admin(f"/api/v1/{path}").body)

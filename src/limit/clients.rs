@@ -1,0 +1,384 @@
+//! What the workers see of all clients: who is banned, and who may ask once more.
+
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use arc_swap::ArcSwap;
+use crossbeam_queue::ArrayQueue;
+
+use super::{
+    cold::{Charged, ColdLane, Place},
+    gcra::{Quota, Ticks, ticks},
+    networks::BannedNetworks,
+    table::{CLOCKS, CellCharge, CellKey, ClientCell, Found, Table},
+};
+use crate::client::ClientKey;
+
+/// First sights that may wait for the keeper; more are counted and dropped.
+const SIGHTS_MAX: usize = 16 * 1024;
+
+/// How often a request looks again because its client's cell has just come or gone.
+const LOOKS_MAX: u32 = 4;
+
+/// One limit of a route, and the place of its clock in every client's cells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// How often.
+    pub quota: Quota,
+    /// Which clock.
+    pub clock: Clock,
+}
+
+/// The place of one limit's clock in every client's cells, the same as long as the process lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Clock(u16);
+
+impl Clock {
+    fn cell_of(self, client: ClientKey) -> CellKey {
+        CellKey {
+            client,
+            page: self.0 / CLOCKS,
+        }
+    }
+
+    fn in_cell(self) -> usize {
+        usize::from(self.0 % CLOCKS)
+    }
+}
+
+/// Gives each limit its clock, by name, so that limits survive a reload. Belongs to the reloader.
+#[derive(Debug, Default)]
+pub struct ClockIds {
+    names: Vec<(String, usize)>,
+}
+
+impl ClockIds {
+    /// The clock of the `nth` limit of `route`; none when 65,536 others have had one.
+    pub fn clock(&mut self, route: &str, nth: usize) -> Option<Clock> {
+        let same = |(name, of): &(String, usize)| name == route && *of == nth;
+        let index = self.names.iter().position(same).unwrap_or_else(|| {
+            self.names.push((route.to_owned(), nth));
+            self.names.len() - 1
+        });
+        u16::try_from(index).ok().map(Clock)
+    }
+}
+
+/// What became of a request at its route's limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spent {
+    /// Whether it may pass.
+    pub admitted: bool,
+    /// Which of the limits is the tightest now.
+    pub tightest: usize,
+    /// What the tightest would still admit at once.
+    pub remaining: u32,
+    /// Until the tightest has its whole burst again, in ticks.
+    pub full_in: Ticks,
+    /// Until it may pass, in ticks; zero when it may.
+    pub wait: Ticks,
+    /// Whether others charge the clock that refused it, so that nobody is to blame.
+    pub is_shared: bool,
+}
+
+/// Where a clock was charged.
+#[derive(Debug)]
+enum Lane<'a> {
+    Cell(Arc<ClientCell>),
+    Cold(Place<'a>),
+}
+
+/// One clock after a charge.
+#[derive(Debug)]
+struct Charge<'a> {
+    lane: Lane<'a>,
+    tat: Ticks,
+    /// Until it would be admitted, in ticks; none when it is.
+    wait: Option<Ticks>,
+    is_shared: bool,
+}
+
+/// All clients. Workers read it and charge clocks; the [`Keeper`](super::keeper::Keeper) does the rest.
+#[derive(Debug)]
+pub struct Clients {
+    pub(super) table: Table,
+    cold: ColdLane,
+    pub(super) networks: ArcSwap<BannedNetworks>,
+    pub(super) sights: ArrayQueue<CellKey>,
+    /// Written by the keeper: the table takes no more cells.
+    pub(super) is_full: AtomicBool,
+    /// Written by the keeper: cells in the table.
+    pub(super) cells: AtomicU64,
+    sights_dropped: AtomicU64,
+    contended: AtomicU64,
+}
+
+impl Default for Clients {
+    fn default() -> Self {
+        Self {
+            table: Table::default(),
+            cold: ColdLane::default(),
+            networks: ArcSwap::default(),
+            sights: ArrayQueue::new(SIGHTS_MAX),
+            is_full: AtomicBool::new(false),
+            cells: AtomicU64::new(0),
+            sights_dropped: AtomicU64::new(0),
+            contended: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Clients {
+    /// When the ban of this client ends, in ticks; a moment that is past for none.
+    ///
+    /// Fails open: a cell that the keeper keeps from being read for microseconds counts as not
+    /// banned, and is counted in [`Clients::contended`].
+    pub fn banned_until(&self, client: ClientKey, ip: IpAddr) -> Ticks {
+        let own = match self.table.find(&CellKey { client, page: 0 }) {
+            Found::Cell(cell) => cell.banned_until(),
+            Found::Unknown => 0,
+            Found::Contended => {
+                self.count_contended();
+                0
+            }
+        };
+        own.max(self.networks.load().banned_until(ip))
+    }
+
+    /// Charges one request of `client` to all of `limits`, or to none of them. None when there are
+    /// no limits.
+    pub fn spend(&self, client: ClientKey, limits: &[Limit], now_ns: u64) -> Option<Spent> {
+        let now = ticks(now_ns);
+        match limits {
+            [] => None,
+            [only] => {
+                let charge = self.charge(client, only, now);
+                Some(Spent::of([(only, &charge)].into_iter(), now))
+            }
+            several => {
+                let looked = self.look(client, several, now);
+                if !looked.admitted {
+                    return Some(looked);
+                }
+                Some(self.charge_all(client, several, now))
+            }
+        }
+    }
+
+    /// What [`Clients::spend`] would say now, without charging anything.
+    pub fn look(&self, client: ClientKey, limits: &[Limit], now: Ticks) -> Spent {
+        let peeks: Vec<_> = limits
+            .iter()
+            .map(|limit| {
+                let place = self.place(client, limit.clock);
+                let (tat, is_shared) = match self.table.find(&limit.clock.cell_of(client)) {
+                    Found::Cell(cell) => (cell.peek(limit.clock.in_cell(), now, place), false),
+                    Found::Unknown | Found::Contended => place.peek(now),
+                };
+                let wait = limit.quota.admit(limit.quota.bounded(tat, now), now).err();
+                let charge = Charge {
+                    lane: Lane::Cold(place),
+                    tat,
+                    wait,
+                    is_shared,
+                };
+                (limit, charge)
+            })
+            .collect();
+        Spent::of(peeks.iter().map(|(limit, charge)| (*limit, charge)), now)
+    }
+
+    /// Whether somebody new waits for a cell.
+    pub fn has_sights(&self) -> bool {
+        !self.sights.is_empty()
+    }
+
+    /// Cells in the table.
+    pub fn cells(&self) -> u64 {
+        self.cells.load(Ordering::Relaxed)
+    }
+
+    /// Whether new clients stay in the cold lane because the table is full.
+    pub fn is_full(&self) -> bool {
+        self.is_full.load(Ordering::Relaxed)
+    }
+
+    /// First sights that found no room in the queue.
+    pub fn sights_dropped(&self) -> u64 {
+        self.sights_dropped.load(Ordering::Relaxed)
+    }
+
+    /// Looks that the keeper's writing kept from seeing a cell.
+    pub fn contended(&self) -> u64 {
+        self.contended.load(Ordering::Relaxed)
+    }
+
+    fn charge_all(&self, client: ClientKey, limits: &[Limit], now: Ticks) -> Spent {
+        let mut charges: Vec<(&Limit, Charge<'_>)> = Vec::with_capacity(limits.len());
+        for limit in limits {
+            let charge = self.charge(client, limit, now);
+            let is_refused = charge.wait.is_some();
+            charges.push((limit, charge));
+            if is_refused {
+                break;
+            }
+        }
+        let spent = Spent::of(charges.iter().map(|(limit, charge)| (*limit, charge)), now);
+        if !spent.admitted {
+            // Another request was faster at this one: what the others took is given back.
+            for (limit, charge) in charges.iter().filter(|(_, charge)| charge.wait.is_none()) {
+                match &charge.lane {
+                    Lane::Cell(cell) => cell.give_back(limit.clock.in_cell(), &limit.quota),
+                    Lane::Cold(place) => place.give_back(&limit.quota),
+                }
+            }
+        }
+        spent
+    }
+
+    fn place(&self, client: ClientKey, clock: Clock) -> Place<'_> {
+        self.cold.place(self.table.hash(&client, clock.0))
+    }
+
+    /// Charges one clock, wherever it stands.
+    fn charge(&self, client: ClientKey, limit: &Limit, now: Ticks) -> Charge<'_> {
+        let key = limit.clock.cell_of(client);
+        let place = self.place(client, limit.clock);
+        for _ in 0..LOOKS_MAX {
+            let charge = match self.table.find(&key) {
+                Found::Cell(cell) => charge_cell(cell, limit, now, place),
+                Found::Unknown => self.charge_unknown(key, limit, now, place),
+                Found::Contended => {
+                    self.count_contended();
+                    break;
+                }
+            };
+            if let Some(charge) = charge {
+                return charge;
+            }
+        }
+        Charge::cold(place, place.charge(&limit.quota, now, false))
+    }
+
+    /// Charges a client that has no cell; none when it may have one by now.
+    fn charge_unknown<'a>(
+        &'a self,
+        key: CellKey,
+        limit: &Limit,
+        now: Ticks,
+        place: Place<'a>,
+    ) -> Option<Charge<'a>> {
+        let charged = place.charge(&limit.quota, now, true);
+        match charged {
+            Charged::Moved => None,
+            Charged::Admitted { by_claim: true, .. } => {
+                // Between the look and the charge, the cell may have come without this charge.
+                if let Found::Cell(cell) = self.table.find(&key)
+                    && cell.is_born(limit.clock.in_cell())
+                {
+                    let charge = charge_cell(cell, limit, now, place)?;
+                    if charge.wait.is_some() {
+                        place.give_back(&limit.quota);
+                    }
+                    return Some(charge);
+                }
+                // After the charge: the cell is born with it.
+                self.tell_sight(key);
+                Some(Charge::cold(place, charged))
+            }
+            Charged::Admitted {
+                by_claim: false, ..
+            } => Some(Charge::cold(place, charged)),
+            Charged::Refused { .. } => {
+                self.tell_sight(key);
+                Some(Charge::cold(place, charged))
+            }
+        }
+    }
+
+    fn tell_sight(&self, key: CellKey) {
+        if !self.is_full() && self.sights.push(key).is_err() {
+            self.sights_dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn count_contended(&self) {
+        self.contended.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Charges a clock in a cell; none when the cell has left the table.
+fn charge_cell<'a>(
+    cell: Arc<ClientCell>,
+    limit: &Limit,
+    now: Ticks,
+    place: Place<'_>,
+) -> Option<Charge<'a>> {
+    let (tat, wait) = match cell.charge(limit.clock.in_cell(), &limit.quota, now, place) {
+        CellCharge::Admitted(tat) => (tat, None),
+        CellCharge::Refused(tat, wait) => (tat, Some(wait)),
+        CellCharge::Dead => return None,
+    };
+    Some(Charge {
+        lane: Lane::Cell(cell),
+        tat,
+        wait,
+        is_shared: false,
+    })
+}
+
+impl<'a> Charge<'a> {
+    fn cold(place: Place<'a>, charged: Charged) -> Self {
+        let (tat, wait, is_shared) = match charged {
+            Charged::Admitted { tat, .. } => (tat, None, false),
+            Charged::Refused {
+                tat,
+                wait,
+                is_shared,
+            } => (tat, Some(wait), is_shared),
+            // Only told to those who heed it.
+            Charged::Moved => (0, None, true),
+        };
+        Self {
+            lane: Lane::Cold(place),
+            tat,
+            wait,
+            is_shared,
+        }
+    }
+}
+
+impl Spent {
+    fn of<'a>(charges: impl Iterator<Item = (&'a Limit, &'a Charge<'a>)>, now: Ticks) -> Self {
+        let mut spent = Self {
+            admitted: true,
+            tightest: 0,
+            remaining: u32::MAX,
+            full_in: 0,
+            wait: 0,
+            is_shared: false,
+        };
+        for (nth, (limit, charge)) in charges.enumerate() {
+            let remaining = match charge.wait {
+                Some(_) => 0,
+                None => limit.quota.remaining(charge.tat, now),
+            };
+            if remaining < spent.remaining {
+                spent.tightest = nth;
+                spent.remaining = remaining;
+                spent.full_in = limit.quota.ahead(charge.tat, now);
+            }
+            if let Some(wait) = charge.wait {
+                spent.admitted = false;
+                spent.wait = spent.wait.max(wait);
+                spent.is_shared |= charge.is_shared;
+            }
+        }
+        spent
+    }
+}

@@ -1,0 +1,136 @@
+//! The one writer of the table of clients.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use super::{
+    clients::Clients,
+    gcra::{Ticks, ticks},
+    networks::BannedNetworks,
+    table::{CellKey, ClientCell, Found},
+};
+use crate::client::ClientKey;
+
+/// Cells looked at in one go.
+const SLICE: usize = 1024;
+
+/// First sights taken in one go.
+const SIGHTS: usize = 4096;
+
+/// A client that was quiet for so long gives its cell back.
+const QUIET: Ticks = ticks(60 * 1_000_000_000);
+
+/// Makes cells for new clients, takes those of quiet ones back, and sets the ends of bans.
+///
+/// There is one for a [`Clients`], and it is moved, never shared: the type is the proof that the
+/// table has one writer.
+#[derive(Debug)]
+pub struct Keeper {
+    clients: Arc<Clients>,
+    /// All cells, in no order; a sweep goes round.
+    cells: Vec<Arc<ClientCell>>,
+    next: usize,
+    cells_max: usize,
+}
+
+impl Keeper {
+    /// The keeper of a new table that holds `clients_max` cells, and those of banned clients.
+    pub fn new(clients_max: usize) -> Self {
+        Self {
+            clients: Arc::default(),
+            cells: Vec::new(),
+            next: 0,
+            cells_max: clients_max,
+        }
+    }
+
+    /// The table, for the workers.
+    pub fn clients(&self) -> &Arc<Clients> {
+        &self.clients
+    }
+
+    /// Makes cells for clients that were seen for the first time; says how many sights it took.
+    pub fn take_sights(&mut self, now_ns: u64) -> usize {
+        let mut taken = 0;
+        while taken < SIGHTS
+            && let Some(key) = self.clients.sights.pop()
+        {
+            taken += 1;
+            if self.cells.len() < self.cells_max && matches!(self.find(&key), Found::Unknown) {
+                self.insert(key, ticks(now_ns));
+            }
+        }
+        if taken > 0 {
+            self.tell_size();
+        }
+        taken
+    }
+
+    /// Bans a client until a moment, which may be one that is past. A banned client has a cell even
+    /// when the table is full; how many are banned is the caller's to bound.
+    pub fn ban_until(&mut self, client: ClientKey, until: Ticks, now_ns: u64) {
+        let key = CellKey { client, page: 0 };
+        let cell = match self.find(&key) {
+            Found::Cell(cell) => cell,
+            // The keeper does not contend with itself.
+            Found::Unknown | Found::Contended => self.insert(key, ticks(now_ns)),
+        };
+        cell.ban_until(until);
+        self.tell_size();
+    }
+
+    /// Replaces the banned networks.
+    pub fn ban_networks(&mut self, networks: BannedNetworks) {
+        self.clients.networks.store(Arc::new(networks));
+    }
+
+    /// Looks at the next cells of the round and takes back those that hold nothing; says how many.
+    ///
+    /// A cell is kept for a minute after its last debt is paid; in a table that is nearly full, no
+    /// longer than that.
+    pub fn sweep(&mut self, now_ns: u64) -> usize {
+        let now = ticks(now_ns);
+        let is_scarce = self.cells.len() >= self.cells_max - self.cells_max / 8;
+        let idle_since = if is_scarce {
+            now
+        } else {
+            now.saturating_sub(QUIET)
+        };
+        let mut removed = 0;
+        for _ in 0..SLICE.min(self.cells.len()) {
+            if self.next >= self.cells.len() {
+                self.next = 0;
+            }
+            let Some(cell) = self.cells.get(self.next) else {
+                break;
+            };
+            if cell.is_idle_since(idle_since) && self.clients.table.remove(&cell.key, now) {
+                self.cells.swap_remove(self.next);
+                removed += 1;
+            } else {
+                self.next += 1;
+            }
+        }
+        if removed > 0 {
+            self.tell_size();
+        }
+        removed
+    }
+
+    fn find(&self, key: &CellKey) -> Found {
+        self.clients.table.find(key)
+    }
+
+    fn insert(&mut self, key: CellKey, now: Ticks) -> Arc<ClientCell> {
+        let cell = self.clients.table.insert(key, now);
+        self.cells.push(Arc::clone(&cell));
+        cell
+    }
+
+    fn tell_size(&self) {
+        let cells = self.cells.len();
+        self.clients.cells.store(cells as u64, Ordering::Relaxed);
+        self.clients
+            .is_full
+            .store(cells >= self.cells_max, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,320 @@
+//! The owner, turn by turn, with time handed in.
+
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+
+use super::{tally::tests::violation, *};
+use crate::{
+    base::clock::Clock,
+    client::{ClientKey, Protected},
+    limit::{Clients, Keeper, ticks},
+};
+
+const WHO: &str = "198.51.100.7";
+
+/// What was published: the change, whom it is about, its level, whether it is enforced.
+type Told = Arc<Mutex<Vec<(Change, String, u32, bool)>>>;
+
+struct Paper(Told);
+
+impl Publish for Paper {
+    fn tell(&mut self, change: Change, ban: &Ban, _actor: Option<&str>) {
+        let line = (change, ban.target.to_string(), ban.level, ban.enforced);
+        self.0.lock().unwrap().push(line);
+    }
+}
+
+struct House {
+    owner: Owner,
+    acts: Acts,
+    clients: Arc<Clients>,
+    clock: Clock,
+    told: Told,
+}
+
+fn policy() -> BanPolicy {
+    BanPolicy {
+        threshold: 10,
+        window: Duration::from_secs(60),
+        duration: Duration::from_secs(600),
+        factor: 2,
+        max: Duration::from_secs(1_800),
+        forget: Duration::from_secs(86_400),
+        protected: Protected::default(),
+    }
+}
+
+fn house(bans_max: usize) -> House {
+    let clock = Clock::manual(1_700_000_000_000);
+    clock.advance_ms(1);
+    let keeper = Keeper::new(1_000);
+    let clients = Arc::clone(keeper.clients());
+    let told = Told::default();
+    let policy = Arc::new(ArcSwap::from_pointee(policy()));
+    let paper = Box::new(Paper(Arc::clone(&told)));
+    let (owner, acts) = Owner::new(keeper, bans_max, policy, clock.clone(), paper);
+    House {
+        owner,
+        acts,
+        clients,
+        clock,
+        told,
+    }
+}
+
+impl House {
+    fn violate(&mut self, who: &str, points: u32) {
+        self.owner.facts().tell(violation(who, points));
+        self.owner.turn();
+    }
+
+    fn is_banned(&self, who: &str) -> bool {
+        let ip: IpAddr = who.parse().unwrap();
+        let until = self.clients.banned_until(ClientKey::new(ip, 64), ip);
+        until > ticks(self.clock.monotonic_ns())
+    }
+
+    fn pass(&mut self, seconds: u64) {
+        self.clock.advance_ms(seconds * 1_000);
+        self.owner.turn();
+    }
+
+    fn act(&mut self, act: Act) -> Result<Done, NotDone> {
+        let mut asking = Box::pin(self.acts.ask(act));
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(asking.as_mut().poll(&mut context).is_pending());
+        self.owner.turn();
+        match asking.as_mut().poll(&mut context) {
+            std::task::Poll::Ready(result) => result,
+            std::task::Poll::Pending => panic!("the owner did not answer"),
+        }
+    }
+
+    fn ban(&mut self, target: &str, seconds: u64) -> Result<Done, NotDone> {
+        self.act(Act::Ban {
+            target: Target::parse(target, 64).unwrap(),
+            duration: Duration::from_secs(seconds),
+            why: "because".to_owned(),
+            actor: "test".to_owned(),
+        })
+    }
+
+    fn unban(&mut self, target: &str, grace_s: u64) -> Result<Done, NotDone> {
+        self.act(Act::Unban {
+            target: Target::parse(target, 64).unwrap(),
+            grace: Duration::from_secs(grace_s),
+            actor: "test".to_owned(),
+        })
+    }
+
+    fn told(&self) -> Vec<(Change, String, u32, bool)> {
+        self.told.lock().unwrap().clone()
+    }
+}
+
+#[test]
+fn a_hundred_violations_at_once_are_one_ban_of_the_first_level() {
+    let mut house = house(100);
+    for _ in 0..100 {
+        house.owner.facts().tell(violation(WHO, 1));
+    }
+    house.owner.turn();
+    assert!(house.is_banned(WHO));
+    assert_eq!(house.told(), [(Change::Began, WHO.to_owned(), 1, true)]);
+}
+
+#[test]
+fn points_below_the_threshold_ban_nobody_and_are_forgotten() {
+    let mut house = house(100);
+    for _ in 0..9 {
+        house.violate(WHO, 1);
+    }
+    house.pass(61);
+    house.violate(WHO, 9);
+    assert!(!house.is_banned(WHO));
+    house.violate(WHO, 1);
+    assert!(house.is_banned(WHO));
+}
+
+#[test]
+fn every_further_ban_is_longer_up_to_a_bound_and_until_it_is_forgotten() {
+    let mut house = house(100);
+    for (level, seconds) in [(1, 600), (2, 1_200), (3, 1_800), (4, 1_800)] {
+        house.violate(WHO, 10);
+        house.pass(seconds - 1);
+        assert!(house.is_banned(WHO), "level {level}");
+        house.pass(2);
+        assert!(!house.is_banned(WHO), "level {level}");
+    }
+    house.pass(86_401);
+    house.violate(WHO, 10);
+    let began = house
+        .told()
+        .into_iter()
+        .filter(|told| told.0 == Change::Began);
+    let levels: Vec<_> = began.map(|told| told.2).collect();
+    assert_eq!(levels, [1, 2, 3, 4, 1]);
+    let expired = house
+        .told()
+        .into_iter()
+        .filter(|told| told.0 == Change::Expired);
+    assert_eq!(expired.count(), 4);
+}
+
+#[test]
+fn a_ban_is_no_reason_for_a_longer_one() {
+    let mut house = house(100);
+    house.violate(WHO, 10);
+    for _ in 0..50 {
+        house.violate(WHO, 10);
+    }
+    house.pass(601);
+    assert!(!house.is_banned(WHO));
+    assert_eq!(house.told().len(), 2);
+}
+
+#[test]
+fn what_is_only_observed_bans_nobody_and_is_told() {
+    let mut house = house(100);
+    for _ in 0..30 {
+        let mut seen = violation(WHO, 1);
+        seen.enforced = false;
+        house.owner.facts().tell(seen);
+    }
+    house.owner.turn();
+    assert!(!house.is_banned(WHO));
+    assert_eq!(house.told(), [(Change::Began, WHO.to_owned(), 1, false)]);
+    for _ in 0..9 {
+        house.violate(WHO, 1);
+    }
+    assert!(!house.is_banned(WHO), "what was observed does not count");
+}
+
+#[test]
+fn evidence_stays_with_the_ban() {
+    let mut house = house(100);
+    for _ in 0..10 {
+        house.violate(WHO, 1);
+    }
+    let shown = house.act(Act::Show(Target::parse(WHO, 64).unwrap()));
+    let Ok(Done::Shown(ban)) = shown else {
+        panic!("{shown:?}");
+    };
+    assert_eq!(ban.evidence.len(), 10);
+    assert_eq!(ban.why, "rate_limited");
+    assert_eq!(ban.until_unix_ms - ban.since_unix_ms, 600_000);
+}
+
+#[test]
+fn an_unban_forgets_what_led_to_it_and_grace_keeps_the_client_free() {
+    let mut house = house(100);
+    house.violate(WHO, 10);
+    house.unban(WHO, 300).unwrap();
+    assert!(!house.is_banned(WHO));
+    house.violate(WHO, 100);
+    assert!(!house.is_banned(WHO), "grace");
+    house.pass(301);
+    house.violate(WHO, 9);
+    assert!(!house.is_banned(WHO), "counts were cleared");
+    house.violate(WHO, 1);
+    assert!(house.is_banned(WHO));
+    assert_eq!(house.told().last().unwrap().2, 1, "so was the level");
+}
+
+#[test]
+fn unbanning_who_is_not_banned_says_so_and_still_clears_and_spares() {
+    let mut house = house(100);
+    house.violate(WHO, 9);
+    assert!(house.unban(WHO, 60).is_err());
+    house.violate(WHO, 9);
+    assert!(!house.is_banned(WHO));
+}
+
+#[test]
+fn operators_ban_clients_and_networks() {
+    let mut house = house(100);
+    house.ban("203.0.113.0/24", 3_600).unwrap();
+    house.ban("2001:db8:1:2::99", 3_600).unwrap();
+    assert!(house.is_banned("203.0.113.77"));
+    assert!(!house.is_banned("203.0.114.1"));
+    assert!(house.is_banned("2001:db8:1:2::1"), "one client is a /64");
+    let Ok(Done::Listed(bans, 2)) = house.act(Act::List) else {
+        panic!("two bans");
+    };
+    assert!(
+        bans.iter()
+            .all(|ban| ban.decided == Decided::By("test".to_owned()))
+    );
+    house.unban("203.0.113.0/24", 0).unwrap();
+    assert!(!house.is_banned("203.0.113.77"));
+    house.pass(3_601);
+    assert!(!house.is_banned("2001:db8:1:2::1"));
+}
+
+#[test]
+fn nobody_bans_loopback() {
+    let mut house = house(100);
+    let refused = house.ban("127.0.0.1", 60).unwrap_err();
+    assert_eq!(refused, "127.0.0.1 cannot be banned: it is loopback");
+}
+
+#[test]
+fn a_full_book_keeps_the_bans_it_has() {
+    let mut house = house(2);
+    for who in ["198.51.100.1", "198.51.100.2", "198.51.100.3"] {
+        house.violate(who, 10);
+    }
+    assert!(house.is_banned("198.51.100.1") && house.is_banned("198.51.100.2"));
+    assert!(!house.is_banned("198.51.100.3"));
+    assert_eq!(house.owner.numbers().refused.load(Ordering::Relaxed), 1);
+    assert!(
+        house
+            .ban("198.51.100.4", 60)
+            .unwrap_err()
+            .contains("limits.bans_max")
+    );
+}
+
+#[test]
+fn a_step_of_the_wall_clock_changes_no_ban() {
+    // The owner's deadlines are monotonic: only `until_unix_ms` is of the wall clock.
+    let mut house = house(100);
+    house.violate(WHO, 10);
+    let until = house.clients.banned_until(
+        ClientKey::new(WHO.parse().unwrap(), 64),
+        WHO.parse().unwrap(),
+    );
+    assert_eq!(until, ticks(600_001_000_000) + 1);
+}
+
+#[test]
+fn a_violation_wakes_the_sleeping_owner() {
+    let House {
+        owner,
+        clients,
+        clock,
+        ..
+    } = house(100);
+    let facts = Arc::clone(owner.facts());
+    let ended = Arc::new(AtomicBool::new(false));
+    let working = owner.start(Arc::clone(&ended)).unwrap();
+    facts.tell(violation(WHO, 10));
+    let ip: IpAddr = WHO.parse().unwrap();
+    let mut looks = 0;
+    while clients.banned_until(ClientKey::new(ip, 64), ip) <= ticks(clock.monotonic_ns()) {
+        looks += 1;
+        assert!(looks < 10_000, "no ban within 10 s");
+        thread::sleep(Duration::from_millis(1));
+    }
+    ended.store(true, Ordering::Relaxed);
+    working.join().unwrap();
+}
