@@ -122,7 +122,13 @@ const HINTS: &[(Category, Place, Words)] = &[
         "copilot", "aibot", "aicrawler", "artificial-intelligence", "artificial intelligence",
     ]),
     (AiTraining, Place::WordEnd, &["-ai"]),
-    (AiTraining, Place::WordStart, &["ai-", "ai bot", "ai crawl", "ai agent", "ai scrap"]),
+    (AiTraining, Place::WordStart, &[
+        "ai-", "ai bot", "ai crawl", "ai agent", "ai scrap", "ai search", "oai-", "xai", "grok", "llama", "qwen",
+        "tongyi", "doubao", "moonshot", "kimi", "huggingface", "hugging face", "langchain", "firecrawl", "tavily",
+        "jina", "phind", "notebooklm", "vertex", "bedrock", "agentcore", "agentic", "genai", "neural",
+        "machine learning", "machine-learning", "rag-",
+    ]),
+    (AiTraining, Place::Anywhere, &["crawl4ai", "chatbot", "meta-external", "bytedance", "tiktokspider"]),
     (AiAssistant, Place::WordEnd, &["-user"]),
     (SecurityScanner, Place::Word, &["nessus", "openvas", "masscan", "zgrab", "nuclei"]),
     (HttpLibrary, Place::Anywhere, &[
