@@ -126,7 +126,7 @@ const HINTS: &[(Category, Place, Words)] = &[
         "ai-", "ai bot", "ai crawl", "ai agent", "ai scrap", "ai search", "oai-", "xai", "grok", "llama", "qwen",
         "tongyi", "doubao", "moonshot", "kimi", "huggingface", "hugging face", "langchain", "firecrawl", "tavily",
         "jina", "phind", "notebooklm", "vertex", "bedrock", "agentcore", "agentic", "genai", "neural",
-        "machine learning", "machine-learning", "rag-",
+        "machine learning", "machine-learning",
     ]),
     (AiTraining, Place::Anywhere, &["crawl4ai", "chatbot", "meta-external", "bytedance", "tiktokspider"]),
     (AiAssistant, Place::WordEnd, &["-user"]),
