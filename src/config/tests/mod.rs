@@ -161,6 +161,27 @@ fn the_secret_is_required_where_keys_are_given_and_skipped_where_none_are() {
 }
 
 #[test]
+fn a_bot_is_allowed_blocked_tagged_limited_or_verified() {
+    let document = policy(
+        "
+defaults: {bots: {ai-training: allow, ai-search: block, ai-assistant: tag, seo: limit, unknown: verify}}
+",
+    );
+    let BotRule::Act(bots) = &document.defaults.bots else {
+        panic!("bots are looked for")
+    };
+    for (category, action) in [
+        (BotCategory::AiTraining, BotAction::Allow),
+        (BotCategory::AiSearch, BotAction::Block),
+        (BotCategory::AiAssistant, BotAction::Tag),
+        (BotCategory::Seo, BotAction::Limit),
+        (BotCategory::Unknown, BotAction::Verify),
+    ] {
+        assert_eq!(bots.of(category), action);
+    }
+}
+
+#[test]
 fn a_route_takes_from_the_defaults_what_it_leaves_out() {
     let document = policy(
         "
