@@ -247,7 +247,6 @@ fn a_reload_touches_no_request_in_flight() {
 }
 
 #[test]
-#[ignore = "limits, traps and denied networks are not yet in force"]
 fn r10_limits_survive_a_reload() {
     let policy =
         "mode: enforce\nbans: {threshold: 1000}\ndefaults:\n  limit: {rate: 1/h, burst: 3}\n";
