@@ -12,6 +12,7 @@ mod compose;
 mod connection;
 mod deadline;
 mod exchange;
+pub mod explain;
 mod head;
 mod http2;
 mod linger;
