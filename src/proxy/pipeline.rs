@@ -125,8 +125,7 @@ fn judge<'p>(
     let now_unix_s = record.arrived_unix_ms() / 1_000;
     let asked = asked(head, &connection.peer, now_unix_s, record.began_ns());
     let mut scratch = connection.worker.buffer();
-    let clients = &connection.worker.shared.clients;
-    let judgement = chain::judge(policy, clients, &asked, &mut scratch);
+    let judgement = chain::judge(policy, connection.worker.known(), &asked, &mut scratch);
     connection.worker.give_back(scratch);
     judgement
 }
@@ -152,6 +151,8 @@ pub(super) fn asked<'a>(
         },
         secret: claim(Name::Secret),
         signature: claim(Name::StripeSignature),
+        user_agent: head.user_agent(),
+        fields: head,
         content_length: match head.framing {
             Framing::Length(length) => Some(length),
             Framing::None | Framing::Chunked | Framing::UntilClose => None,
