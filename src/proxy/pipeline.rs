@@ -42,7 +42,13 @@ pub(crate) async fn serve(
         &connection.peer,
         head,
     );
-    let judgement = judge(connection, &policy, head, &record);
+    // A fault in one request is answered with 500 and ends no other; here and below.
+    let judging = AssertUnwindSafe(|| judge(connection, &policy, head, &record));
+    let Ok(judgement) = std::panic::catch_unwind(judging) else {
+        let mut unread = BodyReader::new(head.framing, 0);
+        let fault = Failure::Internal;
+        return fail(connection, head, &record, fault, &mut unread, buffer).await;
+    };
     record.judged(&judgement);
     if let Some(cause) = judgement.violation {
         let enforced = judgement.observed.is_none();
@@ -60,7 +66,6 @@ pub(crate) async fn serve(
                 &mut reader,
                 buffer,
             );
-            // A fault in one request is answered with 500 and ends no other.
             AssertUnwindSafe(passing)
                 .catch_unwind()
                 .await
