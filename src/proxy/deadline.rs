@@ -102,10 +102,11 @@ impl Deadlines {
         self.now_ms.get()
     }
 
-    /// The moment `after` from now, counted from the next tick so that it is never early.
+    /// The moment `after` from now, counted from the next tick so that it is never early: the last
+    /// one may be as old as a tick.
     #[inline]
     pub(crate) fn after(&self, after: Duration) -> u64 {
-        let ms = u64::try_from(after.as_millis()).unwrap_or(NEVER - 1);
+        let ms = u64::try_from(after.saturating_add(TICK).as_millis()).unwrap_or(NEVER - 1);
         self.now_ms
             .get()
             .saturating_add(ms)
@@ -270,9 +271,10 @@ mod tests {
             deadlines.after(Duration::from_millis(100)),
             &Rc::new(Waker::noop().clone()),
         );
-        deadlines.tick(99);
+        // It began between two ticks, as late as just before the second.
+        deadlines.tick(149);
         assert!(wait.over().is_none());
-        deadlines.tick(100);
+        deadlines.tick(150);
         assert_eq!(wait.over(), Some(Stage::Connect));
     }
 

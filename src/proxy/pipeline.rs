@@ -183,12 +183,15 @@ async fn fail(
         failure,
         Failure::ClientGone | Failure::ClientLate(Stage::ResponseWrite)
     );
+    if takes_nothing {
+        return After::Break;
+    }
     match record.begun() {
         Begun::Nothing => {}
         // Its length or its missing last chunk tells that it is not whole, and all of it that there
         // is arrives, which before a reset it may not.
-        Begun::WithItsEndKnown if !takes_nothing => return After::Linger,
-        Begun::WithItsEndKnown | Begun::UntilClose => return After::Break,
+        Begun::WithItsEndKnown => return After::Linger,
+        Begun::UntilClose => return After::Break,
     }
     let worker = &connection.worker;
     let rest_is_small = reader.has_ended()
