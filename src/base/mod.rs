@@ -2,5 +2,9 @@
 
 pub mod clock;
 pub mod id;
+pub mod ip_text;
 pub mod net;
 pub mod units;
+
+#[cfg(test)]
+pub(crate) mod fuzz;

@@ -6,6 +6,7 @@
 use std::{io::Write as _, net::IpAddr};
 
 use super::time::Stamps;
+use crate::base::ip_text::IpText;
 
 /// Bytes of a client's text at most, before escaping.
 const TEXT_BYTES_MAX: usize = 512;
@@ -112,7 +113,7 @@ impl Access<'_> {
         out.push(b'"');
         if let Some(client) = self.client {
             out.extend_from_slice(b",\"client\":\"");
-            write_ip(client, out);
+            out.extend_from_slice(IpText::of(client).as_bytes());
             out.extend_from_slice(if self.is_proven {
                 b"\",\"proven\":true"
             } else {
@@ -120,17 +121,15 @@ impl Access<'_> {
             });
         }
         if let Some(peer) = self.peer {
-            out.extend_from_slice(b",\"peer\":\"");
-            write_ip(peer, out);
-            out.push(b'"');
+            own_text_field("peer", IpText::of(peer).as_bytes(), out);
         }
         text_field("method", self.method, out);
         text_field("host", self.host, out);
         text_field("path", self.path, out);
         number_field("status", u64::from(self.status), out);
-        text_field("verdict", self.verdict.name().as_bytes(), out);
+        own_text_field("verdict", self.verdict.name().as_bytes(), out);
         if let Some(reason) = self.reason {
-            text_field("reason", reason.as_bytes(), out);
+            own_text_field("reason", reason.as_bytes(), out);
             if self.is_observed {
                 out.extend_from_slice(b",\"enforced\":false");
             }
@@ -159,7 +158,7 @@ impl Access<'_> {
         stamps.write_rfc3339(self.arrived_unix_ms, out);
         out.push(b' ');
         match self.client {
-            Some(client) => write_ip(client, out),
+            Some(client) => out.extend_from_slice(IpText::of(client).as_bytes()),
             None => out.push(b'-'),
         }
         out.push(b' ');
@@ -195,29 +194,20 @@ fn text_field(name: &str, text: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
+/// For a text of Wardent's own, in which nothing needs escaping.
+fn own_text_field(name: &str, text: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":\"");
+    out.extend_from_slice(text);
+    out.push(b'"');
+}
+
 fn number_field(name: &str, number: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(b",\"");
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b"\":");
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
-}
-
-/// Appends an address in its canonical form (RFC 5952 for IPv6).
-pub fn write_ip(ip: IpAddr, out: &mut Vec<u8>) {
-    match ip {
-        IpAddr::V4(v4) => {
-            for (place, octet) in v4.octets().into_iter().enumerate() {
-                if place > 0 {
-                    out.push(b'.');
-                }
-                out.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
-            }
-        }
-        IpAddr::V6(v6) => {
-            // Writing to memory does not fail.
-            let _ = write!(out, "{v6}");
-        }
-    }
 }
 
 /// Appends `text` so that it may stand in a JSON string and on a terminal.

@@ -3,6 +3,8 @@
 //! Fields keep their order, their case and their number; what ends at this hop is left out, what
 //! Wardent says itself comes last.
 
+use std::ops::Range;
+
 use super::{
     answer::AnswerHead,
     body::Framing,
@@ -12,9 +14,9 @@ use super::{
     record::Record,
 };
 use crate::{
-    base::id::RequestId,
+    base::{id::RequestId, ip_text::IpText},
     client::Client,
-    event::{access::write_ip, time::Stamps},
+    event::time::Stamps,
     secret::{Signed, Signer},
 };
 
@@ -36,11 +38,13 @@ pub(crate) fn request(head: &RequestHead, towards: &Towards<'_>, out: &mut Vec<u
     out.extend_from_slice(b" HTTP/1.1\r\n");
     field(b"Host", head.host(), out);
     let trusted = towards.client.peer_trusted;
+    let mut lines = Lines::of(head.as_it_came());
     for (name, value, meaning) in head.fields() {
         if passes(meaning, name, trusted) && !is_named_by_connection(head, name, meaning) {
-            field(name, value, out);
+            lines.pass(name, value, out);
         }
     }
+    lines.end(out);
     identity(head, towards, out);
     field(b"X-Request-ID", towards.id.as_bytes(), out);
     out.extend_from_slice(if head.is_http_1_0 {
@@ -110,12 +114,9 @@ fn is_named_by_connection(head: &RequestHead, name: &[u8], meaning: Name) -> boo
 
 /// Who is calling, over what, and to which host, as far as that can be believed.
 fn identity(head: &RequestHead, towards: &Towards<'_>, out: &mut Vec<u8>) {
-    if let Some(ip) = towards.client.ip() {
-        out.extend_from_slice(b"X-Forwarded-For: ");
-        write_ip(ip, out);
-        out.extend_from_slice(b"\r\nX-Real-IP: ");
-        write_ip(ip, out);
-        out.extend_from_slice(b"\r\n");
+    if let Some(ip) = towards.client.ip().map(IpText::of) {
+        field(b"X-Forwarded-For", ip.as_bytes(), out);
+        field(b"X-Real-IP", ip.as_bytes(), out);
     }
     let said = |meaning| {
         let mut values = head.values(meaning);
@@ -153,8 +154,11 @@ pub(crate) struct Back<'a, 'r> {
 }
 
 /// Appends the answer's head for the client; says how its body must be framed.
+///
+/// `came` is the head as it came, of which `response` is made.
 pub(crate) fn answer(
     head: &AnswerHead,
+    came: &[u8],
     response: &httparse::Response<'_, '_>,
     back: &Back<'_, '_>,
     out: &mut Vec<u8>,
@@ -165,12 +169,14 @@ pub(crate) fn answer(
         Framing::Chunked | Framing::UntilClose => Outward::Chunked,
     };
     status_line(head.status, response.reason.unwrap_or_default(), out);
+    let mut lines = Lines::of(came);
     for header in response.headers.iter() {
         let name = header.name.as_bytes();
         if goes_back(well_known(name), head) && !is_named(head, response, name) {
-            field(name, header.value, out);
+            lines.pass(name, header.value, out);
         }
     }
+    lines.end(out);
     if outward == Outward::Chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
@@ -233,6 +239,60 @@ fn is_named(head: &AnswerHead, response: &httparse::Response<'_, '_>, name: &[u8
             .any(|token| token.eq_ignore_ascii_case(name))
 }
 
+/// Passes fields on, as many at once as stand together and are written as Wardent would write them.
+struct Lines<'a> {
+    /// The head that they stand in.
+    came: &'a [u8],
+    /// Lines of `came` that are still to be copied.
+    pending: Range<usize>,
+}
+
+impl<'a> Lines<'a> {
+    fn of(came: &'a [u8]) -> Self {
+        Self {
+            came,
+            pending: 0..0,
+        }
+    }
+
+    /// Appends the field, of which `name` and `value` are pieces of `came`, now or at the end.
+    #[inline]
+    fn pass(&mut self, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+        match self.line(name, value) {
+            Some(line) if line.start == self.pending.end => self.pending.end = line.end,
+            Some(line) => {
+                self.copy(out);
+                self.pending = line;
+            }
+            None => {
+                self.copy(out);
+                field(name, value, out);
+            }
+        }
+    }
+
+    /// Where the field stands, if one space and a line end are all that was put around its value.
+    #[inline]
+    fn line(&self, name: &[u8], value: &[u8]) -> Option<Range<usize>> {
+        let at = |part: &[u8]| (part.as_ptr() as usize).checked_sub(self.came.as_ptr() as usize);
+        let (name_at, value_at) = (at(name)?, at(value)?);
+        let (name_end, value_end) = (name_at + name.len(), value_at + value.len());
+        let between = self.came.get(name_end..value_at)?;
+        let after = self.came.get(value_end..value_end + 2)?;
+        (between == b": " && after == b"\r\n").then_some(name_at..value_end + 2)
+    }
+
+    fn copy(&mut self, out: &mut Vec<u8>) {
+        let lines = std::mem::take(&mut self.pending);
+        out.extend_from_slice(self.came.get(lines).unwrap_or_default());
+    }
+
+    /// Appends what has not been copied yet.
+    fn end(mut self, out: &mut Vec<u8>) {
+        self.copy(out);
+    }
+}
+
 /// Appends the end of a chunked body: the last chunk, the trailers that may pass, the empty line.
 pub(crate) fn end_of_chunks(trailers: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"0\r\n");
@@ -287,4 +347,26 @@ pub(crate) fn date(stamps: &Stamps, now_unix_ms: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(b"Date: ");
     stamps.write_http_date(now_unix_ms, out);
     out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_keep_their_order_and_are_written_one_way() {
+        let came = b"A: 1\r\nB: 2\r\nC:3\r\nLeft-Out: x\r\nD:  4 \r\nE:\r\nF: 6\nG: 7\r\n\r\n";
+        let mut fields = [httparse::EMPTY_HEADER; 10];
+        let (_, fields) = httparse::parse_headers(came, &mut fields).unwrap().unwrap();
+        let mut out = Vec::new();
+        let mut lines = Lines::of(came);
+        for field in fields.iter().filter(|field| field.name != "Left-Out") {
+            lines.pass(field.name.as_bytes(), field.value, &mut out);
+        }
+        lines.end(&mut out);
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "A: 1\r\nB: 2\r\nC: 3\r\nD: 4\r\nE: \r\nF: 6\r\nG: 7\r\n"
+        );
+    }
 }

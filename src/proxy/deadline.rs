@@ -76,12 +76,15 @@ impl Stage {
     }
 }
 
-/// The waits of one worker. Written by that worker's tasks and its tick, all on one thread.
+/// The waits of one worker that have something to wait for. Written by that worker's tasks and its
+/// tick, all on one thread.
 #[derive(Debug, Default)]
 pub(crate) struct Deadlines {
     slots: RefCell<Vec<Slot>>,
     free: RefCell<Vec<usize>>,
     now_ms: Cell<u64>,
+    /// For waits that had begun by then and are enlisted later.
+    hastened: RefCell<Vec<Hastened>>,
 }
 
 #[derive(Debug)]
@@ -90,6 +93,14 @@ struct Slot {
     /// Milliseconds on the worker's clock; [`NEVER`] in a free slot, [`OVER`] once it has passed.
     due_ms: u64,
     waker: Option<Rc<Waker>>,
+}
+
+/// One call of [`Deadlines::hasten`].
+#[derive(Debug)]
+struct Hastened {
+    stage: Stage,
+    at_ms: u64,
+    latest_ms: u64,
 }
 
 const NEVER: u64 = u64::MAX;
@@ -105,43 +116,35 @@ impl Deadlines {
     /// The moment `after` from now, counted from the next tick so that it is never early: the last
     /// one may be as old as a tick.
     #[inline]
-    pub(crate) fn after(&self, after: Duration) -> u64 {
-        let ms = u64::try_from(after.saturating_add(TICK).as_millis()).unwrap_or(NEVER - 1);
+    fn after(&self, after: Duration) -> u64 {
+        let after = after.saturating_add(TICK);
+        let ms = after.as_secs().saturating_mul(1_000);
         self.now_ms
             .get()
             .saturating_add(ms)
+            .saturating_add(after.subsec_millis().into())
             .clamp(OVER + 1, NEVER - 1)
     }
 
-    /// Starts a wait that ends at `due_ms`; it is over when the guard is dropped.
-    #[inline]
-    fn wait(self: &Rc<Self>, stage: Stage, due_ms: u64, waker: &Rc<Waker>) -> Wait {
+    /// Takes a wait up that ends at `due_ms`; says where.
+    fn enlist(&self, stage: Stage, due_ms: u64, waker: &Rc<Waker>) -> usize {
         let slot = Slot {
             stage,
             due_ms,
             waker: Some(Rc::clone(waker)),
         };
         let mut slots = self.slots.borrow_mut();
-        let index = match self.free.borrow_mut().pop() {
-            Some(index) => {
-                if let Some(free) = slots.get_mut(index) {
-                    *free = slot;
-                }
-                index
-            }
-            None => {
-                slots.push(slot);
-                slots.len() - 1
-            }
-        };
-        Wait {
-            deadlines: Rc::clone(self),
-            stage,
-            index,
+        if let Some(place) = self.free.borrow_mut().pop()
+            && let Some(free) = slots.get_mut(place)
+        {
+            *free = slot;
+            return place;
         }
+        slots.push(slot);
+        slots.len() - 1
     }
 
-    /// Ends the waits of `stage` after `after` at the latest.
+    /// Ends the waits of `stage` that have begun after `after` at the latest.
     pub(crate) fn hasten(&self, stage: Stage, after: Duration) {
         let latest_ms = self.after(after);
         for slot in self.slots.borrow_mut().iter_mut() {
@@ -149,6 +152,20 @@ impl Deadlines {
                 slot.due_ms = slot.due_ms.min(latest_ms);
             }
         }
+        self.hastened.borrow_mut().push(Hastened {
+            stage,
+            at_ms: self.now_ms(),
+            latest_ms,
+        });
+    }
+
+    /// When a wait of `stage` ends that began at `began_ms` and was to end at `due_ms`.
+    fn due_in_haste(&self, stage: Stage, began_ms: u64, due_ms: u64) -> u64 {
+        let hastened = self.hastened.borrow();
+        hastened
+            .iter()
+            .filter(|call| call.stage == stage && began_ms <= call.at_ms)
+            .fold(due_ms, |due_ms, call| due_ms.min(call.latest_ms))
     }
 
     /// How many waits there are of each stage, in the order of [`Stage::ALL`].
@@ -201,8 +218,13 @@ impl Timers {
     /// Starts a wait that ends `after` from now.
     #[inline]
     pub(crate) fn wait(&self, stage: Stage, after: Duration) -> Wait {
-        self.deadlines
-            .wait(stage, self.deadlines.after(after), &self.waker)
+        Wait {
+            stage,
+            began_ms: Cell::new(self.now_ms()),
+            due_ms: Cell::new(self.deadlines.after(after)),
+            place: Cell::new(None),
+            timers: self.clone(),
+        }
     }
 
     /// The worker's coarse time, in milliseconds.
@@ -213,20 +235,41 @@ impl Timers {
 }
 
 /// One wait; dropping it ends it.
+///
+/// It is enlisted when it is first found not to be over: most bytes are there when they are asked
+/// for, and then there was nothing to wait for.
 #[derive(Debug)]
 pub(crate) struct Wait {
-    deadlines: Rc<Deadlines>,
+    timers: Timers,
     stage: Stage,
-    index: usize,
+    began_ms: Cell<u64>,
+    /// While it is not enlisted; then its slot knows.
+    due_ms: Cell<u64>,
+    place: Cell<Option<usize>>,
 }
 
 impl Wait {
-    /// The stage whose deadline has passed, if it has.
+    /// The stage whose deadline has passed, if it has; if not, the task is woken when it does.
     #[inline]
     pub(crate) fn over(&self) -> Option<Stage> {
-        let slots = self.deadlines.slots.borrow();
-        let slot = slots.get(self.index)?;
+        let deadlines = &self.timers.deadlines;
+        let Some(place) = self.place.get() else {
+            return self.enlist();
+        };
+        let slots = deadlines.slots.borrow();
+        let slot = slots.get(place)?;
         (slot.due_ms == OVER).then_some(self.stage)
+    }
+
+    fn enlist(&self) -> Option<Stage> {
+        let deadlines = &self.timers.deadlines;
+        let due_ms = deadlines.due_in_haste(self.stage, self.began_ms.get(), self.due_ms.get());
+        if due_ms <= deadlines.now_ms() {
+            return Some(self.stage);
+        }
+        let place = deadlines.enlist(self.stage, due_ms, &self.timers.waker);
+        self.place.set(Some(place));
+        None
     }
 
     /// Waits until the deadline has passed.
@@ -241,8 +284,13 @@ impl Wait {
     /// Starts the wait anew: it ends `after` from now.
     #[inline]
     pub(crate) fn restart(&self, after: Duration) {
-        let due_ms = self.deadlines.after(after);
-        if let Some(slot) = self.deadlines.slots.borrow_mut().get_mut(self.index) {
+        let deadlines = &self.timers.deadlines;
+        let due_ms = deadlines.after(after);
+        let Some(place) = self.place.get() else {
+            self.began_ms.set(deadlines.now_ms());
+            return self.due_ms.set(due_ms);
+        };
+        if let Some(slot) = deadlines.slots.borrow_mut().get_mut(place) {
             slot.due_ms = due_ms;
         }
     }
@@ -251,11 +299,15 @@ impl Wait {
 impl Drop for Wait {
     #[inline]
     fn drop(&mut self) {
-        if let Some(slot) = self.deadlines.slots.borrow_mut().get_mut(self.index) {
+        let Some(place) = self.place.get() else {
+            return;
+        };
+        let deadlines = &self.timers.deadlines;
+        if let Some(slot) = deadlines.slots.borrow_mut().get_mut(place) {
             slot.due_ms = NEVER;
             slot.waker = None;
         }
-        self.deadlines.free.borrow_mut().push(self.index);
+        deadlines.free.borrow_mut().push(place);
     }
 }
 
@@ -263,31 +315,79 @@ impl Drop for Wait {
 mod tests {
     use super::*;
 
+    fn timers() -> Timers {
+        Timers {
+            deadlines: Rc::default(),
+            waker: Rc::new(Waker::noop().clone()),
+        }
+    }
+
+    const WHILE: Duration = Duration::from_millis(100);
+
     #[test]
     fn a_wait_is_over_at_its_deadline_and_not_before() {
-        let deadlines = Rc::new(Deadlines::default());
-        let wait = deadlines.wait(
-            Stage::Connect,
-            deadlines.after(Duration::from_millis(100)),
-            &Rc::new(Waker::noop().clone()),
-        );
-        // It began between two ticks, as late as just before the second.
-        deadlines.tick(149);
+        let timers = timers();
+        let wait = timers.wait(Stage::Connect, WHILE);
         assert!(wait.over().is_none());
-        deadlines.tick(150);
+        // It may have begun just before the tick at 50, so at 149 it is not yet as old.
+        timers.deadlines.tick(149);
+        assert!(wait.over().is_none());
+        timers.deadlines.tick(150);
+        assert_eq!(wait.over(), Some(Stage::Connect));
+    }
+
+    #[test]
+    fn a_wait_is_as_long_when_it_is_looked_at_late() {
+        let timers = timers();
+        let wait = timers.wait(Stage::Connect, WHILE);
+        timers.deadlines.tick(150);
+        assert_eq!(wait.over(), Some(Stage::Connect));
+        wait.restart(WHILE);
+        timers.deadlines.tick(299);
+        assert!(wait.over().is_none());
+        timers.deadlines.tick(300);
         assert_eq!(wait.over(), Some(Stage::Connect));
     }
 
     #[test]
     fn a_dropped_wait_leaves_its_place_to_the_next() {
-        let deadlines = Rc::new(Deadlines::default());
-        let waker = Rc::new(Waker::noop().clone());
+        let timers = timers();
         for _ in 0..1_000 {
-            drop(deadlines.wait(Stage::Tunnel, deadlines.after(TICK), &waker));
+            assert!(timers.wait(Stage::Tunnel, TICK).over().is_none());
         }
-        assert_eq!(deadlines.slots.borrow().len(), 1);
-        deadlines.tick(u64::MAX - 2);
-        let last = deadlines.wait(Stage::Tunnel, NEVER - 1, &waker);
+        assert_eq!(timers.deadlines.slots.borrow().len(), 1);
+        timers.deadlines.tick(u64::MAX - 2);
+        let last = timers.wait(Stage::Tunnel, Duration::MAX);
         assert!(last.over().is_none());
+    }
+
+    #[test]
+    fn what_is_never_waited_for_takes_no_place() {
+        let timers = timers();
+        let wait = timers.wait(Stage::Tunnel, WHILE);
+        wait.restart(TICK);
+        drop(wait);
+        assert!(timers.deadlines.slots.borrow().is_empty());
+    }
+
+    #[test]
+    fn haste_ends_what_had_begun_looked_at_or_not() {
+        let timers = timers();
+        timers.deadlines.tick(1);
+        let (seen, unseen) = (
+            timers.wait(Stage::Tunnel, Duration::MAX),
+            timers.wait(Stage::Tunnel, Duration::MAX),
+        );
+        let other = timers.wait(Stage::KeepAlive, Duration::MAX);
+        assert!(seen.over().is_none());
+        timers.deadlines.hasten(Stage::Tunnel, WHILE);
+        assert!(unseen.over().is_none());
+        timers.deadlines.tick(50);
+        let later = timers.wait(Stage::Tunnel, Duration::MAX);
+        timers.deadlines.tick(151);
+        assert_eq!(seen.over(), Some(Stage::Tunnel));
+        assert_eq!(unseen.over(), Some(Stage::Tunnel));
+        assert!(later.over().is_none());
+        assert!(other.over().is_none());
     }
 }

@@ -387,10 +387,11 @@ impl<'r> Exchange<'_, 'r> {
         loop {
             if answer::is_worth_parsing(buffer, parsed_at) {
                 parsed_at = buffer.len();
-                let composed = answer::with_fields(buffer.bytes(), |response, length| {
+                let came = buffer.bytes();
+                let composed = answer::with_fields(came, |response, length| {
                     let head = answer::judge(response, length, asked)?;
                     self.said_close.set(self.closes_after(&head, sent));
-                    let outward = compose::answer(&head, response, &self.back(), out);
+                    let outward = compose::answer(&head, came, response, &self.back(), out);
                     Ok((head, outward))
                 });
                 let composed = composed.map_err(|BadAnswer(why)| Failure::UpstreamBroken(why))?;

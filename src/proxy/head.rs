@@ -49,6 +49,8 @@ pub(crate) struct RequestHead {
     /// `Connection` named fields beyond the usual, or itself came more than once.
     pub(crate) connection_names_fields: bool,
     pub(crate) takes_trailers: bool,
+    /// There are `X-Wardent-*` fields, which nobody but Wardent has a use for.
+    pub(crate) has_wardent_fields: bool,
     /// A switch of protocols that may be passed on.
     pub(crate) upgrade: Upgrade,
 }
@@ -134,9 +136,15 @@ impl RequestHead {
 
     /// The values of all fields that mean `meaning`.
     pub(crate) fn values(&self, meaning: Name) -> impl Iterator<Item = &[u8]> {
-        self.fields()
-            .filter(move |(_, _, other)| *other == meaning)
-            .map(|(_, value, _)| value)
+        self.fields
+            .iter()
+            .filter(move |field| field.meaning == meaning)
+            .map(|field| self.text(&field.value))
+    }
+
+    /// The whole head, as it came.
+    pub(crate) fn as_it_came(&self) -> &[u8] {
+        &self.bytes
     }
 
     fn text(&self, span: &Span) -> &[u8] {
@@ -209,7 +217,7 @@ impl RequestHead {
         let mut reading = Reading::default();
         for field in request.headers.iter() {
             let name = field.name.as_bytes();
-            if name.contains(&b'_') {
+            if has_underscore(name) {
                 return Err(bad("a field name with an underscore"));
             }
             let meaning = names.of_request(name);
@@ -282,6 +290,7 @@ impl Reading {
                 self.upgrade_allowed = may_be_passed_on(value);
             }
             Name::SecWebSocketKey => self.websocket_key = !value.is_empty(),
+            Name::Wardent => into.has_wardent_fields = true,
             Name::SecWebSocketVersion => self.websocket_version = value == b"13",
             Name::Other
             | Name::HopByHop
@@ -294,8 +303,7 @@ impl Reading {
             | Name::ClientIp
             | Name::Edge
             | Name::ConnectingIpv6
-            | Name::Secret
-            | Name::Wardent => {}
+            | Name::Secret => {}
         }
         Ok(())
     }
@@ -485,6 +493,18 @@ fn unreadable(error: httparse::Error) -> BadHead {
     }
 }
 
+/// Compares eight bytes at once: names are too short for a general search to pay.
+fn has_underscore(name: &[u8]) -> bool {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let (eights, rest) = name.as_chunks();
+    let in_eights = eights.iter().any(|&eight| {
+        // Has a zero byte where there was an underscore; what follows finds one.
+        let zeroed = u64::from_ne_bytes(eight) ^ (EACH * u64::from(b'_'));
+        zeroed.wrapping_sub(EACH) & !zeroed & (EACH << 7) != 0
+    });
+    in_eights || rest.contains(&b'_')
+}
+
 fn every_line_ends_in_crlf(head: &[u8]) -> bool {
     // Without an early end, which the compiler turns into vector instructions.
     let pairs = head.iter().zip(head.get(1..).unwrap_or_default());
@@ -522,6 +542,19 @@ mod tests {
             }
             Ok(None) => Err(0),
             Err(error) => Err(error.status),
+        }
+    }
+
+    #[test]
+    fn an_underscore_is_seen_wherever_it_stands() {
+        for length in 1..40 {
+            let name = "`^".repeat(20)[..length].to_owned();
+            assert!(!has_underscore(name.as_bytes()), "{name}");
+            for place in 0..length {
+                let mut name = name.clone();
+                name.replace_range(place..=place, "_");
+                assert!(has_underscore(name.as_bytes()), "{name}");
+            }
         }
     }
 

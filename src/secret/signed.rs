@@ -3,17 +3,14 @@
 //! hex is HMAC-SHA256 (RFC 2104) over `v1\n<seconds>\n<METHOD>\n<host>\n<target>\n<client ip>`.
 //! A signature is bound to one request and to two minutes; it can be replayed within them.
 
-use std::{
-    fmt::{self, Write},
-    net::IpAddr,
-    str,
-};
+use std::{fmt, net::IpAddr, str};
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use subtle::{Choice, ConstantTimeEq};
 
 use super::{BadKey, SecretBytes, keyring::check_id};
+use crate::base::ip_text::IpText;
 
 /// How far a signature's time may lie from now, either way, in seconds.
 pub const TOLERANCE_S: u64 = 60;
@@ -49,20 +46,9 @@ impl Signed<'_> {
             mac.update(b"\n");
         }
         if let Some(ip) = self.client_ip {
-            // Writing into a Mac cannot fail, and an address without width is written in pieces.
-            let _infallible = write!(Update(&mut mac), "{ip}");
+            mac.update(IpText::of(ip).as_bytes());
         }
         mac.finalize().into_bytes().into()
-    }
-}
-
-/// Lets an address write its text straight into the Mac, without a buffer between.
-struct Update<'a>(&'a mut HmacSha256);
-
-impl Write for Update<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.0.update(text.as_bytes());
-        Ok(())
     }
 }
 
