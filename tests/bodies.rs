@@ -280,6 +280,11 @@ fn what_comes_behind_a_last_request_does_not_reset_its_answer() {
         let (bytes, ending) = client.ending();
         assert!(bytes.is_empty(), "{len} bytes");
         assert_eq!(ending, Some(Ending::Fin), "{len} bytes");
+        // Nothing resets it while more of it comes: all is read until the client closes.
+        for _ in 0..5 {
+            time::pass(Duration::from_millis(10));
+            assert!(client.send_anyway("x"), "{len} bytes: reset");
+        }
     }
 }
 

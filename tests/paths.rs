@@ -393,7 +393,6 @@ fn a_path_out_of_an_open_prefix_is_not_open() {
 }
 
 #[test]
-#[ignore = "limits, traps and denied networks are not yet in force"]
 fn n07_a_trap_is_sprung_by_every_spelling() {
     let policy = "mode: enforce
 defaults:

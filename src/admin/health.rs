@@ -1,5 +1,7 @@
 //! Is it alive, is it ready: computed from numbers that the workers publish, never from asking them.
 
+use std::sync::atomic::Ordering;
+
 use serde_json::{Value, json};
 
 use super::View;
@@ -17,7 +19,7 @@ pub struct Health {
     pub detail: Value,
 }
 
-/// Whether only a restart could help: a worker is stuck.
+/// Whether only a restart could help: something is stuck, or requests no longer come through.
 pub fn live(view: &View) -> Health {
     let now_ms = view.shared.clock.monotonic_ns() / 1_000_000;
     let silent_ms: Vec<u64> = view
@@ -25,12 +27,14 @@ pub fn live(view: &View) -> Health {
         .iter()
         .map(|worker| now_ms.saturating_sub(worker.beat_ms.get()))
         .collect();
-    let is_well = silent_ms.iter().all(|&silent| silent < STUCK_AFTER_MS);
+    let is_alarmed = view.vitals.is_alarmed.load(Ordering::Relaxed);
+    let is_well = !is_alarmed && silent_ms.iter().all(|&silent| silent < STUCK_AFTER_MS);
     Health {
         is_well,
         detail: json!({
             "status": if is_well { "live" } else { "stalled" },
             "worker_silent_ms": silent_ms,
+            "canary_us": view.vitals.canary_us.load(Ordering::Relaxed),
         }),
     }
 }

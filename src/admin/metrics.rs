@@ -323,7 +323,43 @@ impl Numbers {
             "Event lines dropped because standard output took none",
             view.lines.as_ref().map_or(0, |lines| lines.dropped()),
         )?;
+        self.vitals(encoder)
+    }
+
+    fn vitals(&self, encoder: &mut Encoder<'_>) -> fmt::Result {
+        let view = &self.0;
         let now_ms = view.shared.clock.monotonic_ns() / 1_000_000;
+        let vitals = &view.vitals;
+        encoder.counter(
+            "wardent_canaries",
+            "Requests that the watchdog sent through the real path",
+            vitals.canaries.load(Ordering::Relaxed),
+        )?;
+        encoder.counter(
+            "wardent_canaries_lost",
+            "Requests of the watchdog that were not answered in time",
+            vitals.canaries_lost.load(Ordering::Relaxed),
+        )?;
+        encoder.gauge(
+            "wardent_canary_microseconds",
+            "What the watchdog's last request took",
+            vitals.canary_us.load(Ordering::Relaxed),
+        )?;
+        encoder.gauge(
+            "wardent_canary_last_success_timestamp_seconds",
+            "When a request of the watchdog was last answered",
+            vitals.canary_unix_ms.load(Ordering::Relaxed) / 1_000,
+        )?;
+        encoder.gauge(
+            "wardent_hang_alarm",
+            "Whether something has been silent for more than 5 s",
+            u64::from(vitals.is_alarmed.load(Ordering::Relaxed)),
+        )?;
+        encoder.counter(
+            "wardent_hang_alarms",
+            "Times that something was silent for more than 5 s",
+            vitals.alarms.load(Ordering::Relaxed),
+        )?;
         let ages = view
             .workers
             .iter()

@@ -6,6 +6,7 @@
 pub mod health;
 pub mod metrics;
 pub mod server;
+pub mod watchdog;
 
 use std::sync::{
     Arc,
@@ -13,6 +14,8 @@ use std::sync::{
 };
 
 use tokio::sync::{mpsc, oneshot, watch};
+
+use watchdog::Vitals;
 
 use crate::{
     owner::Numbers,
@@ -31,6 +34,8 @@ pub struct View {
     pub phase: watch::Receiver<Phase>,
     /// The event lines, where they are written.
     pub lines: Option<Lines>,
+    /// What the watchdog found last.
+    pub vitals: Arc<Vitals>,
     /// What the owner of bans counts.
     pub owner: Arc<Numbers>,
     /// How reloads went.

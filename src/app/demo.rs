@@ -47,6 +47,7 @@ pub(super) fn run(upstream: Option<&str>) -> Result<(), StartError> {
         Options {
             lines: Some(lines),
             takes_passed_sockets: false,
+            aborts_when_hung: false,
         },
     )?;
     cli::tell(&welcome(&running, &origin, folder.path()));

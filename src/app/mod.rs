@@ -22,16 +22,23 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::{
-    admin::{Reloader, Reloads, View, server::Server},
+    admin::{
+        Reloader, Reloads, View,
+        server::Server,
+        watchdog::{self, Watchdog},
+    },
     base::{clock::Clock, net::Address},
     config::{
         self, Loaded, Report,
-        settings::{self, Lasting},
+        settings::{self, Built, Lasting},
+        wardent::Document,
         watch::Watch,
     },
+    guard::policy::Policy,
     limit::Keeper,
-    owner::Owner,
+    owner::{Acts, BanPolicy, Owner},
     proxy::{
+        canary::Canary,
         listener::{self, Phase, WorkerThread},
         upstream::health::{self, HealthCheck},
         worker::{Bound, HELD_BYTES_MAX, LineSink, Shared},
@@ -77,6 +84,8 @@ pub struct Options {
     pub lines: Option<LineSink>,
     /// Takes the sockets that systemd passed to this process.
     pub takes_passed_sockets: bool,
+    /// Ends the process when something in it hangs, so that its supervisor starts it again.
+    pub aborts_when_hung: bool,
 }
 
 /// A Wardent that serves, inside this process. Dropping it stops it at once.
@@ -89,6 +98,7 @@ pub struct Running {
     /// Ends the admin thread.
     ended: watch::Sender<bool>,
     owner: Option<OwnerThread>,
+    watchdog: Option<Watchdog>,
     admin_thread: Option<JoinHandle<()>>,
     reloader: Reloader,
     /// What `check` would say beside errors.
@@ -112,42 +122,28 @@ pub fn start(config: &Path) -> Result<Running, StartError> {
 /// # Errors
 /// As [`start`].
 pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError> {
-    // Watched from before it is read: an edit in between is seen as one.
-    let policy_file = config::load_wardent(config)?.policy;
-    let watch = Watch::new(&policy_file);
-    let loaded = config::load(config)?;
-    let mut lasting = Lasting::default();
-    let built = settings::policy(&loaded, &mut lasting, 1).map_err(StartError::Secrets)?;
+    let Prepared {
+        watch,
+        loaded,
+        lasting,
+        built,
+    } = Prepared::from(config)?;
     let clock = Clock::system();
     let document = &loaded.wardent;
     let bans = Arc::new(ArcSwap::from_pointee(built.bans));
-    let keeper = Keeper::new(document.limits.clients_max.get() as usize);
-    let clients = Arc::clone(keeper.clients());
-    let (owner, acts) = Owner::new(
-        keeper,
-        document.limits.bans_max.get() as usize,
-        Arc::clone(&bans),
-        clock.clone(),
-        Box::new(BanLog),
-    );
-    let numbers = Arc::clone(owner.numbers());
-    let shared = Arc::new(Shared {
-        settings: settings::proxy(document),
-        policy: ArcSwap::from_pointee(built.policy),
-        clients,
-        facts: Arc::clone(owner.facts()),
-        upstream: Arc::new(settings::upstream(document).map_err(StartError::System)?),
-        clock: clock.clone(),
-        connections: Bound::new(document.max_connections.get() as usize),
-        in_flight: Bound::new(document.upstream.max_in_flight.get() as usize),
-        held_bytes: Bound::new(HELD_BYTES_MAX),
-    });
+    let (owner, acts) = owner(document, &bans, &clock);
+    let shared = Arc::new(shared(document, built.policy, &owner, &clock)?);
     let mut sockets = Sockets::bind(document, options.takes_passed_sockets)?;
     let admin = sockets.admin_address();
     let (proxy, own_unix_paths) = (sockets.proxy_addresses(), sockets.own_unix_paths());
     let (phase, phase_of_workers) = watch::channel(Phase::Serving);
-    let owner = OwnerThread::start(owner)?;
     let lines = options.lines;
+    let watched = watchdog::Settings {
+        addresses: proxy.clone(),
+        shares_sockets: sockets.are_shared(),
+        aborts: options.aborts_when_hung,
+        report_dir: report_dir(&document.log.dir),
+    };
     let workers = start_workers(&shared, &mut sockets, lines.as_ref(), &phase_of_workers)?;
     let reloads = Arc::new(Reloads::default());
     reloads.succeeded(clock.unix_ms());
@@ -156,31 +152,27 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
         workers: workers.iter().map(|w| Arc::clone(&w.metrics)).collect(),
         phase: phase_of_workers,
         lines: lines.map(|sink| sink.lines),
-        owner: numbers,
+        vitals: Arc::default(),
+        owner: Arc::clone(owner.numbers()),
         reloads: Arc::clone(&reloads),
     });
+    let owner = OwnerThread::start(owner)?;
     wait_for_first_ticks(&view)?;
+    let watchdog = start_watchdog(&view, watched)?;
     let (reloader, asked) = Reloader::pair();
-    let notes = loaded
-        .notes
-        .iter()
-        .map(ToString::to_string)
-        .chain(built.notes)
-        .collect();
+    let notes = loaded.notes.iter().map(ToString::to_string);
+    let notes = notes.chain(built.notes).collect();
     let (ended, until_ended) = watch::channel(false);
+    let in_force = InForce {
+        shared: Arc::clone(&shared),
+        bans,
+    };
     let side = Side {
         server: Server::new(view, reloader.clone(), acts),
         sockets,
         health: health_check(&loaded),
-        shared: Arc::clone(&shared),
-        reloading: Reloading::new(
-            config,
-            loaded,
-            lasting,
-            InForce { shared, bans },
-            reloads,
-            watch,
-        ),
+        shared,
+        reloading: Reloading::new(config, loaded, lasting, in_force, reloads, watch),
         asked,
         until_ended,
     };
@@ -191,11 +183,77 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
         workers: workers.into_iter().map(|worker| worker.thread).collect(),
         ended,
         owner: Some(owner),
+        watchdog: Some(watchdog),
         admin_thread: Some(side.start()?),
         reloader,
         notes,
         own_unix_paths,
     })
+}
+
+/// What is read and built before anything is started.
+struct Prepared {
+    watch: Watch,
+    loaded: Loaded,
+    lasting: Lasting,
+    built: Built,
+}
+
+impl Prepared {
+    fn from(config: &Path) -> Result<Self, StartError> {
+        // Watched from before it is read: an edit in between is seen as one.
+        let policy_file = config::load_wardent(config)?.policy;
+        let watch = Watch::new(&policy_file);
+        let loaded = config::load(config)?;
+        let mut lasting = Lasting::default();
+        let built = settings::policy(&loaded, &mut lasting, 1).map_err(StartError::Secrets)?;
+        Ok(Self {
+            watch,
+            loaded,
+            lasting,
+            built,
+        })
+    }
+}
+
+/// The owner of bans, of a table of clients as large as the document says.
+fn owner(document: &Document, bans: &Arc<ArcSwap<BanPolicy>>, clock: &Clock) -> (Owner, Acts) {
+    let limits = &document.limits;
+    Owner::new(
+        Keeper::new(limits.clients_max.get() as usize),
+        limits.bans_max.get() as usize,
+        Arc::clone(bans),
+        clock.clone(),
+        Box::new(BanLog),
+    )
+}
+
+/// What all workers share.
+fn shared(
+    document: &Document,
+    policy: Policy,
+    owner: &Owner,
+    clock: &Clock,
+) -> Result<Shared, StartError> {
+    let canary = Canary::new(document.client_ip.header.as_str())
+        .map_err(|error| StartError::System(format!("no randomness: {error}")))?;
+    Ok(Shared {
+        settings: settings::proxy(document),
+        policy: ArcSwap::from_pointee(policy),
+        clients: Arc::clone(owner.clients()),
+        facts: Arc::clone(owner.facts()),
+        canary,
+        upstream: Arc::new(settings::upstream(document).map_err(StartError::System)?),
+        clock: clock.clone(),
+        connections: Bound::new(document.max_connections.get() as usize),
+        in_flight: Bound::new(document.upstream.max_in_flight.get() as usize),
+        held_bytes: Bound::new(HELD_BYTES_MAX),
+    })
+}
+
+fn start_watchdog(view: &Arc<View>, settings: watchdog::Settings) -> Result<Watchdog, StartError> {
+    Watchdog::start(Arc::clone(view), settings, run::tell_watchdog)
+        .map_err(|error| StartError::System(format!("cannot start a thread: {error}")))
 }
 
 fn start_workers(
@@ -226,6 +284,12 @@ fn wait_for_first_ticks(view: &View) -> Result<(), StartError> {
         std::thread::sleep(Duration::from_millis(1));
     }
     Ok(())
+}
+
+/// Beside the log, which is where this user may write.
+fn report_dir(log_dir: &Path) -> PathBuf {
+    let beside = log_dir.parent().filter(|folder| folder.is_dir());
+    beside.map_or_else(std::env::temp_dir, Path::to_path_buf)
 }
 
 fn health_check(loaded: &Loaded) -> Option<HealthCheck> {
@@ -342,6 +406,7 @@ impl Running {
             // It has ended either way.
             let _ = admin.join();
         }
+        self.watchdog = None;
         self.owner = None;
         for path in self.own_unix_paths.drain(..) {
             // Somebody may have tidied up already.

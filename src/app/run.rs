@@ -46,6 +46,7 @@ fn serve(config: &Path, look: Option<Look>) -> Result<(), StartError> {
         Options {
             lines,
             takes_passed_sockets: true,
+            aborts_when_hung: true,
         },
     )?;
     announce(&running);
@@ -74,6 +75,11 @@ pub(super) fn announce(running: &Running) {
         tracing::info!(%address, "admin listener");
     }
     notify(&[NotifyState::Ready]);
+}
+
+/// Tells systemd that all is well, as `WatchdogSec` asks for.
+pub(super) fn tell_watchdog() {
+    notify(&[NotifyState::Watchdog]);
 }
 
 fn notify(states: &[NotifyState<'_>]) {

@@ -93,6 +93,13 @@ impl Sockets {
         self.proxy.iter().map(address).collect()
     }
 
+    /// Whether the kernel deals no connection to a worker of its choice: they all take from the same
+    /// sockets.
+    pub(super) fn are_shared(&self) -> bool {
+        let own = |bound: &Bound| matches!(bound, Bound::Tcp { .. });
+        !self.proxy.iter().any(own)
+    }
+
     /// The socket files that end with this process.
     pub(super) fn own_unix_paths(&self) -> Vec<PathBuf> {
         let own = self.proxy.iter().filter_map(|bound| match bound {

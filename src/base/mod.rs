@@ -5,3 +5,6 @@ pub mod id;
 pub mod ip_text;
 pub mod net;
 pub mod units;
+
+#[cfg(test)]
+pub(crate) mod fuzz;

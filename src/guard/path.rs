@@ -176,6 +176,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::base::fuzz::{campaign, hash};
 
     fn meaning(raw: &str) -> Result<String, BadPath> {
         let mut buffer = b"left over".to_vec();
@@ -339,6 +340,84 @@ mod tests {
         let room = buffer.capacity();
         normalise(b"//aaaaaaaaaaaaaa", &mut buffer).unwrap();
         assert_eq!(buffer.capacity(), room);
+    }
+
+    /// The same rules written down a second time: the whole is split, decoded and folded.
+    fn by_the_book(raw: &[u8]) -> Option<Vec<u8>> {
+        let text: String = raw.iter().map(|&byte| char::from(byte)).collect();
+        let mut stack: Vec<Vec<u8>> = Vec::new();
+        let mut ends_in_slash = true;
+        for segment in text.strip_prefix('/')?.split('/') {
+            let mut pieces = segment.split('%');
+            let mut decoded: Vec<u8> = latin1(pieces.next()?);
+            for piece in pieces {
+                let digits = piece.get(..2)?;
+                if !digits.chars().all(|c| c.is_ascii_hexdigit()) {
+                    return None;
+                }
+                decoded.push(u8::from_str_radix(digits, 16).ok()?);
+                decoded.extend(latin1(piece.get(2..)?));
+            }
+            if decoded.contains(&0) || decoded.contains(&b'/') {
+                return None;
+            }
+            ends_in_slash = matches!(&*decoded, b"" | b"." | b"..");
+            match &*decoded {
+                b"" | b"." => {}
+                b".." => drop(stack.pop()?),
+                _ => stack.push(decoded),
+            }
+        }
+        let mut path = stack.iter().fold(Vec::new(), |path, segment| {
+            [&path[..], b"/", segment].concat()
+        });
+        if ends_in_slash {
+            path.push(b'/');
+        }
+        Some(path)
+    }
+
+    fn latin1(text: &str) -> Vec<u8> {
+        text.chars().map(|c| u8::try_from(c).unwrap()).collect()
+    }
+
+    #[test]
+    fn campaign_paths() {
+        let samples: &[&[u8]] = &[
+            b"/",
+            b"/a/b/../c",
+            b"/%61/./b//c/",
+            b"/x/%2e%2E/y%2f",
+            b"a/b",
+        ];
+        let words: &[&[u8]] = &[
+            b"/", b"//", b".", b"..", b"/../", b"/./", b"%", b"%2e", b"%2E", b"%2f", b"%00",
+            b"%25", b"%2", b"%zz", b"%c0%af", b"a", b";", b"\\", b"\0", b"\xff",
+        ];
+        campaign("paths", samples, words, |raw| {
+            let mut buffer = b"left over".to_vec();
+            let ours = normalise(raw, &mut buffer);
+            let expected = by_the_book(raw);
+            if ours.ok().map(|meaning| meaning.path.to_vec()) != expected {
+                return Err(format!("{ours:?} and by the book {expected:?}"));
+            }
+            let Some(path) = expected else { return Ok(0) };
+            // The meaning, written safely, means itself.
+            let encode = |&byte: &u8| match byte {
+                b'/' => "/".to_owned(),
+                byte => format!("%{byte:02x}"),
+            };
+            let written: String = path.iter().map(encode).collect();
+            let mut buffer = Vec::new();
+            let again = normalise(written.as_bytes(), &mut buffer).map(|again| again.path == path);
+            if again != Ok(true) {
+                return Err(format!("{written} does not mean itself: {again:?}"));
+            }
+            Ok(hash(&(
+                path.len().min(32),
+                path.split(|&b| b == b'/').count(),
+            )))
+        });
     }
 
     proptest! {

@@ -24,7 +24,7 @@ use super::{
 use crate::{
     base::clock::Clock,
     client::ClientKey,
-    limit::{Keeper, ticks},
+    limit::{Clients, Keeper, ticks},
 };
 
 /// How long the owner sleeps when nothing wakes it. First sights do not: their clients are served
@@ -153,6 +153,11 @@ impl Owner {
             would_be: Book::new(bans_max),
         };
         (owner, acts)
+    }
+
+    /// The table of clients, which this owner writes.
+    pub fn clients(&self) -> &Arc<Clients> {
+        self.keeper.clients()
     }
 
     /// Where workers tell what they saw.

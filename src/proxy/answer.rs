@@ -12,7 +12,7 @@ use super::{
 /// Bytes of an answer's head at most.
 pub(crate) const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Fields of an answer at most: applications set many cookies.
-const FIELDS_MAX: usize = 512;
+pub(crate) const FIELDS_MAX: usize = 512;
 
 /// Why an answer cannot be passed on, in words for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

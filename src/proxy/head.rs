@@ -49,6 +49,8 @@ pub(crate) struct RequestHead {
     /// `Connection` named fields beyond the usual, or itself came more than once.
     pub(crate) connection_names_fields: bool,
     pub(crate) takes_trailers: bool,
+    /// There are `X-Wardent-*` fields, which nobody but Wardent has a use for.
+    pub(crate) has_wardent_fields: bool,
     /// A switch of protocols that may be passed on.
     pub(crate) upgrade: Upgrade,
 }
@@ -288,6 +290,7 @@ impl Reading {
                 self.upgrade_allowed = may_be_passed_on(value);
             }
             Name::SecWebSocketKey => self.websocket_key = !value.is_empty(),
+            Name::Wardent => into.has_wardent_fields = true,
             Name::SecWebSocketVersion => self.websocket_version = value == b"13",
             Name::Other
             | Name::HopByHop
@@ -300,8 +303,7 @@ impl Reading {
             | Name::ClientIp
             | Name::Edge
             | Name::ConnectingIpv6
-            | Name::Secret
-            | Name::Wardent => {}
+            | Name::Secret => {}
         }
         Ok(())
     }

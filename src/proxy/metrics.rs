@@ -80,6 +80,8 @@ pub struct WorkerMetrics {
     pub idle_upstream: Count,
     /// The worker's clock at its last tick, in milliseconds.
     pub beat_ms: Count,
+    /// The worker's clock when it last answered a canary, in milliseconds.
+    pub canary_ms: Count,
 }
 
 /// The names of the stages that requests wait in.

@@ -7,11 +7,14 @@
 mod answer;
 mod body;
 mod buffer;
+pub mod canary;
 mod chunked;
 mod compose;
 mod connection;
 mod deadline;
 mod exchange;
+#[cfg(test)]
+mod fuzz;
 mod head;
 mod http2;
 mod linger;

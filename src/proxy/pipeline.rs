@@ -43,6 +43,9 @@ pub(crate) async fn serve(
         head,
     );
     let judgement = judge(connection, &policy, head, &record);
+    if connection.worker.shared.canary.is(head) {
+        return turn_round(connection, &record).await;
+    }
     record.judged(&judgement);
     if let Some(cause) = judgement.violation {
         let enforced = judgement.observed.is_none();
@@ -79,6 +82,19 @@ pub(crate) async fn serve(
             fail(connection, head, &record, failure, &mut reader, buffer).await
         }
     }
+}
+
+/// Answers a canary where the upstream would be asked.
+async fn turn_round(connection: &Connection, record: &Record<'_>) -> After {
+    record.is_no_traffic();
+    let mut out = connection.worker.buffer();
+    respond::to_canary(record, &connection.worker.stamps, &mut out);
+    if connection.write(&out).await {
+        let now_ns = connection.worker.shared.clock.monotonic_ns();
+        connection.worker.metrics.canary_ms.set(now_ns / 1_000_000);
+    }
+    connection.worker.give_back(out);
+    After::Close
 }
 
 /// Whether the body went over its bound as it came; a declared length, the guards have judged.

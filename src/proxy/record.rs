@@ -54,6 +54,7 @@ pub(crate) struct Record<'a> {
     rules: Cell<Option<&'a Rules>>,
     pub(crate) client: Cell<Option<Client>>,
     is_proven: Cell<bool>,
+    is_traffic: Cell<bool>,
     may_be_blamed: Cell<bool>,
     observed: Cell<Option<Refusal>>,
     spent: Cell<Option<Spent>>,
@@ -89,6 +90,7 @@ impl<'a> Record<'a> {
             rules: Cell::new(None),
             client: Cell::new(None),
             is_proven: Cell::new(false),
+            is_traffic: Cell::new(true),
             may_be_blamed: Cell::new(false),
             observed: Cell::new(None),
             spent: Cell::new(None),
@@ -107,6 +109,11 @@ impl<'a> Record<'a> {
     /// When the request arrived, in milliseconds since 1970.
     pub(crate) fn arrived_unix_ms(&self) -> u64 {
         self.worker.unix_ms(self.began_ns)
+    }
+
+    /// Nothing will be told of this request.
+    pub(crate) fn is_no_traffic(&self) {
+        self.is_traffic.set(false);
     }
 
     /// When the request arrived, on the monotonic clock.
@@ -227,6 +234,9 @@ impl<'a> Record<'a> {
 
 impl Drop for Record<'_> {
     fn drop(&mut self) {
+        if !self.is_traffic.get() {
+            return;
+        }
         let total_us = self.since_us(self.worker.shared.clock.monotonic_ns());
         let refusal = self.refusal.get();
         let bytes_out = self.client_side.sent() - self.sent_before;

@@ -89,6 +89,14 @@ pub(crate) fn raw(
     out.extend_from_slice(b"\r\n");
 }
 
+/// Appends the answer to a canary.
+pub(crate) fn to_canary(record: &Record<'_>, stamps: &Stamps, out: &mut Vec<u8>) {
+    status_line(204, phrase(204), out);
+    date(stamps, record.arrived_unix_ms(), out);
+    field(b"X-Request-ID", record.id.as_bytes(), out);
+    out.extend_from_slice(b"Connection: close\r\n\r\n");
+}
+
 /// The phrases of RFC 9110 section 15.
 fn phrase(status: u16) -> &'static str {
     http::StatusCode::from_u16(status)

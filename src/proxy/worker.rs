@@ -14,6 +14,7 @@ use arc_swap::ArcSwap;
 
 use super::{
     Settings,
+    canary::Canary,
     deadline::{Deadlines, Stage, TICK},
     metrics::WorkerMetrics,
     upstream::{Upstream, pool::Pool},
@@ -38,6 +39,8 @@ pub struct Shared {
     pub clients: Arc<Clients>,
     /// Where violations are told.
     pub facts: Arc<Facts>,
+    /// By which the watchdog's requests are known.
+    pub canary: Canary,
     /// The servers behind.
     pub upstream: Arc<Upstream>,
     /// The clock of all workers.
@@ -73,6 +76,11 @@ impl Bound {
     pub fn held(&self) -> usize {
         // Relaxed, here and below: the number guards a quantity and no other memory.
         self.held.load(Ordering::Relaxed)
+    }
+
+    /// Whether so much is held that some are turned away.
+    pub fn is_taken(&self) -> bool {
+        self.held() >= self.max / 8 * 7
     }
 
     /// Gives back what was taken and its guard forgotten.

@@ -6,6 +6,7 @@
 #![expect(dead_code, reason = "every test file uses its own part of the stage")]
 
 pub(crate) mod client;
+pub(crate) mod h2;
 pub(crate) mod message;
 pub(crate) mod origin;
 pub(crate) mod process;

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::base::fuzz::{Outcome, campaign, hash};
 
 #[test]
 fn a_secret_in_the_wrong_place_is_never_repeated() {
@@ -71,6 +72,133 @@ fn hostile_text_cannot_drive_a_terminal() {
     let long = format!("mode: {}", "x".repeat(100_000));
     let report = policy_beside(&long, MINIMAL).unwrap_err().to_string();
     assert!(report.len() < 1_000, "{}", report.len());
+}
+
+/// Refused with places in the text and no panic, or accepted, and then the same again.
+fn is_read_or_refused<T: PartialEq + std::fmt::Debug>(
+    bytes: &[u8],
+    read: impl Fn(&str) -> Result<(T, Vec<Problem>), Report>,
+) -> Outcome {
+    let Ok(text) = yaml::decode("f", bytes.to_vec()) else {
+        return Ok(0);
+    };
+    let lines = text.lines().count() + 1;
+    let (accepted, problems) = match read(&text) {
+        Ok((document, notes)) => {
+            if read(&text).map(|(again, _)| again) != Ok(document) {
+                return Err("read again, it says something else".to_owned());
+            }
+            (true, notes)
+        }
+        Err(report) if report.problems.is_empty() => return Err("refused for nothing".to_owned()),
+        Err(report) => (false, report.problems),
+    };
+    for problem in &problems {
+        let place = (problem.line, problem.column);
+        if problem.line > lines || problem.column > text.chars().count() + 1 {
+            return Err(format!("{place:?} is outside the text: {problem}"));
+        }
+        if problem
+            .to_string()
+            .chars()
+            .any(|c| c.is_control() && c != '\n')
+        {
+            return Err(format!("a control character in {problem:?}"));
+        }
+    }
+    let keys: Vec<_> = problems
+        .iter()
+        .map(|problem| (&problem.key, problem.severity))
+        .collect();
+    Ok(if accepted {
+        hash(&format!("{keys:?}"))
+    } else {
+        0
+    })
+}
+
+const WORDS: &[&[u8]] = &[
+    b"\n",
+    b"\n  ",
+    b": ",
+    b"- ",
+    b"[",
+    b"]",
+    b"{",
+    b"}",
+    b", ",
+    b"&a ",
+    b"*a",
+    b"!x ",
+    b"\"",
+    b"'",
+    b"| ",
+    b"> ",
+    b"<<: ",
+    b"? ",
+    b"# ",
+    b"---\n",
+    b"...\n",
+    b"~",
+    b"null",
+    b"\t",
+    b"\r\n",
+    b"\xef\xbb\xbf",
+    b"\x1b",
+    b"\xe2\x80\xae",
+    b"mode: observe\n",
+    b"routes:\n",
+    b"  - name: a\n",
+    b"    match: {path: /a}\n",
+    b"path: \"/a/**\"",
+    b"/**",
+    b"*",
+    b"methods: [POST]",
+    b"limit: {rate: 5/m, burst: 5}",
+    b"20/s",
+    b"0/s",
+    b"-1",
+    b"1e9",
+    b"0x10",
+    b"9999999999999999999",
+    b"10MiB",
+    b"30s",
+    b"401",
+    b"secret: skip",
+    b"bots: skip",
+    b"trap: true",
+    b"yes",
+    b"198.51.100.0/24",
+    b"::/0",
+    b"/33",
+];
+
+#[test]
+fn campaign_policy() {
+    let base = wardent(MINIMAL).unwrap();
+    let samples: &[&[u8]] = &[
+        include_bytes!("../../../config/policy.yaml"),
+        b"mode: enforce\n",
+        b"defaults:\n  body: 1MiB\nroutes:\n  - name: a\n    match: {path: [/a, \"/b/**\"], methods: [GET]}\n    body: 1KiB\n",
+        b"allow: [198.51.100.7/32]\ndeny: [203.0.113.0/24]\nbans: {threshold: 3, window: 60s, duration: 10m}\n",
+    ];
+    campaign("policy.yaml", samples, WORDS, |bytes| {
+        is_read_or_refused(bytes, |text| {
+            policy::parse(text, "f", Path::new("/etc/w"), &base)
+        })
+    });
+}
+
+#[test]
+fn campaign_configuration() {
+    let samples: &[&[u8]] = &[
+        include_bytes!("../../../config/wardent.yaml"),
+        MINIMAL.as_bytes(),
+        b"listen: [127.0.0.1:8080, \"unix:/run/w.sock\"]\nupstream:\n  servers: [127.0.0.1:8000]\n  idle_timeout: 60s\nclient_ip: {missing: peer, ipv6_prefix: 56}\n",
+    ];
+    campaign("wardent.yaml", samples, WORDS, |bytes| {
+        is_read_or_refused(bytes, |text| wardent::parse(text, "f", Path::new("/etc/w")))
+    });
 }
 
 proptest! {

@@ -1,0 +1,375 @@
+//! Notices a hang from outside, through the real path, and ends it.
+//!
+//! A thread of its own with blocking sockets: it shares neither a runtime nor a lock with what it
+//! watches. Once a second it sends canaries through the real listeners until every worker has
+//! answered one, and looks at the clocks that workers and the owner of bans set with every turn. What
+//! has not shown itself for 5 s raises the alarm, which `/livez`, metrics and log tell; after 10 s a
+//! report is written and the process aborts, so that systemd starts it again. systemd hears that
+//! all is well only when it is.
+//!
+//! A gap between two looks means that the whole process stood still: everybody gets a new start.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    io::{Read as _, Write as _},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc,
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::View;
+use crate::{
+    base::net::Address,
+    proxy::{listener::Phase, metrics::stage_names},
+};
+
+/// How often it looks.
+const LOOK: Duration = Duration::from_secs(1);
+/// What has been silent for so long raises the alarm.
+const ALARM_AFTER_MS: u64 = 5_000;
+/// What has been silent for so long ends the process.
+const ABORT_AFTER_MS: u64 = 10_000;
+/// Two looks further apart than this mean that the whole process stood still.
+const GAP_MS: u64 = 3_000;
+/// One canary's whole way.
+const CANARY_WITHIN: Duration = Duration::from_millis(250);
+/// All canaries of one look.
+const CANARIES_WITHIN_MS: u64 = 1_000;
+/// Canaries of one look for each worker. The kernel deals them out at random, so that a worker is
+/// left out by chance once in ten million looks.
+const CANARIES_PER_WORKER: usize = 16;
+/// A report that cannot be written in this time is not waited for.
+const REPORT_WITHIN: Duration = Duration::from_secs(2);
+
+/// What the watchdog found last. Written by it alone; relaxed, since each number stands for itself.
+#[derive(Debug, Default)]
+pub struct Vitals {
+    /// Whether something is silent.
+    pub is_alarmed: AtomicBool,
+    /// Alarms so far.
+    pub alarms: AtomicU64,
+    /// Canaries sent.
+    pub canaries: AtomicU64,
+    /// Canaries that were not answered in time.
+    pub canaries_lost: AtomicU64,
+    /// The last canary's whole way, in microseconds.
+    pub canary_us: AtomicU64,
+    /// When a canary was last answered, in milliseconds since 1970.
+    pub canary_unix_ms: AtomicU64,
+}
+
+/// How a watchdog is set up.
+#[derive(Debug)]
+pub struct Settings {
+    /// Where the proxy listens.
+    pub addresses: Vec<Address>,
+    /// Whether the workers share their sockets, so that a canary may always meet the same one.
+    pub shares_sockets: bool,
+    /// Whether a hang ends the process; the alarm is raised either way.
+    pub aborts: bool,
+    /// Where a report is left.
+    pub report_dir: PathBuf,
+}
+
+/// Watches until it is dropped.
+#[derive(Debug)]
+pub struct Watchdog {
+    ended: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watchdog {
+    /// Starts the watch over what `view` shows. `well` is called after each look at which all was
+    /// well.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start(
+        view: Arc<View>,
+        settings: Settings,
+        well: impl Fn() + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let ended = Arc::<AtomicBool>::default();
+        let until = Arc::clone(&ended);
+        let thread = thread::Builder::new()
+            .name("watchdog".to_owned())
+            .spawn(move || {
+                let mut watch = Watch::new(view, settings);
+                while !until.load(Ordering::Relaxed) {
+                    if watch.look() {
+                        well();
+                    }
+                    thread::park_timeout(LOOK);
+                }
+            })?;
+        Ok(Self {
+            ended,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            // Its panic would have been its end; there is nothing else to do about it here.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The state of the watch, between two looks.
+#[derive(Debug)]
+struct Watch {
+    view: Arc<View>,
+    settings: Settings,
+    /// When everybody got a new start, in milliseconds of the monotonic clock.
+    fresh_ms: u64,
+    last_look_ms: u64,
+    sent: u64,
+}
+
+impl Watch {
+    fn new(view: Arc<View>, settings: Settings) -> Self {
+        let now_ms = now_ms(&view);
+        Self {
+            view,
+            settings,
+            fresh_ms: now_ms,
+            last_look_ms: now_ms,
+            sent: 0,
+        }
+    }
+
+    /// Looks once; says whether all is well.
+    fn look(&mut self) -> bool {
+        let begin_ms = now_ms(&self.view);
+        if begin_ms.saturating_sub(self.last_look_ms) > GAP_MS {
+            self.fresh_ms = begin_ms;
+        }
+        let serves = *self.view.phase.borrow() == Phase::Serving;
+        if serves {
+            self.send_canaries(begin_ms);
+        }
+        let now_ms = now_ms(&self.view);
+        self.last_look_ms = now_ms;
+        let silent = self.silent(now_ms, serves);
+        let longest_ms = silent.iter().map(|(_, ms)| *ms).max().unwrap_or(0);
+        let vitals = &self.view.vitals;
+        let is_alarmed = longest_ms >= ALARM_AFTER_MS;
+        if is_alarmed && !vitals.is_alarmed.swap(true, Ordering::Relaxed) {
+            vitals.alarms.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(?silent, "something hangs: see /livez");
+        } else if !is_alarmed && vitals.is_alarmed.swap(false, Ordering::Relaxed) {
+            tracing::warn!("what hung goes on");
+        }
+        if longest_ms >= ABORT_AFTER_MS && self.settings.aborts {
+            self.abort(&silent);
+        }
+        !is_alarmed
+    }
+
+    /// Everybody who should have shown a sign of life, and for how many milliseconds it has not.
+    fn silent(&self, now_ms: u64, serves: bool) -> Vec<(String, u64)> {
+        let since = |last_ms: u64| now_ms.saturating_sub(last_ms.max(self.fresh_ms));
+        let workers = &self.view.workers;
+        let last_canary_ms = workers.iter().map(|worker| worker.canary_ms.get()).max();
+        // All connections taken is a legal state, and says nothing about a hang.
+        let expects_canaries = serves && !self.view.shared.connections.is_taken();
+        let mut silent: Vec<_> = Vec::new();
+        for (index, worker) in workers.iter().enumerate() {
+            silent.push((format!("worker-{index} tick"), since(worker.beat_ms.get())));
+            if expects_canaries && !self.settings.addresses.is_empty() {
+                let answered_ms = if self.settings.shares_sockets {
+                    last_canary_ms.unwrap_or(0)
+                } else {
+                    worker.canary_ms.get()
+                };
+                silent.push((format!("worker-{index} canary"), since(answered_ms)));
+            }
+        }
+        let owner_ms = self.view.owner.beat_ms.load(Ordering::Relaxed);
+        silent.push(("owner".to_owned(), since(owner_ms)));
+        silent
+    }
+
+    /// Sends canaries until each worker has answered one since `begin_ms`.
+    fn send_canaries(&mut self, begin_ms: u64) {
+        let workers = self.view.workers.len();
+        for _ in 0..workers * CANARIES_PER_WORKER {
+            let answered = |worker: &Arc<_>| canary_ms(worker) >= begin_ms;
+            let is_enough = if self.settings.shares_sockets {
+                self.view.workers.iter().any(answered)
+            } else {
+                self.view.workers.iter().all(answered)
+            };
+            let is_late = now_ms(&self.view).saturating_sub(begin_ms) > CANARIES_WITHIN_MS;
+            if is_enough || is_late {
+                return;
+            }
+            self.send_canary();
+        }
+    }
+
+    fn send_canary(&mut self) {
+        let addresses = &self.settings.addresses;
+        let turn = usize::try_from(self.sent).unwrap_or(0) % addresses.len().max(1);
+        let Some(address) = addresses.get(turn) else {
+            return;
+        };
+        let request = self.view.shared.canary.request(self.sent);
+        self.sent += 1;
+        let clock = &self.view.shared.clock;
+        let vitals = &self.view.vitals;
+        vitals.canaries.fetch_add(1, Ordering::Relaxed);
+        let begin_ns = clock.monotonic_ns();
+        match fly(address, &request) {
+            Ok(()) => {
+                let us = (clock.monotonic_ns() - begin_ns) / 1_000;
+                vitals.canary_us.store(us, Ordering::Relaxed);
+                vitals
+                    .canary_unix_ms
+                    .store(clock.unix_ms(), Ordering::Relaxed);
+            }
+            Err(_) => {
+                vitals.canaries_lost.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Writes a report and ends the process.
+    fn abort(&self, silent: &[(String, u64)]) -> ! {
+        let report = self.report(silent);
+        let file = self
+            .settings
+            .report_dir
+            .join(format!("hang-{}.txt", self.view.shared.clock.unix_ms()));
+        // On a thread of its own: a disk or a pipe that hangs must not keep the hang alive.
+        let (written, is_written) = mpsc::channel();
+        let _ = thread::Builder::new().spawn(move || {
+            let _ = std::io::stderr().write_all(report.as_bytes());
+            let _ = fs::write(&file, report);
+            let _ = written.send(());
+        });
+        let _ = is_written.recv_timeout(REPORT_WITHIN);
+        std::process::abort()
+    }
+
+    fn report(&self, silent: &[(String, u64)]) -> String {
+        let mut report = String::from("wardent hangs and ends itself\n\nsilent for, in ms:\n");
+        // Writing to memory does not fail.
+        for (who, ms) in silent {
+            let _ = writeln!(report, "  {who}: {ms}");
+        }
+        for (index, worker) in self.view.workers.iter().enumerate() {
+            let _ = write!(
+                report,
+                "worker-{index}: {} connections; waits:",
+                worker.connections.get()
+            );
+            for (stage, count) in stage_names().zip(&worker.waiting) {
+                let _ = write!(report, " {stage}={}", count.get());
+            }
+            report.push('\n');
+        }
+        let shared = &self.view.shared;
+        let _ = writeln!(
+            report,
+            "at the upstream: {}; violations waiting: {}\n\nthreads:",
+            shared.in_flight.held(),
+            shared.facts.waiting(),
+        );
+        for task in fs::read_dir("/proc/self/task")
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let read = |name: &str| {
+                let text = fs::read_to_string(task.path().join(name)).unwrap_or_default();
+                text.trim().to_owned()
+            };
+            // The state is the first word after the name in brackets (proc(5)).
+            let stat = read("stat");
+            let state = stat
+                .rsplit(") ")
+                .next()
+                .and_then(|rest| rest.chars().next());
+            let _ = writeln!(
+                report,
+                "  {} {}: state {}, waits in {}, system call {}",
+                task.file_name().to_string_lossy(),
+                read("comm"),
+                state.unwrap_or('?'),
+                read("wchan"),
+                read("syscall"),
+            );
+        }
+        report
+    }
+}
+
+fn now_ms(view: &View) -> u64 {
+    view.shared.clock.monotonic_ns() / 1_000_000
+}
+
+fn canary_ms(worker: &crate::proxy::metrics::WorkerMetrics) -> u64 {
+    worker.canary_ms.get()
+}
+
+/// Sends one canary to `address` and waits for its answer.
+fn fly(address: &Address, request: &[u8]) -> std::io::Result<()> {
+    let mut begin = [0; 12];
+    match address {
+        Address::Tcp(address) => {
+            let mut stream = TcpStream::connect_timeout(&reachable(*address), CANARY_WITHIN)?;
+            stream.set_read_timeout(Some(CANARY_WITHIN))?;
+            stream.set_write_timeout(Some(CANARY_WITHIN))?;
+            stream.write_all(request)?;
+            stream.read_exact(&mut begin)?;
+        }
+        Address::Unix(path) => {
+            let mut stream = connect_unix(path)?;
+            stream.set_read_timeout(Some(CANARY_WITHIN))?;
+            stream.set_write_timeout(Some(CANARY_WITHIN))?;
+            stream.write_all(request)?;
+            stream.read_exact(&mut begin)?;
+        }
+    }
+    if begin.starts_with(b"HTTP/1.1 204") {
+        Ok(())
+    } else {
+        Err(std::io::ErrorKind::InvalidData.into())
+    }
+}
+
+/// Connects to a unix socket, or fails at once: a connect that blocks waits for room in the backlog
+/// as long as it takes.
+fn connect_unix(path: &Path) -> std::io::Result<UnixStream> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.connect(&SockAddr::unix(path)?)?;
+    socket.set_nonblocking(false)?;
+    Ok(socket.into())
+}
+
+/// What listens on all addresses is reached by the loopback one.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
