@@ -8,6 +8,7 @@ pub mod base;
 pub mod telemetry;
 
 // Rooms that each know one thing.
+pub mod bots;
 pub mod client;
 pub mod event;
 pub mod secret;

@@ -12,7 +12,11 @@ use std::{
 use clap::{Parser, Subcommand, ValueEnum};
 use serde_json::json;
 
-use super::{StartError, client, demo, run};
+use super::{
+    StartError,
+    bots::{self, BotsCommand},
+    client, demo, run,
+};
 use crate::{
     base::clock::Clock,
     config::{
@@ -50,7 +54,7 @@ const EXAMPLES: &str = "Examples:
   wardent reload                                put an edited policy and rotated keys in force";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
+pub(super) enum Output {
     /// For people.
     Text,
     /// For programs.
@@ -92,6 +96,12 @@ Exit status: 0 when it can be used, 78 when not.")]
     #[command(after_help = "Example:\n  wardent reload && echo in force\n
 Exit status: 0 when the new policy is in force, 1 when the old one stays.")]
     Reload,
+    /// Say what a user agent is taken for, and which bots are known.
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  wardent bots classify < user-agents.txt\n  wardent bots list --output json"
+    )]
+    Bots(BotsCommand),
     /// Make keys, and sign requests with them.
     #[command(
         subcommand,
@@ -129,7 +139,7 @@ enum SecretCommand {
 }
 
 /// The exit status of a bad configuration.
-const EX_CONFIG: u8 = 78;
+pub(super) const EX_CONFIG: u8 = 78;
 
 /// Does what the process's arguments say.
 pub fn main() -> ExitCode {
@@ -150,6 +160,7 @@ pub fn main() -> ExitCode {
         },
         Command::Check => check(config, output),
         Command::Reload => reload(config, output),
+        Command::Bots(command) => bots::run(&command, output),
         Command::Secret(SecretCommand::New) => match generate() {
             Ok(key) => say(output, &key, || json!({"key": key})),
             Err(error) => fail(&format!("no randomness: {error}")),

@@ -1,6 +1,7 @@
 //! Wires everything together: bind, spawn, serve, drain.
 
 mod bans;
+mod bots;
 pub mod cli;
 mod client;
 mod demo;

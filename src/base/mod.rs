@@ -4,6 +4,7 @@ pub mod clock;
 pub mod id;
 pub mod ip_text;
 pub mod net;
+pub mod network_set;
 pub mod units;
 
 #[cfg(test)]

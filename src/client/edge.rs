@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use ipnet::IpNet;
 
 use super::peer::fold;
+use crate::base::network_set::NetworkSet;
 
 /// The address all Cloudflare Workers' subrequests share, whoever's Worker it is.
 ///
@@ -22,17 +23,9 @@ pub struct Edge {
     pub networks: EdgeNetworks,
 }
 
-/// A set of networks, as sorted ranges that neither overlap nor touch: a lookup is a binary search.
-///
-/// IPv4 and IPv6 are kept apart, so that `::/0` means every IPv6 address and no IPv4 one.
+/// The networks the hop before may come from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct EdgeNetworks {
-    v4: Box<[Range]>,
-    v6: Box<[Range]>,
-}
-
-/// First and last address, both included.
-type Range = (u128, u128);
+pub struct EdgeNetworks(NetworkSet);
 
 impl EdgeNetworks {
     /// The networks of the shipped list, <https://www.cloudflare.com/ips/>.
@@ -47,29 +40,13 @@ impl EdgeNetworks {
 
     /// Whether one of the networks holds this address, folded first.
     pub fn contains(&self, ip: IpAddr) -> bool {
-        match fold(ip) {
-            IpAddr::V4(v4) => holds(&self.v4, v4.to_bits().into()),
-            IpAddr::V6(v6) => holds(&self.v6, v6.to_bits()),
-        }
+        self.0.contains(fold(ip))
     }
 }
 
 impl FromIterator<IpNet> for EdgeNetworks {
     fn from_iter<T: IntoIterator<Item = IpNet>>(networks: T) -> Self {
-        let (mut v4, mut v6) = (Vec::new(), Vec::new());
-        for network in networks {
-            match network {
-                IpNet::V4(net) => v4.push((
-                    net.network().to_bits().into(),
-                    net.broadcast().to_bits().into(),
-                )),
-                IpNet::V6(net) => v6.push((net.network().to_bits(), net.broadcast().to_bits())),
-            }
-        }
-        Self {
-            v4: merged(v4),
-            v6: merged(v6),
-        }
+        Self(networks.into_iter().collect())
     }
 }
 
@@ -80,24 +57,6 @@ fn shipped() -> impl Iterator<Item = IpNet> {
 
 fn shipped_lines() -> impl Iterator<Item = &'static str> {
     CLOUDFLARE.lines().filter(|line| !line.starts_with('#'))
-}
-
-fn merged(mut ranges: Vec<Range>) -> Box<[Range]> {
-    ranges.sort_unstable();
-    ranges.dedup_by(|next, kept| {
-        let joins = next.0 <= kept.1.saturating_add(1);
-        if joins {
-            kept.1 = kept.1.max(next.1);
-        }
-        joins
-    });
-    ranges.into()
-}
-
-fn holds(ranges: &[Range], address: u128) -> bool {
-    let above = ranges.partition_point(|&(first, _)| first <= address);
-    let candidate = above.checked_sub(1).and_then(|index| ranges.get(index));
-    candidate.is_some_and(|&(_, last)| address <= last)
 }
 
 #[cfg(test)]

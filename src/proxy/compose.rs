@@ -11,12 +11,13 @@ use super::{
     chunked,
     head::{RequestHead, Upgrade},
     names::{Name, tokens, well_known},
-    record::Record,
 };
 use crate::{
     base::{id::RequestId, ip_text::IpText},
     client::Client,
     event::time::Stamps,
+    guard::limit::Limits,
+    limit::Spent,
     secret::{Signed, Signer},
 };
 
@@ -145,9 +146,12 @@ pub(crate) enum Outward {
 
 /// What Wardent says of an answer to the client.
 #[derive(Debug)]
-pub(crate) struct Back<'a, 'r> {
-    pub(crate) record: &'a Record<'r>,
+pub(crate) struct Back<'a> {
+    pub(crate) id: &'a RequestId,
     pub(crate) stamps: &'a Stamps,
+    pub(crate) now_unix_ms: u64,
+    /// What the client's limits leave it, where that is told.
+    pub(crate) limits: Option<(&'a Limits, Spent)>,
     pub(crate) to_http_1_0: bool,
     /// The client's connection ends after this answer.
     pub(crate) closes: bool,
@@ -160,7 +164,7 @@ pub(crate) fn answer(
     head: &AnswerHead,
     came: &[u8],
     response: &httparse::Response<'_, '_>,
-    back: &Back<'_, '_>,
+    back: &Back<'_>,
     out: &mut Vec<u8>,
 ) -> Outward {
     let outward = match head.framing {
@@ -187,10 +191,12 @@ pub(crate) fn answer(
     }
     if head.status >= 200 {
         if !head.has_date {
-            date(back.stamps, back.record.arrived_unix_ms(), out);
+            date(back.stamps, back.now_unix_ms, out);
         }
-        field(b"X-Request-ID", back.record.id.as_bytes(), out);
-        back.record.write_limits(out);
+        field(b"X-Request-ID", back.id.as_bytes(), out);
+        if let Some((limits, spent)) = &back.limits {
+            limits.write_fields(spent, out);
+        }
         if back.closes {
             out.extend_from_slice(b"Connection: close\r\n");
         } else if back.to_http_1_0 {

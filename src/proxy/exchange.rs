@@ -83,7 +83,7 @@ enum Relayed {
     Switched,
 }
 
-impl<'r> Exchange<'_, 'r> {
+impl Exchange<'_, '_> {
     /// Passes the request on and its answer back.
     ///
     /// `reader` takes the body from `held` where that is given, else from `buffer` and the client;
@@ -438,10 +438,12 @@ impl<'r> Exchange<'_, 'r> {
             || only_the_end_ends_it
     }
 
-    fn back(&self) -> Back<'_, 'r> {
+    fn back(&self) -> Back<'_> {
         Back {
-            record: self.record,
+            id: &self.record.id,
             stamps: &self.worker.stamps,
+            now_unix_ms: self.record.arrived_unix_ms(),
+            limits: self.record.limits(),
             to_http_1_0: self.head.is_http_1_0,
             closes: self.said_close.get(),
         }

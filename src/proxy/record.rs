@@ -14,6 +14,7 @@ use crate::{
     event::access::{Access, Verdict},
     guard::{
         chain::Judgement,
+        limit::Limits,
         policy::Rules,
         verdict::{Reason, Refusal},
     },
@@ -154,13 +155,10 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// Appends the fields that tell the client what its limits leave it.
-    pub(crate) fn write_limits(&self, out: &mut Vec<u8>) {
-        if let (Some(rules), Some(spent)) = (self.rules.get(), self.spent.get())
-            && rules.enforces
-        {
-            rules.limits.write_fields(&spent, out);
-        }
+    /// What the client's limits leave it, where they are enforced.
+    pub(crate) fn limits(&self) -> Option<(&'a Limits, Spent)> {
+        let rules = self.rules.get().filter(|rules| rules.enforces)?;
+        Some((&rules.limits, self.spent.get()?))
     }
 
     pub(crate) fn connected(&self, server: usize) {

@@ -75,7 +75,9 @@ pub(crate) fn raw(
     date(stamps, record.arrived_unix_ms(), out);
     field(b"X-Wardent-Reason", refusal.reason.name().as_bytes(), out);
     field(b"X-Request-ID", record.id.as_bytes(), out);
-    record.write_limits(out);
+    if let Some((limits, spent)) = record.limits() {
+        limits.write_fields(&spent, out);
+    }
     if refusal.status == 405 {
         // RFC 9110 section 15.5.6 asks for the field; which methods there are, the upstream knows.
         out.extend_from_slice(b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n");

@@ -53,6 +53,10 @@ vocabulary! {
         Allow = "allow",
         /// It is refused.
         Block = "block",
+        /// It passes, and the application is told what it is.
+        Tag = "tag",
+        /// It passes within a limit of its own.
+        Limit = "limit",
         /// It passes if its address belongs to whom it names.
         Verify = "verify",
     }

@@ -161,6 +161,27 @@ fn the_secret_is_required_where_keys_are_given_and_skipped_where_none_are() {
 }
 
 #[test]
+fn a_bot_is_allowed_blocked_tagged_limited_or_verified() {
+    let document = policy(
+        "
+defaults: {bots: {ai-training: allow, ai-search: block, ai-assistant: tag, seo: limit, unknown: verify}}
+",
+    );
+    let BotRule::Act(bots) = &document.defaults.bots else {
+        panic!("bots are looked for")
+    };
+    for (category, action) in [
+        (BotCategory::AiTraining, BotAction::Allow),
+        (BotCategory::AiSearch, BotAction::Block),
+        (BotCategory::AiAssistant, BotAction::Tag),
+        (BotCategory::Seo, BotAction::Limit),
+        (BotCategory::Unknown, BotAction::Verify),
+    ] {
+        assert_eq!(bots.of(category), action);
+    }
+}
+
+#[test]
 fn a_route_takes_from_the_defaults_what_it_leaves_out() {
     let document = policy(
         "
@@ -277,13 +298,12 @@ routes:
 #[test]
 fn what_is_not_yet_in_force_is_said() {
     let notes = notes(
-        "mode: observe\nroutes:\n  - name: a\n    match: {path: /a}\n    bots: skip\n    limit: skip\n    body: 1MiB\n    trap: true\n",
+        "mode: observe\nroutes:\n  - name: a\n    match: {path: /a}\n    bots: {seo: allow}\n    trap: true\n",
     );
     assert_eq!(
         notes,
         [
-            "policy.yaml:1:1: warning: `mode` is read and checked, but not yet in force in this version",
-            "policy.yaml:8:5: warning: `routes[0].trap` is read and checked, but not yet in force in this version",
+            "policy.yaml:5:5: warning: `routes[0].bots` is read and checked, but not yet in force in this version",
         ]
     );
 }

@@ -113,7 +113,7 @@ fn read(input: &[u8], piece: usize) -> Read {
         };
         let mut out = composed(&head, input);
         let chunked = head.framing == Framing::Chunked;
-        let mut reader = BodyReader::new(head.framing, u64::MAX, std::time::Duration::ZERO);
+        let mut reader = BodyReader::new(head.framing, u64::MAX);
         let outward = if chunked {
             Outward::Chunked
         } else {
@@ -418,12 +418,15 @@ fn passed_back(input: &[u8], piece: usize, asked: Asked) -> Option<Passed> {
                 id: &id,
                 stamps: &stamps,
                 now_unix_ms: 1,
+                limits: None,
                 to_http_1_0: false,
                 closes: false,
             };
-            let found = answer::with_fields(buffer.bytes(), |response, length| {
+            let came = buffer.bytes();
+            let found = answer::with_fields(came, |response, length| {
                 let head = answer::judge(response, length, asked)?;
-                Ok((head, compose::answer(&head, response, &back, &mut composed)))
+                let outward = compose::answer(&head, came, response, &back, &mut composed);
+                Ok((head, outward))
             });
             found.ok()?
         } else {
@@ -440,7 +443,7 @@ fn passed_back(input: &[u8], piece: usize, asked: Asked) -> Option<Passed> {
             continue;
         }
         out.extend_from_slice(&composed);
-        let mut reader = BodyReader::new(head.framing, u64::MAX, std::time::Duration::ZERO);
+        let mut reader = BodyReader::new(head.framing, u64::MAX);
         let (body, ended) = copy(&mut reader, &mut buffer, &mut pieces, outward, &mut out);
         let whole = match ended {
             Ok(true) => Some(body),
