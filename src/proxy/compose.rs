@@ -183,7 +183,9 @@ pub(crate) fn answer(
     let mut lines = Lines::of(came);
     for header in response.headers.iter() {
         let name = header.name.as_bytes();
-        if goes_back(well_known(name), head) && !is_named(head, response, name) {
+        let goes_back =
+            || goes_back(well_known(name), head.status) && !is_named(head, response, name);
+        if head.all_go_back || goes_back() {
             lines.pass(name, header.value, out);
         }
     }
@@ -212,14 +214,14 @@ pub(crate) fn answer(
     outward
 }
 
-/// Whether a field of the upstream's goes on to the client.
+/// Whether a field of the upstream's goes on to the client, unless `Connection` names it.
 #[inline]
-fn goes_back(meaning: Name, head: &AnswerHead) -> bool {
+pub(crate) fn goes_back(meaning: Name, status: u16) -> bool {
     match meaning {
         Name::Connection | Name::HopByHop | Name::TransferEncoding | Name::Wardent => false,
         // 1xx and 204 have no length (RFC 9110 section 8.6).
-        Name::ContentLength => head.status >= 200 && head.status != 204,
-        Name::Upgrade => head.status == 101 || head.status == 426,
+        Name::ContentLength => status >= 200 && status != 204,
+        Name::Upgrade => status == 101 || status == 426,
         Name::Other
         | Name::Date
         | Name::Expect
