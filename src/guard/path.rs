@@ -361,6 +361,9 @@ mod tests {
             if decoded.contains(&0) || decoded.contains(&b'/') {
                 return None;
             }
+            if decoded.starts_with(b".;") || decoded.starts_with(b"..;") {
+                return None;
+            }
             ends_in_slash = matches!(&*decoded, b"" | b"." | b"..");
             match &*decoded {
                 b"" | b"." => {}

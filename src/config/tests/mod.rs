@@ -298,13 +298,12 @@ routes:
 #[test]
 fn what_is_not_yet_in_force_is_said() {
     let notes = notes(
-        "mode: observe\nroutes:\n  - name: a\n    match: {path: /a}\n    bots: skip\n    limit: skip\n    body: 1MiB\n    trap: true\n",
+        "mode: observe\nroutes:\n  - name: a\n    match: {path: /a}\n    bots: {seo: allow}\n    trap: true\n",
     );
     assert_eq!(
         notes,
         [
-            "policy.yaml:1:1: warning: `mode` is read and checked, but not yet in force in this version",
-            "policy.yaml:8:5: warning: `routes[0].trap` is read and checked, but not yet in force in this version",
+            "policy.yaml:5:5: warning: `routes[0].bots` is read and checked, but not yet in force in this version",
         ]
     );
 }
