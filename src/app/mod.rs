@@ -1,10 +1,13 @@
 //! Wires everything together: bind, spawn, serve, drain.
 
+mod admin_cli;
 mod bans;
-mod bots;
+mod bans_cli;
+mod bots_cli;
 pub mod cli;
 mod client;
 mod demo;
+mod explain_cli;
 mod reload;
 mod run;
 mod sockets;

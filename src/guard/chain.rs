@@ -82,9 +82,33 @@ pub fn judge<'p>(
     head: &Head<'_>,
     scratch: &mut Vec<u8>,
 ) -> Judgement<'p> {
+    judge_as(Ask::InEarnest, policy, clients, head, scratch)
+}
+
+/// How the guards are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ask {
+    /// About a request that is there: it is charged to its client.
+    InEarnest,
+    /// About one that might be: nothing is charged.
+    AsIf {
+        /// It is taken to hold a valid secret, whatever it holds.
+        has_secret: bool,
+    },
+}
+
+/// As [`judge`], in earnest or as if.
+pub(super) fn judge_as<'p>(
+    ask: Ask,
+    policy: &'p Policy,
+    clients: &Clients,
+    head: &Head<'_>,
+    scratch: &mut Vec<u8>,
+) -> Judgement<'p> {
     let identity = identify(head.peer, &head.claims, &policy.trust);
     let client = identity.as_ref().ok().copied();
-    let secret_is_valid = holds_secret(policy, head, client.as_ref());
+    let secret_is_valid =
+        ask == Ask::AsIf { has_secret: true } || holds_secret(policy, head, client.as_ref());
     let (rules, route_verdict) = match find_rules(policy, head, scratch) {
         Ok(rules) => (rules, Ok(())),
         Err(refusal) => (&policy.defaults, Err(refusal)),
@@ -107,7 +131,7 @@ pub fn judge<'p>(
             Ok(_) => Ok(()),
             Err(bad) => Err(Refusal::new(Reason::BadClientIp, bad.why())),
         })
-        .and_then(|()| judgement.check_conduct(policy, clients, head.now_ns))
+        .and_then(|()| judgement.check_conduct(ask, policy, clients, head.now_ns))
         .and_then(|()| {
             check_length(rules, head)
                 .inspect_err(|_| judgement.violation = Some(Cause::BodyTooLarge))
@@ -120,11 +144,12 @@ impl Judgement<'_> {
     /// What the client has done so far, and whether it may go on: guards 4 to 7.
     fn check_conduct(
         &mut self,
+        ask: Ask,
         policy: &Policy,
         clients: &Clients,
         now_ns: u64,
     ) -> Result<(), Refusal> {
-        let Err(refusal) = self.find_fault(policy, clients, now_ns) else {
+        let Err(refusal) = self.find_fault(ask, policy, clients, now_ns) else {
             return Ok(());
         };
         if self.rules.enforces {
@@ -136,6 +161,7 @@ impl Judgement<'_> {
 
     fn find_fault(
         &mut self,
+        ask: Ask,
         policy: &Policy,
         clients: &Clients,
         now_ns: u64,
@@ -164,7 +190,12 @@ impl Judgement<'_> {
             ));
         }
         if let Some(Who::Known { key, .. }) = who {
-            self.spent = clients.spend(key, self.rules.limits.as_slice(), now_ns);
+            let limits = self.rules.limits.as_slice();
+            self.spent = match ask {
+                Ask::InEarnest => clients.spend(key, limits, now_ns),
+                Ask::AsIf { .. } if limits.is_empty() => None,
+                Ask::AsIf { .. } => Some(clients.look(key, limits, ticks(now_ns))),
+            };
             if let Some(spent) = &self.spent
                 && !spent.admitted
             {
@@ -211,7 +242,7 @@ fn find_rules<'p>(
     Ok(&route.value)
 }
 
-fn holds_secret(policy: &Policy, head: &Head<'_>, client: Option<&Client>) -> bool {
+pub(super) fn holds_secret(policy: &Policy, head: &Head<'_>, client: Option<&Client>) -> bool {
     let Claim::One(presented) = head.secret else {
         return false;
     };

@@ -4,6 +4,7 @@
 //! reasons stand in [`chain`]; what they decide by is the [`policy`].
 
 pub mod chain;
+pub mod explain;
 pub mod limit;
 pub mod path;
 pub mod policy;

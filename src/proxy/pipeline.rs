@@ -19,7 +19,7 @@ use super::{
     webhook,
 };
 use crate::{
-    client::{Claim, Claims},
+    client::{Claim, Claims, Peer},
     guard::{
         chain::{self, Judgement},
         policy::Policy,
@@ -122,9 +122,25 @@ fn judge<'p>(
     head: &RequestHead,
     record: &Record<'_>,
 ) -> Judgement<'p> {
+    let now_unix_s = record.arrived_unix_ms() / 1_000;
+    let asked = asked(head, &connection.peer, now_unix_s, record.began_ns());
+    let mut scratch = connection.worker.buffer();
+    let clients = &connection.worker.shared.clients;
+    let judgement = chain::judge(policy, clients, &asked, &mut scratch);
+    connection.worker.give_back(scratch);
+    judgement
+}
+
+/// What the guards see of a head.
+pub(super) fn asked<'a>(
+    head: &'a RequestHead,
+    peer: &'a Peer,
+    now_unix_s: u64,
+    now_ns: u64,
+) -> chain::Head<'a> {
     let claim = |name| Claim::of(head.values(name));
-    let asked = chain::Head {
-        peer: &connection.peer,
+    chain::Head {
+        peer,
         method: head.method(),
         target: head.target(),
         path: head.path(),
@@ -140,14 +156,9 @@ fn judge<'p>(
             Framing::Length(length) => Some(length),
             Framing::None | Framing::Chunked | Framing::UntilClose => None,
         },
-        now_unix_s: record.arrived_unix_ms() / 1_000,
-        now_ns: record.began_ns(),
-    };
-    let mut scratch = connection.worker.buffer();
-    let clients = &connection.worker.shared.clients;
-    let judgement = chain::judge(policy, clients, &asked, &mut scratch);
-    connection.worker.give_back(scratch);
-    judgement
+        now_unix_s,
+        now_ns,
+    }
 }
 
 async fn pass_on(

@@ -134,14 +134,10 @@ impl<'a> Record<'a> {
 
     /// Holds the request against its client, if that may be blamed: tells the owner of bans.
     pub(crate) fn blame(&self, cause: Cause, points: u32, enforced: bool) {
-        // What another site made a browser ask for is not the fault of who sits before it.
-        let by_another_site =
-            || matches!(cause, Cause::Trap | Cause::Penalized) && self.head.is_cross_site();
         let key = self.client.get().as_ref().and_then(Client::key);
         if let Some(client) = key
             && self.may_be_blamed.get()
-            && points > 0
-            && !by_another_site()
+            && is_held_against_its_client(cause, points, self.head)
         {
             self.worker.shared.facts.tell(Violation {
                 client,
@@ -228,6 +224,14 @@ impl<'a> Record<'a> {
     fn since_us(&self, moment_ns: u64) -> u64 {
         moment_ns.saturating_sub(self.began_ns) / 1_000
     }
+}
+
+/// Whether a violation of a proven client counts.
+pub(super) fn is_held_against_its_client(cause: Cause, points: u32, head: &RequestHead) -> bool {
+    // What another site made a browser ask for is not the fault of who sits before it.
+    let by_another_site =
+        || matches!(cause, Cause::Trap | Cause::Penalized) && head.is_cross_site();
+    points > 0 && !by_another_site()
 }
 
 impl Drop for Record<'_> {
