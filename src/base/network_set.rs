@@ -1,6 +1,6 @@
 //! A set of networks in which a lookup is a binary search.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
@@ -17,6 +17,18 @@ pub struct NetworkSet {
 type Range = (u128, u128);
 
 impl NetworkSet {
+    /// The first address there is, IPv4 before IPv6; none where there is no network.
+    pub fn first(&self) -> Option<IpAddr> {
+        let v4 = self.v4.first().and_then(|&(first, _)| {
+            let bits = u32::try_from(first).ok()?;
+            Some(Ipv4Addr::from_bits(bits).into())
+        });
+        v4.or_else(|| {
+            let &(first, _) = self.v6.first()?;
+            Some(Ipv6Addr::from_bits(first).into())
+        })
+    }
+
     /// Whether one of the networks holds this address, which is taken as it is: fold it first.
     pub fn contains(&self, ip: IpAddr) -> bool {
         match ip {
@@ -99,6 +111,15 @@ mod tests {
         ] {
             assert!(!networks.contains(ip(outside)), "{outside}");
         }
+    }
+
+    #[test]
+    fn the_first_address_is_of_ipv4_where_there_is_one() {
+        let first = |texts: &[&str]| set(texts).first();
+        assert_eq!(first(&["2001:db8::/33"]), Some(ip("2001:db8::")));
+        let both = first(&["2001:db8::/33", "203.0.113.0/24", "198.51.100.0/25"]);
+        assert_eq!(both, Some(ip("198.51.100.0")));
+        assert_eq!(first(&[]), None);
     }
 
     #[test]
