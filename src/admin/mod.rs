@@ -3,6 +3,9 @@
 //! It runs on a runtime of its own and reads what the workers publish, so that a slow reader costs
 //! no request, and a sick worker can be seen from here.
 
+mod api;
+pub mod bans;
+pub mod explain;
 pub mod health;
 pub mod metrics;
 pub mod server;

@@ -20,7 +20,11 @@ use tokio::{
     sync::Semaphore,
 };
 
-use super::{Reloader, View, health, metrics};
+use super::{
+    Reloader, View,
+    api::{Answer, Refused},
+    health, metrics,
+};
 use crate::owner::Acts;
 
 /// Connections at once, listener and socket together; more wait in the backlog.
@@ -33,20 +37,36 @@ const AFTER_ACCEPT_ERROR: Duration = Duration::from_millis(100);
 /// Answers operators.
 #[derive(Debug, Clone)]
 pub struct Server {
-    view: Arc<View>,
+    pub(super) view: Arc<View>,
     reloader: Reloader,
-    acts: Acts,
+    pub(super) acts: Acts,
     room: Arc<Semaphore>,
 }
 
 /// Where a question came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Door {
+pub(super) enum Door {
     Listener(SocketAddr),
-    Socket,
+    /// The user who opened it, where the system says so (`SO_PEERCRED`).
+    Socket(Option<u32>),
 }
 
-type Answer = Response<Full<Bytes>>;
+impl Door {
+    /// Who acts through this door.
+    ///
+    /// # Errors
+    /// When it is for reading only.
+    pub(super) fn actor(self) -> Result<String, Refused> {
+        match self {
+            Self::Socket(Some(uid)) => Ok(format!("uid:{uid}")),
+            Self::Socket(None) => Ok("socket".to_owned()),
+            Self::Listener(_) => Err(Refused::new(
+                StatusCode::FORBIDDEN,
+                "acts need the admin socket: use the `wardent` command",
+            )),
+        }
+    }
+}
 
 impl Server {
     /// A server of what `view` shows, and what `reloader` and the owner of bans do.
@@ -83,9 +103,10 @@ impl Server {
             match listener.accept().await {
                 Ok((stream, _)) => {
                     let server = self.clone();
+                    let uid = stream.peer_cred().ok().map(|peer| peer.uid());
                     tokio::spawn(async move {
                         let _permit = permit;
-                        server.serve(stream, Door::Socket).await;
+                        server.serve(stream, Door::Socket(uid)).await;
                     });
                 }
                 Err(_) => tokio::time::sleep(AFTER_ACCEPT_ERROR).await,
@@ -99,7 +120,7 @@ impl Server {
     {
         let service = service_fn(|request| {
             let server = self.clone();
-            async move { Ok::<_, Infallible>(server.answer(&request, door).await) }
+            async move { Ok::<_, Infallible>(server.answer(request, door).await) }
         });
         let serving = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -110,9 +131,9 @@ impl Server {
         let _ = tokio::time::timeout(CONNECTION_WITHIN, serving).await;
     }
 
-    async fn answer(&self, request: &Request<Incoming>, door: Door) -> Answer {
+    async fn answer(&self, request: Request<Incoming>, door: Door) -> Answer {
         if let Door::Listener(address) = door
-            && !is_called_by_own_name(request, address)
+            && !is_called_by_own_name(&request, address)
         {
             return text(
                 StatusCode::MISDIRECTED_REQUEST,
@@ -125,20 +146,24 @@ impl Server {
             (&Method::GET | &Method::HEAD, "/readyz", _) => {
                 health_answer(&health::ready(&self.view))
             }
-            (&Method::POST, "/api/v1/reload", Door::Socket) => match self.reloader.reload().await {
-                Ok(done) => text(StatusCode::OK, done),
-                Err(report) => text(StatusCode::UNPROCESSABLE_ENTITY, report),
-            },
+            (&Method::POST, "/api/v1/reload", Door::Socket(_)) => {
+                match self.reloader.reload().await {
+                    Ok(done) => text(StatusCode::OK, done),
+                    Err(report) => text(StatusCode::UNPROCESSABLE_ENTITY, report),
+                }
+            }
             (&Method::POST, "/api/v1/reload", Door::Listener(_)) => text(
                 StatusCode::FORBIDDEN,
                 "acts need the admin socket: use `wardent reload`\n",
             ),
+            (_, "/api/v1/bans", _) => self.bans(request, door).await.unwrap_or_else(Answer::from),
+            (_, "/api/v1/explain", _) => self.explain(request).await.unwrap_or_else(Answer::from),
             (_, "/metrics" | "/livez" | "/readyz" | "/api/v1/reload", _) => {
                 text(StatusCode::METHOD_NOT_ALLOWED, "another method, please\n")
             }
             _ => text(
                 StatusCode::NOT_FOUND,
-                "here are /metrics, /livez and /readyz\n",
+                "here are /metrics, /livez, /readyz, /api/v1/bans and /api/v1/explain\n",
             ),
         }
     }
@@ -188,7 +213,7 @@ fn text(status: StatusCode, words: impl Into<String>) -> Answer {
     answer(status, "text/plain; charset=utf-8", words.into())
 }
 
-fn answer(status: StatusCode, content_type: &'static str, body: String) -> Answer {
+pub(super) fn answer(status: StatusCode, content_type: &'static str, body: String) -> Answer {
     let mut answer = Response::new(Full::new(Bytes::from(body)));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();

@@ -10,12 +10,18 @@ use std::{
 };
 
 use clap::{Parser, Subcommand, ValueEnum};
+use http::Method;
 use serde_json::json;
 
 use super::{
     StartError,
-    bots::{self, BotsCommand},
-    client, demo, run,
+    bans_cli::{self, BansCommand},
+    bots,
+    bots_cli::{self, BotsCommand},
+    client::Running,
+    demo,
+    explain_cli::{self, ExplainArguments},
+    run,
 };
 use crate::{
     base::clock::Clock,
@@ -51,7 +57,9 @@ const EXAMPLES: &str = "Examples:
   wardent demo                                  try it, with everything built in
   wardent check --config config/wardent.yaml    look for mistakes before they cost anything
   wardent run --config /etc/wardent/wardent.yaml
-  wardent reload                                put an edited policy and rotated keys in force";
+  wardent reload                                put an edited policy and rotated keys in force
+  wardent bans list                             who is banned, and for how long
+  wardent explain --ip 198.51.100.7 --path /    what would become of a request, and why";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Output {
@@ -102,6 +110,15 @@ Exit status: 0 when the new policy is in force, 1 when the old one stays.")]
         after_help = "Examples:\n  wardent bots classify < user-agents.txt\n  wardent bots list --output json"
     )]
     Bots(BotsCommand),
+    /// See who is banned and why; ban and unban.
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  wardent bans list\n  wardent bans add 198.51.100.7 --for 1h --why 'scraping'"
+    )]
+    Bans(BansCommand),
+    /// Say what would become of a request, guard by guard, and why.
+    #[command(after_help = explain_cli::EXAMPLES)]
+    Explain(ExplainArguments),
     /// Make keys, and sign requests with them.
     #[command(
         subcommand,
@@ -160,7 +177,9 @@ pub fn main() -> ExitCode {
         },
         Command::Check => check(config, output),
         Command::Reload => reload(config, output),
-        Command::Bots(command) => bots::run(&command, output),
+        Command::Bots(command) => bots_cli::run(&command, output),
+        Command::Bans(command) => bans_cli::run(&command, config, output),
+        Command::Explain(arguments) => explain_cli::run(&arguments, config, output),
         Command::Secret(SecretCommand::New) => match generate() {
             Ok(key) => say(output, &key, || json!({"key": key})),
             Err(error) => fail(&format!("no randomness: {error}")),
@@ -201,7 +220,8 @@ fn check(config: &Path, output: Output) -> ExitCode {
     let (problems, secrets) = match &result {
         Ok(loaded) => {
             let built = settings::policy(loaded, &mut Lasting::default(), 1);
-            (loaded.notes.as_slice(), built.err())
+            let bots = bots::Files::read(&loaded.wardent.bots);
+            (loaded.notes.as_slice(), built.err().or(bots.err()))
         }
         Err(report) => (report.problems.as_slice(), None),
     };
@@ -233,7 +253,9 @@ fn reload(config: &Path, output: Output) -> ExitCode {
         Ok(document) => document.admin.socket,
         Err(report) => return start_failed(&StartError::Config(report)),
     };
-    match client::post(&socket, "/api/v1/reload") {
+    let said = Running::behind(&socket)
+        .and_then(|running| running.ask(Method::POST, "/api/v1/reload", None));
+    match said {
         Ok(said) if said.is_ok => say(
             output,
             said.words.trim_end(),
@@ -285,7 +307,7 @@ fn say(output: Output, text: &str, json: impl FnOnce() -> serde_json::Value) -> 
     ExitCode::SUCCESS
 }
 
-fn fail(words: &str) -> ExitCode {
+pub(super) fn fail(words: &str) -> ExitCode {
     complain(words);
     ExitCode::FAILURE
 }

@@ -2,8 +2,8 @@
 
 use std::{path::Path, time::Duration};
 
-use http::Request;
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http::{Method, Request};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use tokio::{net::UnixStream, time::timeout};
@@ -19,34 +19,61 @@ pub(super) struct Said {
     pub(super) words: String,
 }
 
-/// Posts to `path` of the Wardent that serves `socket`.
-///
-/// # Errors
-/// When none serves it, or it does not answer in time.
-pub(super) fn post(socket: &Path, path: &str) -> Result<Said, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| error.to_string())?;
-    runtime
-        .block_on(async { timeout(WITHIN, ask(socket, path)).await })
-        .map_err(|_| format!("no answer within {} s", WITHIN.as_secs()))?
-        .map_err(|error| {
-            format!(
-                "{}: {error}; is wardent running with this configuration?",
-                socket.display()
-            )
-        })
+/// The running Wardent, as the command line reaches it.
+#[derive(Debug)]
+pub(super) struct Running<'a> {
+    socket: &'a Path,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl<'a> Running<'a> {
+    /// The one that serves `socket`, if one does.
+    ///
+    /// # Errors
+    /// When the system does not give what a conversation needs.
+    pub(super) fn behind(socket: &'a Path) -> Result<Self, String> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| error.to_string())?;
+        Ok(Self { socket, runtime })
+    }
+
+    /// Asks it for `target`, with a JSON body or none.
+    ///
+    /// # Errors
+    /// When none serves the socket, or it does not answer in time.
+    pub(super) fn ask(
+        &self,
+        method: Method,
+        target: &str,
+        body: Option<String>,
+    ) -> Result<Said, String> {
+        let request = Request::builder()
+            .method(method)
+            .uri(target)
+            .header("host", "wardent")
+            .body(Full::new(Bytes::from(body.unwrap_or_default())))
+            .map_err(|error| error.to_string())?;
+        // The deadline is started inside the runtime, which has its timer.
+        let asking = async { timeout(WITHIN, ask(self.socket, request)).await };
+        self.runtime
+            .block_on(asking)
+            .map_err(|_| format!("no answer within {} s", WITHIN.as_secs()))?
+            .map_err(|error| {
+                format!(
+                    "{}: {error}; is wardent running with this configuration?",
+                    self.socket.display()
+                )
+            })
+    }
 }
 
 type AskError = Box<dyn std::error::Error + Send + Sync>;
 
-async fn ask(socket: &Path, path: &str) -> Result<Said, AskError> {
+async fn ask(socket: &Path, request: Request<Full<Bytes>>) -> Result<Said, AskError> {
     let stream = UnixStream::connect(socket).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let request = Request::post(path)
-        .header("host", "wardent")
-        .body(Empty::<Bytes>::new())?;
     let asking = async {
         let answer = sender.send_request(request).await?;
         let is_ok = answer.status().is_success();

@@ -38,6 +38,11 @@ impl EdgeNetworks {
         shipped().chain(own).collect()
     }
 
+    /// The first address there is; none where there is no network.
+    pub fn first(&self) -> Option<IpAddr> {
+        self.0.first()
+    }
+
     /// Whether one of the networks holds this address, folded first.
     pub fn contains(&self, ip: IpAddr) -> bool {
         self.0.contains(fold(ip))
@@ -84,6 +89,15 @@ mod tests {
         }
         assert_eq!(shipped_lines().count(), 22);
         assert_eq!(shipped().count(), 22);
+    }
+
+    #[test]
+    fn the_first_address_is_one_of_the_networks_own() {
+        for own in [&["10.0.0.0/8", "2001:db8::/32"][..], &["2001:db8::/32"]] {
+            let networks = networks(own);
+            assert!(networks.contains(networks.first().unwrap()));
+        }
+        assert_eq!(networks(&[]).first(), None);
     }
 
     #[test]

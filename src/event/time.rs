@@ -87,6 +87,61 @@ fn to_rfc3339(date: &[u8; 29]) -> [u8; 19] {
     ]
 }
 
+/// Milliseconds since 1970 of `2026-11-21T10:00:00.123Z`, as [`Stamps::write_rfc3339`] spells it;
+/// the fraction may be left out. None for any other text.
+pub fn from_rfc3339(text: &str) -> Option<u64> {
+    let (seconds, fraction) = match text.strip_suffix('Z')?.split_once('.') {
+        Some((seconds, fraction)) if fraction.len() == 3 => (seconds, digits(fraction)?),
+        Some(_) => return None,
+        None => (text.strip_suffix('Z')?, 0),
+    };
+    let (date, time) = seconds.split_once('T')?;
+    let mut date = date.split('-');
+    let mut time = time.split(':');
+    let next = |from: &mut std::str::Split<'_, char>, length: usize| {
+        from.next()
+            .filter(|part| part.len() == length)
+            .and_then(digits)
+    };
+    let (year, month, day) = (
+        next(&mut date, 4)?,
+        next(&mut date, 2)?,
+        next(&mut date, 2)?,
+    );
+    let (hour, minute, second) = (
+        next(&mut time, 2)?,
+        next(&mut time, 2)?,
+        next(&mut time, 2)?,
+    );
+    let is_over = date.next().is_none() && time.next().is_none();
+    let is_time = hour < 24 && minute < 60 && second < 60;
+    let is_date = year >= 1970 && (1..=12).contains(&month) && (1..=31).contains(&day);
+    if !(is_over && is_time && is_date) {
+        return None;
+    }
+    // Years that begin in March, so that the leap day is the last one of its year.
+    let (year, month) = if month < 3 {
+        (year - 1, month + 9)
+    } else {
+        (year, month - 3)
+    };
+    let leap_days = year / 4 - year / 100 + year / 400;
+    /// From the first of March of the year 0 to the first of January 1970.
+    const BEFORE_1970: u64 = 719_468;
+    let days = year * 365 + leap_days + (month * 153 + 2) / 5 + day - 1 - BEFORE_1970;
+    let unix_s = ((days * 24 + hour) * 60 + minute) * 60 + second;
+    let unix_ms = unix_s * 1_000 + fraction;
+    // The thirty-first of a shorter month is the first of the next: no such date.
+    let mut same = Vec::new();
+    Stamps::default().write_rfc3339(unix_ms, &mut same);
+    same.starts_with(seconds.as_bytes()).then_some(unix_ms)
+}
+
+fn digits(text: &str) -> Option<u64> {
+    let is_digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    is_digits.then(|| text.parse().ok())?
+}
+
 impl Stamps {
     /// Appends `2026-11-21T10:00:00.123Z` (RFC 3339).
     pub fn write_rfc3339(&self, unix_ms: u64, out: &mut Vec<u8>) {
@@ -134,6 +189,46 @@ mod tests {
             String::from_utf8(out).unwrap(),
             "2026-11-21T10:00:01.042Z Sat, 21 Nov 2026 10:00:01 GMT"
         );
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        // A leap day, the ends of years and centuries, and 400 years in steps of 17 days and a bit.
+        let some = [0, 951_782_400_000, 4_107_542_399_999, 253_402_300_799_999];
+        let many = (0..8_600).map(|n| n * 1_468_812_345);
+        for unix_ms in some.into_iter().chain(many) {
+            let mut out = Vec::new();
+            Stamps::default().write_rfc3339(unix_ms, &mut out);
+            let text = String::from_utf8(out).unwrap();
+            assert_eq!(from_rfc3339(&text), Some(unix_ms), "{text}");
+        }
+        assert_eq!(
+            from_rfc3339("2026-11-21T10:00:01Z"),
+            Some(1_795_255_201_000)
+        );
+    }
+
+    #[test]
+    fn what_is_no_moment_is_not_read() {
+        for text in [
+            "",
+            "Z",
+            "2026-11-21",
+            "2026-11-21T10:00:01",
+            "2026-11-21T10:00:01+01:00",
+            "2026-11-21 10:00:01Z",
+            "2026-11-21T10:00:01.5Z",
+            "2026-02-30T10:00:01Z",
+            "2026-13-01T10:00:01Z",
+            "2026-11-21T24:00:00Z",
+            "2026-11-21T10:00:60Z",
+            "1969-12-31T23:59:59Z",
+            "2026-+1-21T10:00:01Z",
+            "2026-11-21-01T10:00:01Z",
+            "２026-11-21T10:00:01Z",
+        ] {
+            assert_eq!(from_rfc3339(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -39,6 +39,11 @@ impl Limits {
         &self.limits
     }
 
+    /// Each limit and the name it is told under.
+    pub fn named(&self) -> impl Iterator<Item = (&str, &Limit)> {
+        self.names.iter().map(String::as_str).zip(&self.limits)
+    }
+
     /// Appends the fields that tell the client where it stands: `r` requests are left at once, and
     /// after `t` seconds all are again.
     pub fn write_fields(&self, spent: &Spent, out: &mut Vec<u8>) {

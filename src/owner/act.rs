@@ -1,6 +1,8 @@
 //! What operators have the owner do, and what they may ask it.
 
 use std::{
+    cmp::Reverse,
+    fmt,
     sync::Arc,
     sync::mpsc::{Receiver, SyncSender, sync_channel},
     time::Duration,
@@ -12,12 +14,10 @@ use super::{
     book::{Ban, Target},
     facts::Facts,
 };
+use crate::client::ClientKey;
 
 /// Acts that may wait; more are refused, none is lost.
 const WAITING_MAX: usize = 64;
-
-/// Bans of one answer.
-const LISTED_MAX: usize = 10_000;
 
 /// One thing an operator wants.
 #[derive(Debug)]
@@ -42,10 +42,17 @@ pub enum Act {
         /// Who says so.
         actor: String,
     },
-    /// Show one ban.
+    /// Show the ban that holds for this target: its own, or that of a network around it.
     Show(Target),
-    /// Show the bans in force: those decided last come first.
-    List,
+    /// Show bans in force: those decided last come first.
+    List {
+        /// Where the page before ended; none for the first.
+        after: Option<Place>,
+        /// How many at most.
+        count: usize,
+    },
+    /// Show what is held against a client.
+    Weigh(ClientKey),
 }
 
 /// What came of an act.
@@ -55,14 +62,120 @@ pub enum Done {
     Banned(Ban),
     /// The ban that was in force until now.
     Lifted(Ban),
+    /// There was no ban to lift; nothing counts for the time of grace.
+    Spared,
     /// The ban asked for.
     Shown(Ban),
-    /// Bans in force, and how many there are in all.
-    Listed(Vec<Ban>, usize),
+    /// Bans in force.
+    Listed(Page),
+    /// What is held against the client.
+    Weighed(Standing),
 }
 
-/// Why an act was not done, in words for who wanted it.
-pub type NotDone = String;
+/// A part of all bans in force.
+#[derive(Debug)]
+pub struct Page {
+    /// Those decided last come first.
+    pub bans: Vec<Ban>,
+    /// How many bans there are in all.
+    pub total: usize,
+    /// Where the next page begins, if there is one.
+    pub next: Option<Place>,
+}
+
+/// A ban's place in the list of all. It stays where it is while others come and go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    since_unix_ms: Reverse<u64>,
+    target: Target,
+}
+
+impl Place {
+    /// The place of the ban of `target` that began at `since_unix_ms`.
+    pub fn new(since_unix_ms: u64, target: Target) -> Self {
+        Self {
+            since_unix_ms: Reverse(since_unix_ms),
+            target,
+        }
+    }
+
+    /// When the ban began, in milliseconds since 1970.
+    pub fn since_unix_ms(&self) -> u64 {
+        self.since_unix_ms.0
+    }
+
+    /// Whom it is for.
+    pub fn target(&self) -> Target {
+        self.target
+    }
+
+    fn of(ban: &Ban) -> Self {
+        Self::new(ban.since_unix_ms, ban.target)
+    }
+}
+
+/// What is held against one client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Points within the window that count towards a ban.
+    pub points: u64,
+    /// Points within the window that would, were the policy enforced.
+    pub points_observed: u64,
+    /// Points that are a ban.
+    pub threshold: u32,
+    /// Bans that make the next one longer.
+    pub level: u32,
+    /// Whether nothing counts for now.
+    pub has_grace: bool,
+}
+
+/// Why an act was not done; `Display` says it to who wanted it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotDone {
+    /// There is no such ban.
+    NotBanned {
+        /// Whose.
+        target: Target,
+        /// The banned network around it, if there is one.
+        network: Option<Target>,
+    },
+    /// Nothing bans this client.
+    Protected {
+        /// Which.
+        target: Target,
+        /// Why.
+        because: &'static str,
+    },
+    /// The book of bans is full.
+    Full,
+    /// Too many acts wait already.
+    Busy,
+    /// Wardent is stopping.
+    Stopping,
+}
+
+impl fmt::Display for NotDone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotBanned {
+                target,
+                network: None,
+            } => write!(f, "{target} is not banned"),
+            Self::NotBanned {
+                target,
+                network: Some(network),
+            } => write!(f, "{target} is not banned itself: {network} is"),
+            Self::Protected { target, because } => {
+                write!(f, "{target} cannot be banned: {because}")
+            }
+            Self::Full => f.write_str("limits.bans_max is reached: lift other bans first"),
+            Self::Busy => f.write_str("too many acts wait already: try again"),
+            Self::Stopping => f.write_str("wardent is stopping"),
+        }
+    }
+}
+
+impl std::error::Error for NotDone {}
 
 pub(super) type Asked = (Act, oneshot::Sender<Result<Done, NotDone>>);
 
@@ -86,24 +199,39 @@ impl Acts {
     /// Has the owner do something, and says what came of it.
     ///
     /// # Errors
-    /// When it cannot be done, in words for who wanted it.
+    /// When it cannot be done.
     pub async fn ask(&self, act: Act) -> Result<Done, NotDone> {
         let (answer, answered) = oneshot::channel();
         self.queue
             .try_send((act, answer))
-            .map_err(|_| "too many acts wait already: try again".to_owned())?;
+            .map_err(|_| NotDone::Busy)?;
         self.facts.wake();
-        answered
-            .await
-            .unwrap_or_else(|_| Err("wardent is stopping".to_owned()))
+        answered.await.unwrap_or(Err(NotDone::Stopping))
     }
 }
 
-/// The latest bans first, and no more than fit one answer.
-pub(super) fn listed<'a>(bans: impl Iterator<Item = &'a Ban>) -> Done {
-    let mut all: Vec<&Ban> = bans.collect();
-    let count = all.len();
-    all.sort_unstable_by_key(|ban| (std::cmp::Reverse(ban.since_unix_ms), ban.target));
-    let listed = all.into_iter().take(LISTED_MAX).cloned().collect();
-    Done::Listed(listed, count)
+/// A page of `bans`: the first `count` after a place, those decided last first.
+pub(super) fn page<'a>(
+    bans: impl Iterator<Item = &'a Ban>,
+    after: Option<Place>,
+    count: usize,
+) -> Page {
+    let mut total = 0;
+    let counted = bans.inspect(|_| total += 1);
+    let mut rest: Vec<&Ban> = counted
+        .filter(|ban| after.is_none_or(|after| Place::of(ban) > after))
+        .collect();
+    let has_more = rest.len() > count;
+    if has_more {
+        // Only the page is sorted: of a million bans, it is a small part.
+        rest.select_nth_unstable_by_key(count, |ban| Place::of(ban));
+        rest.truncate(count);
+    }
+    rest.sort_unstable_by_key(|ban| Place::of(ban));
+    let bans: Vec<Ban> = rest.into_iter().cloned().collect();
+    Page {
+        next: bans.last().filter(|_| has_more).map(Place::of),
+        bans,
+        total,
+    }
 }

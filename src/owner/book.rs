@@ -138,6 +138,20 @@ impl Book {
         (ban.until_ns > now_ns).then_some(ban)
     }
 
+    /// The ban in force on the smallest network around this target.
+    pub fn around(&self, target: &Target, now_ns: u64) -> Option<&Ban> {
+        if !self.has_networks() {
+            return None;
+        }
+        let own = target.network();
+        self.bans(now_ns)
+            .filter(|ban| match ban.target {
+                Target::Network(network) => network != own && network.contains(&own),
+                Target::Client(_) => false,
+            })
+            .max_by_key(|ban| ban.target.network().prefix_len())
+    }
+
     /// Whether nothing is held against this target for now.
     pub fn has_grace(&self, target: &Target, now_ns: u64) -> bool {
         let entry = self.entries.get(target);
@@ -222,9 +236,17 @@ impl Book {
     }
 
     /// Notes that nothing counts against a target for `grace` from now.
-    pub fn spare(&mut self, target: Target, grace: std::time::Duration, now_ns: u64) {
-        if grace.is_zero() || self.entries.len() >= self.entries_max {
-            return;
+    ///
+    /// # Errors
+    /// When the book is full of others.
+    pub fn spare(
+        &mut self,
+        target: Target,
+        grace: std::time::Duration,
+        now_ns: u64,
+    ) -> Result<(), Full> {
+        if self.entries.len() >= self.entries_max && !self.entries.contains_key(&target) {
+            return Err(Full);
         }
         let entry = self.entries.entry(target).or_insert(Entry {
             ban: None,
@@ -233,6 +255,7 @@ impl Book {
             grace_ns: 0,
         });
         entry.grace_ns = after(now_ns, grace);
+        Ok(())
     }
 
     /// Looks at the next entries of the round: returns bans that are over, and forgets levels whose
@@ -263,7 +286,8 @@ impl Book {
         over
     }
 
-    fn level(&self, target: &Target, policy: &BanPolicy, now_ns: u64) -> u32 {
+    /// How many bans of this target make the next one longer.
+    pub fn level(&self, target: &Target, policy: &BanPolicy, now_ns: u64) -> u32 {
         self.entries
             .get(target)
             .filter(|entry| after(entry.ended_ns, policy.forget) > now_ns)

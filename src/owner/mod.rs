@@ -17,7 +17,7 @@ mod tests;
 
 use std::time::Duration;
 
-pub use act::{Act, Acts, Done, NotDone};
+pub use act::{Act, Acts, Done, NotDone, Page, Place, Standing};
 pub use book::{Ban, Book, Decided, Full, Target};
 pub use facts::{Cause, Excerpt, Facts, Violation};
 pub use run::{Change, Numbers, Owner, Publish};

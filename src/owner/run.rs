@@ -16,7 +16,7 @@ use indexmap::IndexMap;
 
 use super::{
     BanPolicy,
-    act::{Act, Acts, Asked, Done, NotDone, listed},
+    act::{Act, Acts, Asked, Done, NotDone, Standing, page},
     book::{Ban, Book, Full, Target},
     facts::{Cause, Facts, Violation},
     tally::Tally,
@@ -308,12 +308,10 @@ impl Owner {
                 if let Some(because) = policy.protected.why(network.addr())
                     && matches!(target, Target::Client(_))
                 {
-                    return Err(format!("{target} cannot be banned: {because}"));
+                    return Err(NotDone::Protected { target, because });
                 }
                 let result = self.book.ban_by(&actor, target, duration, why, &self.clock);
-                self.begin(result)
-                    .map(Done::Banned)
-                    .ok_or_else(|| "limits.bans_max is reached: lift other bans first".to_owned())
+                self.begin(result).map(Done::Banned).ok_or(NotDone::Full)
             }
             Act::Unban {
                 target,
@@ -325,8 +323,7 @@ impl Owner {
                 }
                 let lifted = self.book.lift(&target, grace, now_ns);
                 let Some(ban) = lifted else {
-                    self.book.spare(target, grace, now_ns);
-                    return Err(format!("{target} is not banned"));
+                    return self.spare(target, grace, now_ns);
                 };
                 match target {
                     Target::Client(client) => self.keeper.ban_until(client, 0, now_ns),
@@ -339,11 +336,51 @@ impl Owner {
             Act::Show(target) => self
                 .book
                 .get(&target, now_ns)
+                .or_else(|| self.book.around(&target, now_ns))
                 .or_else(|| self.would_be.get(&target, now_ns))
                 .cloned()
                 .map(Done::Shown)
-                .ok_or_else(|| format!("{target} is not banned")),
-            Act::List => Ok(listed(self.book.bans(now_ns))),
+                .ok_or_else(|| self.not_banned(target, now_ns)),
+            Act::List { after, count } => {
+                Ok(Done::Listed(page(self.book.bans(now_ns), after, count)))
+            }
+            Act::Weigh(client) => Ok(Done::Weighed(self.weigh(client, policy, now_ns))),
+        }
+    }
+
+    /// Keeps somebody free who is not banned.
+    fn spare(&mut self, target: Target, grace: Duration, now_ns: u64) -> Result<Done, NotDone> {
+        if grace.is_zero() {
+            return Err(self.not_banned(target, now_ns));
+        }
+        self.book
+            .spare(target, grace, now_ns)
+            .map(|()| Done::Spared)
+            .map_err(|Full| NotDone::Full)
+    }
+
+    fn not_banned(&self, target: Target, now_ns: u64) -> NotDone {
+        let network = self.book.around(&target, now_ns);
+        NotDone::NotBanned {
+            target,
+            network: network.map(|ban| ban.target),
+        }
+    }
+
+    fn weigh(&mut self, client: ClientKey, policy: &BanPolicy, now_ns: u64) -> Standing {
+        let then_ms = (now_ns / 1_000_000).saturating_sub(millis(policy.window));
+        let mut points = self.points.get_mut(&client);
+        if let Some(points) = &mut points {
+            points.enforced.forget_before(then_ms);
+            points.observed.forget_before(then_ms);
+        }
+        let target = Target::Client(client);
+        Standing {
+            points: points.as_ref().map_or(0, |points| points.enforced.points()),
+            points_observed: points.as_ref().map_or(0, |points| points.observed.points()),
+            threshold: policy.threshold,
+            level: self.book.level(&target, policy, now_ns),
+            has_grace: self.book.has_grace(&target, now_ns),
         }
     }
 

@@ -116,6 +116,25 @@ impl House {
         })
     }
 
+    fn show(&mut self, target: &str) -> Result<Done, NotDone> {
+        self.act(Act::Show(Target::parse(target, 64).unwrap()))
+    }
+
+    fn list(&mut self, after: Option<Place>, count: usize) -> Page {
+        match self.act(Act::List { after, count }) {
+            Ok(Done::Listed(page)) => page,
+            other => panic!("no list: {other:?}"),
+        }
+    }
+
+    fn weigh(&mut self, who: &str) -> Standing {
+        let client = ClientKey::new(who.parse().unwrap(), 64);
+        match self.act(Act::Weigh(client)) {
+            Ok(Done::Weighed(standing)) => standing,
+            other => panic!("no standing: {other:?}"),
+        }
+    }
+
     fn told(&self) -> Vec<(Change, String, u32, bool)> {
         self.told.lock().unwrap().clone()
     }
@@ -234,9 +253,13 @@ fn an_unban_forgets_what_led_to_it_and_grace_keeps_the_client_free() {
 fn unbanning_who_is_not_banned_says_so_and_still_clears_and_spares() {
     let mut house = house(100);
     house.violate(WHO, 9);
-    assert!(house.unban(WHO, 60).is_err());
+    let refused = house.unban(WHO, 0).unwrap_err();
+    assert_eq!(refused.to_string(), "198.51.100.7 is not banned");
     house.violate(WHO, 9);
-    assert!(!house.is_banned(WHO));
+    assert!(!house.is_banned(WHO), "counts were cleared");
+    assert!(matches!(house.unban(WHO, 60), Ok(Done::Spared)));
+    house.violate(WHO, 10);
+    assert!(!house.is_banned(WHO), "grace");
 }
 
 #[test]
@@ -247,11 +270,11 @@ fn operators_ban_clients_and_networks() {
     assert!(house.is_banned("203.0.113.77"));
     assert!(!house.is_banned("203.0.114.1"));
     assert!(house.is_banned("2001:db8:1:2::1"), "one client is a /64");
-    let Ok(Done::Listed(bans, 2)) = house.act(Act::List) else {
-        panic!("two bans");
-    };
+    let page = house.list(None, 10);
+    assert_eq!((page.total, page.next), (2, None));
     assert!(
-        bans.iter()
+        page.bans
+            .iter()
             .all(|ban| ban.decided == Decided::By("test".to_owned()))
     );
     house.unban("203.0.113.0/24", 0).unwrap();
@@ -261,10 +284,73 @@ fn operators_ban_clients_and_networks() {
 }
 
 #[test]
+fn pages_hold_every_ban_once_and_the_latest_first() {
+    let mut house = house(100);
+    for n in 1..=25 {
+        house.ban(&format!("198.51.100.{n}"), 3_600).unwrap();
+        // Every other one begins in the same millisecond as the one before.
+        house.clock.advance_ms((n + 1) % 2);
+    }
+    let (mut after, mut seen) = (None, Vec::new());
+    loop {
+        let page = house.list(after, 7);
+        assert_eq!(page.total, 25);
+        seen.extend(page.bans.iter().map(|ban| ban.target.to_string()));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(seen.len(), 25);
+    assert_eq!(seen[0], "198.51.100.25");
+    seen.sort_unstable();
+    seen.dedup();
+    assert_eq!(seen.len(), 25);
+}
+
+#[test]
+fn a_banned_network_is_named_where_a_client_in_it_is_asked_for() {
+    let mut house = house(100);
+    house.ban("203.0.112.0/20", 3_600).unwrap();
+    house.ban("203.0.113.0/24", 3_600).unwrap();
+    let shown = house.show("203.0.113.7");
+    let Ok(Done::Shown(ban)) = shown else {
+        panic!("{shown:?}");
+    };
+    assert_eq!(ban.target.to_string(), "203.0.113.0/24");
+    let refused = house.unban("203.0.113.7", 0).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "203.0.113.7 is not banned itself: 203.0.113.0/24 is"
+    );
+    let refused = house.show("198.51.100.7").unwrap_err();
+    assert_eq!(refused.to_string(), "198.51.100.7 is not banned");
+}
+
+#[test]
+fn what_is_held_against_a_client_can_be_asked_for_and_changes_nothing() {
+    let mut house = house(100);
+    house.violate(WHO, 9);
+    for _ in 0..3 {
+        let standing = house.weigh(WHO);
+        assert_eq!((standing.points, standing.level), (9, 0));
+    }
+    house.violate(WHO, 1);
+    let standing = house.weigh(WHO);
+    assert_eq!((standing.points, standing.level), (0, 1));
+    house.pass(30);
+    house.unban(WHO, 60).unwrap();
+    assert!(house.weigh(WHO).has_grace);
+}
+
+#[test]
 fn nobody_bans_loopback() {
     let mut house = house(100);
     let refused = house.ban("127.0.0.1", 60).unwrap_err();
-    assert_eq!(refused, "127.0.0.1 cannot be banned: it is loopback");
+    assert_eq!(
+        refused.to_string(),
+        "127.0.0.1 cannot be banned: it is loopback"
+    );
 }
 
 #[test]
@@ -276,12 +362,8 @@ fn a_full_book_keeps_the_bans_it_has() {
     assert!(house.is_banned("198.51.100.1") && house.is_banned("198.51.100.2"));
     assert!(!house.is_banned("198.51.100.3"));
     assert_eq!(house.owner.numbers().refused.load(Ordering::Relaxed), 1);
-    assert!(
-        house
-            .ban("198.51.100.4", 60)
-            .unwrap_err()
-            .contains("limits.bans_max")
-    );
+    assert_eq!(house.ban("198.51.100.4", 60).unwrap_err(), NotDone::Full);
+    assert_eq!(house.unban("198.51.100.4", 60).unwrap_err(), NotDone::Full);
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod compose;
 mod connection;
 mod deadline;
 mod exchange;
+pub mod explain;
 #[cfg(test)]
 mod fuzz;
 mod head;

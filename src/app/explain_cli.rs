@@ -1,0 +1,160 @@
+//! `wardent explain`: what would become of a request, and why.
+
+use std::{net::IpAddr, path::Path, process::ExitCode};
+
+use clap::{Args, ValueEnum};
+use http::Method;
+use serde_json::json;
+
+use super::{
+    admin_cli::{Ended, ask, meaning, print_table, printable, span, with_running},
+    cli::{Output, tell},
+};
+use crate::admin::explain::{Explained, Judged};
+
+#[derive(Debug, Args)]
+pub(super) struct ExplainArguments {
+    /// A decision that was made: the `X-Request-ID` of an answer.
+    #[arg(value_name = "REQUEST ID", conflicts_with_all = ["ip", "path"])]
+    request: Option<String>,
+    /// The client's address.
+    #[arg(long, required_unless_present = "request")]
+    ip: Option<IpAddr>,
+    /// The path, and the query if it has one.
+    #[arg(long, required_unless_present = "request")]
+    path: Option<String>,
+    /// The method.
+    #[arg(long, default_value = "GET")]
+    method: String,
+    /// The host.
+    #[arg(long, default_value = "localhost")]
+    host: String,
+    /// The user agent.
+    #[arg(long)]
+    user_agent: Option<String>,
+    /// A further header field; may be given again.
+    #[arg(long = "header", value_name = "NAME: VALUE", value_parser = header)]
+    headers: Vec<String>,
+    /// Whether the request holds a valid secret [default: valid, unless a header gives one]
+    #[arg(long)]
+    secret: Option<Secret>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Secret {
+    Valid,
+    None,
+}
+
+pub(super) const EXAMPLES: &str = "Examples:
+  wardent explain --ip 198.51.100.7 --path /accounts/login/ --method POST
+  wardent explain --ip 2001:db8::1 --path /.env --header 'Sec-Fetch-Site: cross-site'
+  wardent explain --ip 198.51.100.7 --path /upload --header 'Content-Length: 20000000'
+
+Nothing is charged, nobody is blamed, nothing is passed on.";
+
+fn header(text: &str) -> Result<String, String> {
+    match text.split_once(':') {
+        Some((name, _)) if !name.trim().is_empty() => Ok(text.to_owned()),
+        _ => Err("write it as `Name: value`".to_owned()),
+    }
+}
+
+/// Does it, and gives the exit status.
+pub(super) fn run(arguments: &ExplainArguments, config: &Path, output: Output) -> ExitCode {
+    if let Some(id) = &arguments.request {
+        let words = format!(
+            "{}: decisions are not kept yet; explain the request by --ip and --path",
+            printable(id)
+        );
+        return Ended::Failed(words).told(output);
+    }
+    with_running(config, output, |running| {
+        let mut asked = json!({
+            "ip": arguments.ip,
+            "path": arguments.path,
+            "method": arguments.method,
+            "host": arguments.host,
+            "user_agent": arguments.user_agent,
+            "headers": arguments.headers,
+        });
+        if let (Some(secret), Some(asked)) = (arguments.secret, asked.as_object_mut()) {
+            let word = match secret {
+                Secret::Valid => "valid",
+                Secret::None => "none",
+            };
+            asked.insert("secret".to_owned(), word.into());
+        }
+        let answer = ask(running, Method::POST, "/api/v1/explain", Some(&asked))?;
+        match output {
+            Output::Json => tell(&answer),
+            Output::Text => print(&meaning(&answer)?),
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn print(explained: &Explained) {
+    let outcome = &explained.outcome;
+    let refusal = || {
+        let status = outcome.status.unwrap_or_default();
+        let reason = outcome.reason.as_deref().unwrap_or_default();
+        let why = outcome.why.as_deref().unwrap_or_default();
+        format!("{status} {reason}: {why}")
+    };
+    tell(&match outcome.verdict.as_str() {
+        "passes" => "passed on to the application".to_owned(),
+        "refuses" => format!("refused with {}", refusal()),
+        _ => format!(
+            "passed on; were its route enforced, refused with {}",
+            refusal()
+        ),
+    });
+    if let Some(judged) = &explained.judged {
+        print_judged(judged, explained.policy);
+    }
+}
+
+fn print_judged(judged: &Judged, policy: u64) {
+    let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
+    let mut rows = vec![row(["GUARD", "VERDICT", "SAW"])];
+    for guard in &judged.guards {
+        let verdict = guard.verdict.replace('_', " ");
+        rows.push(row([&guard.guard, &verdict, &printable(&guard.saw)]));
+    }
+    print_table(&rows);
+    for limit in &judged.limits {
+        tell(&format!(
+            "limit {}: {} of {} left, all again in {}",
+            limit.name,
+            limit.remaining,
+            limit.burst,
+            span(limit.full_in_s.saturating_mul(1_000))
+        ));
+    }
+    if let Some(blame) = &judged.blame {
+        let only = if blame.enforced {
+            ""
+        } else {
+            ", only observed"
+        };
+        tell(&format!(
+            "held against the client: {} points for {}{only}",
+            blame.points, blame.cause
+        ));
+    }
+    if let Some(held) = &judged.held {
+        let grace = if held.has_grace {
+            "; nothing counts for now"
+        } else {
+            ""
+        };
+        tell(&format!(
+            "held already: {} of {} points, {} earlier bans{grace}",
+            held.points, held.threshold, held.level
+        ));
+    }
+    tell(&format!(
+        "decided by policy {policy}, as counted from the start"
+    ));
+}
