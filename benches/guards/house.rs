@@ -4,7 +4,7 @@ use std::{fs, net::Ipv4Addr, sync::Arc};
 
 use wardent::{
     bots::{Catalogue, Networks, Verifier},
-    client::{Claim, Claims, ClientKey, Peer},
+    client::{Claim, Claims, Peer},
     config::{self, settings},
     guard::{
         bots::{Bots, People},
