@@ -1,6 +1,9 @@
 //! Addresses as they are written for others, on every request and so without an allocation.
 
-use std::{io::Write as _, net::IpAddr};
+use std::{
+    io::Write as _,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 /// An address in its canonical form (RFC 5952 for IPv6).
 #[derive(Debug, Clone, Copy)]
@@ -15,21 +18,41 @@ const BYTES_MAX: usize = 39;
 impl IpText {
     /// The text of `ip`.
     pub fn of(ip: IpAddr) -> Self {
+        match ip {
+            IpAddr::V4(v4) => Self::of_v4(v4),
+            IpAddr::V6(v6) => Self::of_v6(v6),
+        }
+    }
+
+    fn of_v4(v4: Ipv4Addr) -> Self {
+        let mut text = [0; BYTES_MAX];
+        let mut rest = text.iter_mut();
+        let mut put = |byte| {
+            if let Some(next) = rest.next() {
+                *next = byte;
+            }
+        };
+        for (place, octet) in v4.octets().into_iter().enumerate() {
+            if place > 0 {
+                put(b'.');
+            }
+            if octet >= 100 {
+                put(b'0' + octet / 100);
+            }
+            if octet >= 10 {
+                put(b'0' + octet / 10 % 10);
+            }
+            put(b'0' + octet % 10);
+        }
+        let length = BYTES_MAX - rest.len();
+        Self { text, length }
+    }
+
+    fn of_v6(v6: Ipv6Addr) -> Self {
         let mut text = [0; BYTES_MAX];
         let mut rest = text.as_mut_slice();
-        // There is room for the longest, so that no write fails.
-        match ip {
-            IpAddr::V4(v4) => {
-                for (place, octet) in v4.octets().into_iter().enumerate() {
-                    let dot = if place > 0 { b".".as_slice() } else { b"" };
-                    let _ = rest.write_all(dot);
-                    let _ = rest.write_all(itoa::Buffer::new().format(octet).as_bytes());
-                }
-            }
-            IpAddr::V6(v6) => {
-                let _ = write!(rest, "{v6}");
-            }
-        }
+        // There is room for the longest, so that this does not fail.
+        let _ = write!(rest, "{v6}");
         let length = BYTES_MAX - rest.len();
         Self { text, length }
     }

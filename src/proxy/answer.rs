@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use super::{
     body::Framing,
     buffer::Buffer,
+    compose,
     head::content_length,
     names::{Name, tokens, well_known},
 };
@@ -28,6 +29,8 @@ pub(crate) struct AnswerHead {
     /// Whether the upstream keeps the connection for another request.
     pub(crate) keeps_alive: bool,
     pub(crate) has_date: bool,
+    /// No field of it ends here.
+    pub(crate) all_go_back: bool,
     /// `Connection` names fields that end here.
     pub(crate) connection_names_fields: bool,
 }
@@ -98,10 +101,12 @@ pub(crate) fn judge(
         length,
         keeps_alive: version == 1,
         has_date: false,
+        all_go_back: true,
         connection_names_fields: false,
     };
     for field in response.headers.iter() {
         let meaning = well_known(field.name.as_bytes());
+        head.all_go_back &= compose::goes_back(meaning, status);
         if meaning == Name::ContentLength {
             let length = content_length(field.value).ok_or(BadAnswer("a bad Content-Length"))?;
             if declared.replace(length).is_some() {

@@ -16,7 +16,7 @@ use crate::{
     base::{id::RequestId, ip_text::IpText},
     client::Client,
     event::time::Stamps,
-    guard::limit::Limits,
+    guard::{bots::Seen, limit::Limits},
     limit::Spent,
     secret::{Signed, Signer},
 };
@@ -28,6 +28,8 @@ pub(crate) struct Towards<'a> {
     pub(crate) id: &'a RequestId,
     /// `secret.upstream`: the field's name and who signs.
     pub(crate) signer: Option<(&'a str, &'a Signer)>,
+    /// The bot that the application is told of.
+    pub(crate) tag: Option<Seen>,
     pub(crate) now_unix_s: u64,
 }
 
@@ -53,6 +55,11 @@ pub(crate) fn request(head: &RequestHead, towards: &Towards<'_>, out: &mut Vec<u
     } else {
         b"Via: 1.1 wardent\r\n"
     });
+    if let Some(bot) = &towards.tag {
+        out.extend_from_slice(b"X-Wardent-Bot: ");
+        bot.write_tag(out);
+        out.extend_from_slice(b"\r\n");
+    }
     if let Some((name, signer)) = towards.signer {
         out.extend_from_slice(name.as_bytes());
         out.extend_from_slice(b": ");
@@ -176,7 +183,9 @@ pub(crate) fn answer(
     let mut lines = Lines::of(came);
     for header in response.headers.iter() {
         let name = header.name.as_bytes();
-        if goes_back(well_known(name), head) && !is_named(head, response, name) {
+        let goes_back =
+            || goes_back(well_known(name), head.status) && !is_named(head, response, name);
+        if head.all_go_back || goes_back() {
             lines.pass(name, header.value, out);
         }
     }
@@ -205,14 +214,14 @@ pub(crate) fn answer(
     outward
 }
 
-/// Whether a field of the upstream's goes on to the client.
+/// Whether a field of the upstream's goes on to the client, unless `Connection` names it.
 #[inline]
-fn goes_back(meaning: Name, head: &AnswerHead) -> bool {
+pub(crate) fn goes_back(meaning: Name, status: u16) -> bool {
     match meaning {
         Name::Connection | Name::HopByHop | Name::TransferEncoding | Name::Wardent => false,
         // 1xx and 204 have no length (RFC 9110 section 8.6).
-        Name::ContentLength => head.status >= 200 && head.status != 204,
-        Name::Upgrade => head.status == 101 || head.status == 426,
+        Name::ContentLength => status >= 200 && status != 204,
+        Name::Upgrade => status == 101 || status == 426,
         Name::Other
         | Name::Date
         | Name::Expect
