@@ -18,13 +18,13 @@ const POLICY: &str = "mode: enforce
 allow: [198.51.100.7/32, 203.0.113.7/32]
 deny: [203.0.113.0/24, 2001:db8:d::/48]
 defaults:
-  limit: {rate: 1/h, burst: 30}
+  limit: {rate: 1/h, burst: 3}
   body: 1KiB
 routes:
   - {name: trap, match: {path: [/.env, \"/.git/**\"]}, trap: true}
   - {name: open, match: {path: /open/}, secret: skip, body: 2KiB}
   - {name: login, match: {path: /login, methods: [POST]}, limit: [{rate: 1/h, burst: 4}, {rate: 1/h, burst: 9}]}
-  - {name: new, match: {path: /new/}, mode: observe, limit: {rate: 1/h, burst: 2}}
+  - {name: new, match: {path: /new/}, mode: observe, limit: {rate: 1/h, burst: 1}}
   - {name: spring, match: {path: /spring}, mode: observe, trap: true}
 bans: {threshold: 1000000}
 ";
@@ -75,6 +75,7 @@ fn any_request(random: &mut Random) -> Asked {
             "/login",
             "//login",
             "/new/x",
+            "/new/y",
             "/spring",
             "/a%2fb",
             "/%zz",
@@ -97,8 +98,10 @@ fn any_request(random: &mut Random) -> Asked {
         "a_b: c",
     ];
     let header = one(random, &headers);
+    let user_agent = one(random, &["wtest/1", "wtest/1", "", "GPTBot/1.2"]);
     let has_secret = !random.one_in(4);
-    let mut fields = format!("Host: app.test\r\nUser-Agent: wtest/1\r\nCF-Connecting-IP: {ip}\r\n");
+    let mut fields =
+        format!("Host: app.test\r\nUser-Agent: {user_agent}\r\nCF-Connecting-IP: {ip}\r\n");
     if has_secret {
         fields += &format!("X-Wardent-Secret: {KEY}\r\n");
     }
@@ -122,7 +125,7 @@ fn any_request(random: &mut Random) -> Asked {
             "path": path,
             "method": method,
             "host": "app.test",
-            "user_agent": "wtest/1",
+            "user_agent": user_agent,
             "headers": asked_headers,
             "secret": if has_secret { "valid" } else { "none" },
         }),
@@ -187,6 +190,7 @@ fn what_is_explained_is_what_happens() {
         "bad_client_ip",
         "denied",
         "banned",
+        "bot",
         "trap",
         "rate_limited",
         "body_too_large",
@@ -195,6 +199,7 @@ fn what_is_explained_is_what_happens() {
         assert!(ends.contains(&end), "{end}: {ends:?}");
     }
     for end in [
+        "\"would_refuse\" \"bot\"",
         "\"would_refuse\" \"trap\"",
         "\"would_refuse\" \"rate_limited\"",
     ] {
@@ -277,7 +282,7 @@ fn who_is_not_proven_is_told_so() {
     let told = explain(&rig.wardent, &question);
     assert_eq!(told["outcome"]["verdict"], "passes");
     assert_eq!(told["proven"], false);
-    assert_eq!(told["limits"][0]["remaining"], 30);
+    assert_eq!(told["limits"][0]["remaining"], 3);
     let question = json!({"ip": "198.51.100.7", "path": "/", "secret": "none"});
     assert_eq!(
         explain(&rig.wardent, &question)["outcome"]["reason"],
