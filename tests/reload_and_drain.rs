@@ -373,6 +373,27 @@ fn r05_a_drain_finishes_uploads_and_streams() {
 }
 
 #[test]
+fn r05_who_has_connected_before_a_drain_is_answered() {
+    let origin = Origin::echo();
+    for round in 0..10 {
+        let setup = Wardent::setup(&origin).workers(2);
+        let setup = match round % 2 {
+            0 => setup,
+            _ => setup.unix_listener(),
+        };
+        let wardent = setup.start();
+        let mut clients: Vec<_> = (0..50).map(|_| wardent.client()).collect();
+        wardent.drain();
+        for (n, client) in clients.iter_mut().enumerate() {
+            let response = client.ask(get_nonce("/a", &format!("c{n}")));
+            assert_eq!(response.nonce(), format!("c{n}"), "R-05e: round {round}");
+        }
+        drop(clients);
+        wardent.wait();
+    }
+}
+
+#[test]
 fn r05_a_drain_with_nothing_to_do_is_quick() {
     let rig = Rig::new();
     let mut client = rig.wardent.client();

@@ -390,6 +390,22 @@ fn w09_http2_cannot_be_smuggled_through_an_upgrade() {
 }
 
 #[test]
+fn w05_tunnels_are_in_flight_like_any_request() {
+    let origin = Origin::scripted(websocket(echo_bytes));
+    let wardent = Wardent::setup(&origin).upstream("max_in_flight: 2").start();
+    let first = open(&wardent);
+    let _second = open(&wardent);
+    let response = wardent.ask(opening());
+    rig::assert_refusal("W-05b", &response, &[503], "overloaded");
+    drop(first);
+    time::eventually("there is room again", || {
+        let mut client = wardent.client();
+        client.send(opening());
+        client.response_head().status == 101
+    });
+}
+
+#[test]
 fn w10_many_tunnels_live_beside_each_other() {
     let origin = Origin::scripted(websocket(echo_bytes));
     let wardent = Wardent::setup(&origin).workers(2).start();

@@ -614,6 +614,28 @@ fn u18_a_client_that_goes_away_while_the_body_comes_ends_it_upstream() {
 }
 
 #[test]
+fn u18_a_client_that_closed_only_its_writing_half_gets_a_quick_answer() {
+    let origin = Origin::scripted(|conn| {
+        let request = conn.request()?;
+        // Long enough for the client's end to be seen first.
+        conn.listen_for(Duration::from_millis(20));
+        conn.write(origin::echo(&request))
+    });
+    let wardent = Wardent::before(&origin);
+    // On a busy machine, an answer may come too late for the client's grace; not ten in a row.
+    let answered = (0..10).any(|turn| {
+        let mut client = wardent.client();
+        client.send(get_nonce("/a", &format!("n{turn}")));
+        client.half_close();
+        client.try_response("GET").is_ok_and(|response| {
+            assert_eq!(response.nonce(), format!("n{turn}"));
+            true
+        })
+    });
+    assert!(answered, "U-18d: nobody was answered");
+}
+
+#[test]
 fn u18_an_abort_is_no_fault_of_the_application() {
     // Two aborts in a row must not take the only server out, nor count against the client.
     let policy =

@@ -11,6 +11,7 @@ use prometheus_client::{
 
 use super::{Reloads, View};
 use crate::{
+    bots::Category,
     event::access::Verdict,
     guard::verdict::Reason,
     owner::Cause,
@@ -83,6 +84,15 @@ impl Numbers {
                 .iter()
                 .map(|reason| reason.name())
                 .zip(self.sums(|worker| &worker.observations)),
+        )?;
+        encoder.counters(
+            "wardent_bots",
+            "Requests of bots by category, whatever became of them",
+            "category",
+            Category::ALL
+                .iter()
+                .map(|category| category.word())
+                .zip(self.sums(|worker| &worker.bots)),
         )?;
         encoder.counters(
             "wardent_http_responses",
@@ -242,6 +252,27 @@ impl Numbers {
         )
     }
 
+    fn bot_lookups(&self, encoder: &mut Encoder<'_>) -> fmt::Result {
+        let figures = self.0.shared.bots.verifier.figures();
+        encoder.counters(
+            "wardent_bot_lookups",
+            "Questions to the DNS about bots' addresses, by what became of them",
+            "result",
+            [
+                ("asked", figures.asked),
+                ("queue_full", figures.queue_full),
+                ("answered", figures.answered),
+                ("failed", figures.failed),
+            ]
+            .into_iter(),
+        )?;
+        encoder.gauge(
+            "wardent_bot_addresses",
+            "Addresses of bots that the DNS has been asked about and that are remembered",
+            figures.remembered,
+        )
+    }
+
     fn bans(&self, encoder: &mut Encoder<'_>) -> fmt::Result {
         let numbers = &self.0.owner;
         let get = |number: &AtomicU64| number.load(Ordering::Relaxed);
@@ -379,6 +410,7 @@ impl Collector for Numbers {
         self.connections(&mut encoder)?;
         self.upstream(&mut encoder)?;
         self.clients(&mut encoder)?;
+        self.bot_lookups(&mut encoder)?;
         self.bans(&mut encoder)?;
         self.house(&mut encoder)
     }

@@ -16,6 +16,7 @@ use serde_json::json;
 use super::{
     StartError,
     bans_cli::{self, BansCommand},
+    bots,
     bots_cli::{self, BotsCommand},
     client::Running,
     demo,
@@ -219,7 +220,8 @@ fn check(config: &Path, output: Output) -> ExitCode {
     let (problems, secrets) = match &result {
         Ok(loaded) => {
             let built = settings::policy(loaded, &mut Lasting::default(), 1);
-            (loaded.notes.as_slice(), built.err())
+            let bots = bots::Files::read(&loaded.wardent.bots);
+            (loaded.notes.as_slice(), built.err().or(bots.err()))
         }
         Err(report) => (report.problems.as_slice(), None),
     };

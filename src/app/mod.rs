@@ -3,6 +3,7 @@
 mod admin_cli;
 mod bans;
 mod bans_cli;
+mod bots;
 mod bots_cli;
 pub mod cli;
 mod client;
@@ -32,13 +33,14 @@ use crate::{
         watchdog::{self, Watchdog},
     },
     base::{clock::Clock, net::Address},
+    bots::verify::Questions,
     config::{
         self, Loaded, Report,
         settings::{self, Built, Lasting},
         wardent::Document,
         watch::Watch,
     },
-    guard::policy::Policy,
+    guard::{bots::Bots, policy::Policy},
     limit::Keeper,
     owner::{Acts, BanPolicy, Owner},
     proxy::{
@@ -136,7 +138,8 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
     let document = &loaded.wardent;
     let bans = Arc::new(ArcSwap::from_pointee(built.bans));
     let (owner, acts) = owner(document, &bans, &clock);
-    let shared = Arc::new(shared(document, built.policy, &owner, &clock)?);
+    let (bots, questions) = bots::begin(&document.bots)?;
+    let shared = Arc::new(shared(document, built.policy, bots, &owner, &clock)?);
     let mut sockets = Sockets::bind(document, options.takes_passed_sockets)?;
     let admin = sockets.admin_address();
     let (proxy, own_unix_paths) = (sockets.proxy_addresses(), sockets.own_unix_paths());
@@ -175,6 +178,7 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
         server: Server::new(view, reloader.clone(), acts),
         sockets,
         health: health_check(&loaded),
+        questions,
         shared,
         reloading: Reloading::new(config, loaded, lasting, in_force, reloads, watch),
         asked,
@@ -236,6 +240,7 @@ fn owner(document: &Document, bans: &Arc<ArcSwap<BanPolicy>>, clock: &Clock) -> 
 fn shared(
     document: &Document,
     policy: Policy,
+    bots: Bots,
     owner: &Owner,
     clock: &Clock,
 ) -> Result<Shared, StartError> {
@@ -246,6 +251,7 @@ fn shared(
         policy: ArcSwap::from_pointee(policy),
         clients: Arc::clone(owner.clients()),
         facts: Arc::clone(owner.facts()),
+        bots,
         canary,
         upstream: Arc::new(settings::upstream(document).map_err(StartError::System)?),
         clock: clock.clone(),
@@ -309,6 +315,7 @@ struct Side {
     server: Server,
     sockets: Sockets,
     health: Option<HealthCheck>,
+    questions: Questions,
     shared: Arc<Shared>,
     reloading: Reloading,
     asked: reload::Asked,
@@ -347,6 +354,7 @@ impl Side {
         if let Some(check) = self.health {
             tokio::spawn(health::watch(Arc::clone(&self.shared.upstream), check));
         }
+        tokio::spawn(bots::answer(self.questions, self.shared.clock.clone()));
         tokio::select! {
             () = self.reloading.run(self.asked) => {}
             _ = self.until_ended.wait_for(|ended| *ended) => {}

@@ -8,6 +8,7 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 
+use super::bots;
 use crate::{
     admin::{ActResult, Reloads},
     config::{
@@ -48,7 +49,7 @@ pub(super) struct InForce {
 enum Scope {
     /// The policy alone: its file has changed.
     Policy,
-    /// The policy and the keys of the secret: somebody asked.
+    /// The policy, the keys of the secret, and what is known of bots: somebody asked.
     PolicyAndKeys,
 }
 
@@ -105,11 +106,17 @@ impl Reloading {
         let result = self.load(scope).and_then(|(loaded, mut notes)| {
             let built = settings::policy(&loaded, &mut self.lasting, self.generation + 1)?;
             notes.extend(built.notes);
-            Ok((loaded, built.policy, built.bans, notes))
+            let bots = match scope {
+                Scope::Policy => None,
+                Scope::PolicyAndKeys => Some(bots::Files::read(&loaded.wardent.bots)?),
+            };
+            Ok((loaded, built.policy, built.bans, bots, notes))
         });
         match result {
-            Ok((loaded, policy, bans, notes)) => {
+            Ok((loaded, policy, bans, bots, mut notes)) => {
                 self.generation += 1;
+                let known = &self.in_force.shared.bots;
+                notes.extend(bots.and_then(|files| bots::replace(known, files)));
                 self.loaded = loaded;
                 self.in_force.shared.policy.store(Arc::new(policy));
                 self.in_force.bans.store(Arc::new(bans));

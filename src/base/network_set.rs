@@ -1,6 +1,6 @@
 //! A set of networks in which a lookup is a binary search.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
@@ -17,6 +17,18 @@ pub struct NetworkSet {
 type Range = (u128, u128);
 
 impl NetworkSet {
+    /// The first address there is; none where there is no network.
+    pub fn first(&self) -> Option<IpAddr> {
+        let v4 = self.v4.first().and_then(|&(first, _)| {
+            let bits = u32::try_from(first).ok()?;
+            Some(Ipv4Addr::from_bits(bits).into())
+        });
+        v4.or_else(|| {
+            let &(first, _) = self.v6.first()?;
+            Some(Ipv6Addr::from_bits(first).into())
+        })
+    }
+
     /// Whether one of the networks holds this address, which is taken as it is: fold it first.
     pub fn contains(&self, ip: IpAddr) -> bool {
         match ip {

@@ -89,6 +89,28 @@ pub enum Action {
     Verify,
 }
 
+impl Action {
+    /// Every action.
+    pub const ALL: [Self; 5] = [
+        Self::Allow,
+        Self::Block,
+        Self::Tag,
+        Self::Limit,
+        Self::Verify,
+    ];
+
+    /// The policy's word for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Block => "block",
+            Self::Tag => "tag",
+            Self::Limit => "limit",
+            Self::Verify => "verify",
+        }
+    }
+}
+
 /// What is done with each category: total, and one load to look up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Actions {

@@ -1,6 +1,6 @@
 //! The networks the hop before the trusted peer must come from for its word to count.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
 
@@ -40,14 +40,7 @@ impl EdgeNetworks {
 
     /// The first address there is; none where there is no network.
     pub fn first(&self) -> Option<IpAddr> {
-        let v4 = self.v4.first().and_then(|&(first, _)| {
-            let bits = u32::try_from(first).ok()?;
-            Some(Ipv4Addr::from_bits(bits).into())
-        });
-        v4.or_else(|| {
-            let &(first, _) = self.v6.first()?;
-            Some(Ipv6Addr::from_bits(first).into())
-        })
+        self.0.first()
     }
 
     /// Whether one of the networks holds this address, folded first.

@@ -2,10 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::{
-    edge::{CLOUDFLARE_WORKERS, EdgeNetworks},
-    peer::fold,
-};
+use super::{edge::CLOUDFLARE_WORKERS, peer::fold};
+use crate::base::network_set::NetworkSet;
 
 /// The addresses that no ban holds for, whoever decided it and when.
 ///
@@ -14,9 +12,9 @@ use super::{
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Protected {
     /// `allow` of the policy: neither limited nor banned.
-    pub allowed: EdgeNetworks,
+    pub allowed: NetworkSet,
     /// The networks of `client_ip.trusted_peers`.
-    pub trusted_peers: EdgeNetworks,
+    pub trusted_peers: NetworkSet,
 }
 
 impl Protected {

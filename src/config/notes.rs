@@ -16,8 +16,6 @@ const NOT_IN_FORCE: &[(File, &str)] = &[
     (File::Wardent, "admin.token"),
     (File::Wardent, "admin.tls"),
     (File::Wardent, "telemetry.otlp"),
-    (File::Policy, "defaults.bots"),
-    (File::Policy, "routes[].bots"),
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -204,6 +204,7 @@ impl Reading<'_> {
             needs_secret: rest.secret == SecretRule::Require,
             is_exempt: false,
             enforces: rest.mode == Mode::Enforce,
+            bots: rest.bots.actions(),
             is_trap: false,
             limits: self.limits(DEFAULTS, rest),
             penalize: Vec::new(),
@@ -260,6 +261,8 @@ impl Reading<'_> {
                 needs_secret: effective.secret == SecretRule::Require,
                 is_exempt: skips_secret || skips_bots,
                 enforces: effective.mode == Mode::Enforce,
+                // A valid signature says more than a user agent.
+                bots: effective.bots.actions().filter(|_| signature.is_none()),
                 is_trap: route.trap,
                 limits,
                 penalize: route

@@ -93,6 +93,19 @@ pub struct Access<'a> {
     pub upstream: Option<&'a str>,
     /// The client's own word for what it is.
     pub user_agent: &'a [u8],
+    /// What it was taken for, where that is no person.
+    pub bot: Option<SeenBot<'a>>,
+}
+
+/// A bot, as events tell it.
+#[derive(Debug, Clone, Copy)]
+pub struct SeenBot<'a> {
+    /// What it is called; the client's own word where it is not listed.
+    pub name: &'a [u8],
+    /// What it is for.
+    pub category: &'static str,
+    /// Whether it is who it says, where that was asked.
+    pub standing: Option<&'static str>,
 }
 
 impl Access<'_> {
@@ -151,6 +164,13 @@ impl Access<'_> {
             text_field("upstream", upstream.as_bytes(), out);
         }
         text_field("user_agent", self.user_agent, out);
+        if let Some(bot) = &self.bot {
+            text_field("bot", bot.name, out);
+            text_field("bot_category", bot.category.as_bytes(), out);
+            if let Some(standing) = bot.standing {
+                text_field("bot_standing", standing.as_bytes(), out);
+            }
+        }
         out.push(b'}');
     }
 
@@ -261,6 +281,7 @@ mod tests {
             answered_us: None,
             upstream: None,
             user_agent,
+            bot: None,
         }
     }
 

@@ -5,7 +5,7 @@
 //! 3. The client's identity, which the next guards go by.
 //! 4. Deny and allow: what is written by hand comes before what was found out.
 //! 5. The ban, so that a banned client costs no more than this, and is not blamed again.
-//! 6. Traps, which need no count.
+//! 6. Bots and traps, which need no count.
 //! 7. The limits, which charge: whoever was refused before has spent nothing.
 //! 8. The declared body size and the signature's presence: they spare the upstream.
 //!
@@ -16,11 +16,13 @@
 //! them that would have is told, and those after it are not asked.
 
 use super::{
+    bots::{self, Bots, People, Seen},
     path,
     policy::{Policy, Rules},
     verdict::{Reason, Refusal},
 };
 use crate::{
+    bots::Action,
     client::{Claim, Claims, Client, Peer, Who, identify},
     limit::{Clients, Spent, ticks},
     owner::Cause,
@@ -46,12 +48,33 @@ pub struct Head<'a> {
     pub secret: Claim<'a>,
     /// What the webhook signature's field says.
     pub signature: Claim<'a>,
+    /// The client's own word for what it is.
+    pub user_agent: &'a [u8],
+    /// All other fields, for the few guards that look at one.
+    pub fields: &'a dyn Fields,
     /// The declared length of the body.
     pub content_length: Option<u64>,
     /// Seconds since 1970.
     pub now_unix_s: u64,
     /// Nanoseconds of the monotonic clock.
     pub now_ns: u64,
+}
+
+/// The fields of a head, by name.
+pub trait Fields: std::fmt::Debug {
+    /// What the fields of this name say; `name` is in lower case.
+    fn claim(&self, name: &[u8]) -> Claim<'_>;
+}
+
+/// What is known beside the policy.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    /// Who may ask how much more, and who is banned.
+    pub clients: &'a Clients,
+    /// Who is a bot.
+    pub bots: &'a Bots,
+    /// Who has lately been taken for a person.
+    pub people: &'a People,
 }
 
 /// What the guards found, refused or not.
@@ -69,6 +92,8 @@ pub struct Judgement<'p> {
     pub verdict: Result<(), Refusal>,
     /// Why it would not have passed, had its route been enforced.
     pub observed: Option<Refusal>,
+    /// The bot that sent it, where bots are looked for and it is one.
+    pub bot: Option<Seen>,
     /// What it left of the client's limits.
     pub spent: Option<Spent>,
     /// What it is held against its client for.
@@ -78,11 +103,11 @@ pub struct Judgement<'p> {
 /// Asks all guards about one request. `scratch` is memory for the normalised path.
 pub fn judge<'p>(
     policy: &'p Policy,
-    clients: &Clients,
+    known: Known<'_>,
     head: &Head<'_>,
     scratch: &mut Vec<u8>,
 ) -> Judgement<'p> {
-    judge_as(Ask::InEarnest, policy, clients, head, scratch)
+    judge_as(Ask::InEarnest, policy, known, head, scratch)
 }
 
 /// How the guards are asked.
@@ -101,7 +126,7 @@ pub(super) enum Ask {
 pub(super) fn judge_as<'p>(
     ask: Ask,
     policy: &'p Policy,
-    clients: &Clients,
+    known: Known<'_>,
     head: &Head<'_>,
     scratch: &mut Vec<u8>,
 ) -> Judgement<'p> {
@@ -122,6 +147,7 @@ pub(super) fn judge_as<'p>(
         may_be_blamed: is_proven && may_be_banned(policy, client.as_ref()),
         verdict: Ok(()),
         observed: None,
+        bot: None,
         spent: None,
         violation: None,
     };
@@ -131,7 +157,7 @@ pub(super) fn judge_as<'p>(
             Ok(_) => Ok(()),
             Err(bad) => Err(Refusal::new(Reason::BadClientIp, bad.why())),
         })
-        .and_then(|()| judgement.check_conduct(ask, policy, clients, head.now_ns))
+        .and_then(|()| judgement.check_conduct(ask, policy, known, head))
         .and_then(|()| {
             check_length(rules, head)
                 .inspect_err(|_| judgement.violation = Some(Cause::BodyTooLarge))
@@ -146,10 +172,10 @@ impl Judgement<'_> {
         &mut self,
         ask: Ask,
         policy: &Policy,
-        clients: &Clients,
-        now_ns: u64,
+        known: Known<'_>,
+        head: &Head<'_>,
     ) -> Result<(), Refusal> {
-        let Err(refusal) = self.find_fault(ask, policy, clients, now_ns) else {
+        let Err(refusal) = self.find_fault(ask, policy, known, head) else {
             return Ok(());
         };
         if self.rules.enforces {
@@ -163,8 +189,8 @@ impl Judgement<'_> {
         &mut self,
         ask: Ask,
         policy: &Policy,
-        clients: &Clients,
-        now_ns: u64,
+        known: Known<'_>,
+        head: &Head<'_>,
     ) -> Result<(), Refusal> {
         let who = self.client.map(|client| client.who);
         if let Some(Who::Known { ip, key }) = who {
@@ -177,9 +203,17 @@ impl Judgement<'_> {
                     "the policy denies its network",
                 ));
             }
-            let is_banned = clients.banned_until(key, ip) > ticks(now_ns);
+            let is_banned = known.clients.banned_until(key, ip) > ticks(head.now_ns);
             if is_banned && policy.protected.why(ip).is_none() {
                 return Err(Refusal::new(Reason::Banned, "a ban is in force"));
+            }
+        }
+        if let Some(actions) = &self.rules.bots {
+            let ip = self.client.as_ref().and_then(Client::ip);
+            self.bot = bots::look(known.bots, known.people, actions, head, ip);
+            if let Some(refusal) = self.bot.as_ref().and_then(Seen::refusal) {
+                self.violation = Some(Cause::Bot);
+                return Err(refusal);
             }
         }
         if self.rules.is_trap {
@@ -191,15 +225,19 @@ impl Judgement<'_> {
         }
         if let Some(Who::Known { key, .. }) = who {
             let limits = self.rules.limits.as_slice();
+            // A bot that is limited is one client, from however many addresses it comes.
+            let herd = self.bot.filter(|bot| bot.action == Action::Limit);
+            let key = herd.map_or(key, |bot| bot.key());
             self.spent = match ask {
-                Ask::InEarnest => clients.spend(key, limits, now_ns),
+                Ask::InEarnest => known.clients.spend(key, limits, head.now_ns),
                 Ask::AsIf { .. } if limits.is_empty() => None,
-                Ask::AsIf { .. } => Some(clients.look(key, limits, ticks(now_ns))),
+                Ask::AsIf { .. } => Some(known.clients.look(key, limits, ticks(head.now_ns))),
             };
             if let Some(spent) = &self.spent
                 && !spent.admitted
             {
-                self.violation = (!spent.is_shared).then_some(Cause::RateLimited);
+                let is_own = !spent.is_shared && herd.is_none();
+                self.violation = is_own.then_some(Cause::RateLimited);
                 return Err(Refusal::new(Reason::RateLimited, "over the limit"));
             }
         }

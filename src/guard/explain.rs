@@ -6,12 +6,13 @@
 use std::net::IpAddr;
 
 use super::{
-    chain::{Ask, Head, Judgement, holds_secret, judge_as},
+    chain::{Ask, Head, Judgement, Known, holds_secret, judge_as},
     path,
     policy::Policy,
     verdict::Reason,
 };
 use crate::{
+    bots::Standing,
     client::{Claim, Who},
     limit::{Clients, Ticks, seconds, ticks},
     owner::Cause,
@@ -94,6 +95,8 @@ pub enum Guard {
     Networks,
     /// The ban.
     Ban,
+    /// Bots that are kept out.
+    Bots,
     /// Traps.
     Trap,
     /// The limits.
@@ -106,12 +109,13 @@ pub enum Guard {
 
 impl Guard {
     /// All of them, in their order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Path,
         Self::Secret,
         Self::Identity,
         Self::Networks,
         Self::Ban,
+        Self::Bots,
         Self::Trap,
         Self::Limits,
         Self::Body,
@@ -126,6 +130,7 @@ impl Guard {
             Self::Identity => "client",
             Self::Networks => "deny and allow",
             Self::Ban => "ban",
+            Self::Bots => "bots",
             Self::Trap => "trap",
             Self::Limits => "limits",
             Self::Body => "body",
@@ -141,7 +146,8 @@ impl Guard {
             Reason::BadClientIp => Some(Self::Identity),
             Reason::Denied => Some(Self::Networks),
             Reason::Banned => Some(Self::Ban),
-            Reason::Bot | Reason::Trap => Some(Self::Trap),
+            Reason::Bot => Some(Self::Bots),
+            Reason::Trap => Some(Self::Trap),
             Reason::RateLimited => Some(Self::Limits),
             Reason::BodyTooLarge => Some(Self::Body),
             Reason::BadSignature => Some(Self::Signature),
@@ -163,16 +169,16 @@ impl Guard {
 /// Asks all guards about a request as if it had come; `has_secret` takes it to hold a valid secret.
 pub fn explain<'p>(
     policy: &'p Policy,
-    clients: &Clients,
+    known: Known<'_>,
     head: &Head<'_>,
     has_secret: bool,
 ) -> Explanation<'p> {
     let mut scratch = Vec::new();
     let ask = Ask::AsIf { has_secret };
-    let judgement = judge_as(ask, policy, clients, head, &mut scratch);
+    let judgement = judge_as(ask, policy, known, head, &mut scratch);
     let sight = Sight {
         policy,
-        clients,
+        clients: known.clients,
         head,
         judgement: &judgement,
         has_secret,
@@ -229,6 +235,7 @@ impl Sight<'_> {
             Guard::Identity => self.identity(),
             Guard::Networks => self.networks().to_owned(),
             Guard::Ban => self.ban(),
+            Guard::Bots => self.bots(),
             Guard::Trap => self.trap(),
             Guard::Limits => self.limits(),
             Guard::Body => self.body(),
@@ -337,6 +344,25 @@ impl Sight<'_> {
                 format!("one of {} s more does not hold: {because}", seconds(left))
             }
         }
+    }
+
+    fn bots(&self) -> String {
+        let judgement = self.judgement;
+        let Some(actions) = &judgement.rules.bots else {
+            return "not looked for here".to_owned();
+        };
+        let Some(bot) = &judgement.bot else {
+            return "may be a person".to_owned();
+        };
+        let name = String::from_utf8_lossy(bot.name.as_bytes());
+        let standing = match bot.standing {
+            None => "",
+            Some(Standing::Verified) => ", verified",
+            Some(Standing::Impostor) => ", an impostor",
+            Some(Standing::Unknown) => ", not provable now",
+        };
+        let action = actions.of(bot.category).word();
+        format!("{name}, {}: {action}{standing}", bot.category)
     }
 
     fn trap(&self) -> String {

@@ -2,7 +2,9 @@
 
 use super::{limit::Limits, route::Routes, signature::Stripe};
 use crate::{
-    client::{EdgeNetworks, Protected, Trust},
+    base::network_set::NetworkSet,
+    bots::Actions,
+    client::{Protected, Trust},
     owner::Cause,
     secret::{Keyring, Signer},
 };
@@ -19,7 +21,7 @@ pub struct Policy {
     /// Signs requests towards the application.
     pub signer: Option<Signer>,
     /// Who is always refused.
-    pub denied: EdgeNetworks,
+    pub denied: NetworkSet,
     /// Who is never limited, and who is never banned.
     pub protected: Protected,
     /// What a violation is worth.
@@ -41,6 +43,8 @@ pub struct Rules {
     pub is_exempt: bool,
     /// Whether refusals by deny, bans, bots, traps and limits refuse, or are only counted.
     pub enforces: bool,
+    /// What is done with bots; none where they are not looked for.
+    pub bots: Option<Actions>,
     /// Asking for it is a violation.
     pub is_trap: bool,
     /// How often each client may ask.

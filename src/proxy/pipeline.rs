@@ -42,7 +42,13 @@ pub(crate) async fn serve(
         &connection.peer,
         head,
     );
-    let judgement = judge(connection, &policy, head, &record);
+    // A fault in one request is answered with 500 and ends no other; here and below.
+    let judging = AssertUnwindSafe(|| judge(connection, &policy, head, &record));
+    let Ok(judgement) = std::panic::catch_unwind(judging) else {
+        let mut unread = BodyReader::new(head.framing, 0);
+        let fault = Failure::Internal;
+        return fail(connection, head, &record, fault, &mut unread, buffer).await;
+    };
     if connection.worker.shared.canary.is(head) {
         return turn_round(connection, &record).await;
     }
@@ -63,7 +69,6 @@ pub(crate) async fn serve(
                 &mut reader,
                 buffer,
             );
-            // A fault in one request is answered with 500 and ends no other.
             AssertUnwindSafe(passing)
                 .catch_unwind()
                 .await
@@ -125,8 +130,7 @@ fn judge<'p>(
     let now_unix_s = record.arrived_unix_ms() / 1_000;
     let asked = asked(head, &connection.peer, now_unix_s, record.began_ns());
     let mut scratch = connection.worker.buffer();
-    let clients = &connection.worker.shared.clients;
-    let judgement = chain::judge(policy, clients, &asked, &mut scratch);
+    let judgement = chain::judge(policy, connection.worker.known(), &asked, &mut scratch);
     connection.worker.give_back(scratch);
     judgement
 }
@@ -152,6 +156,8 @@ pub(super) fn asked<'a>(
         },
         secret: claim(Name::Secret),
         signature: claim(Name::StripeSignature),
+        user_agent: head.user_agent(),
+        fields: head,
         content_length: match head.framing {
             Framing::Length(length) => Some(length),
             Framing::None | Framing::Chunked | Framing::UntilClose => None,
@@ -205,12 +211,15 @@ async fn fail(
         failure,
         Failure::ClientGone | Failure::ClientLate(Stage::ResponseWrite)
     );
+    if takes_nothing {
+        return After::Break;
+    }
     match record.begun() {
         Begun::Nothing => {}
         // Its length or its missing last chunk tells that it is not whole, and all of it that there
         // is arrives, which before a reset it may not.
-        Begun::WithItsEndKnown if !takes_nothing => return After::Linger,
-        Begun::WithItsEndKnown | Begun::UntilClose => return After::Break,
+        Begun::WithItsEndKnown => return After::Linger,
+        Begun::UntilClose => return After::Break,
     }
     let worker = &connection.worker;
     let rest_is_small = reader.has_ended()

@@ -10,9 +10,11 @@ use super::{
 };
 use crate::{
     base::id::RequestId,
+    bots::{Action, Standing},
     client::{Client, Peer},
-    event::access::{Access, Verdict},
+    event::access::{Access, SeenBot, Verdict},
     guard::{
+        bots::Seen,
         chain::Judgement,
         limit::Limits,
         policy::Rules,
@@ -58,6 +60,7 @@ pub(crate) struct Record<'a> {
     is_traffic: Cell<bool>,
     may_be_blamed: Cell<bool>,
     observed: Cell<Option<Refusal>>,
+    bot: Cell<Option<Seen>>,
     spent: Cell<Option<Spent>>,
     status: Cell<u16>,
     verdict: Cell<Verdict>,
@@ -94,6 +97,7 @@ impl<'a> Record<'a> {
             is_traffic: Cell::new(true),
             may_be_blamed: Cell::new(false),
             observed: Cell::new(None),
+            bot: Cell::new(None),
             spent: Cell::new(None),
             status: Cell::new(0),
             verdict: Cell::new(Verdict::Aborted),
@@ -129,6 +133,7 @@ impl<'a> Record<'a> {
         self.is_proven.set(judgement.is_proven);
         self.may_be_blamed.set(judgement.may_be_blamed);
         self.observed.set(judgement.observed);
+        self.bot.set(judgement.bot);
         self.spent.set(judgement.spent);
     }
 
@@ -149,6 +154,11 @@ impl<'a> Record<'a> {
                 path: Excerpt::of(self.head.path()),
             });
         }
+    }
+
+    /// The bot that sent it, if the application is to be told.
+    pub(crate) fn tag(&self) -> Option<Seen> {
+        self.bot.get().filter(|bot| bot.action == Action::Tag)
     }
 
     /// What the client's limits leave it, where they are enforced.
@@ -255,6 +265,10 @@ impl Drop for Record<'_> {
         }
         metrics.body_bytes_in.add(self.body_bytes_in.get());
         metrics.bytes_out.add(bytes_out);
+        let bot = self.bot.get();
+        if let Some(bot) = &bot {
+            metrics.bot(bot.category);
+        }
         let Some(lines) = &self.worker.lines else {
             return;
         };
@@ -285,6 +299,11 @@ impl Drop for Record<'_> {
                 .and_then(|place| servers.get(place))
                 .map(|server| server.name()),
             user_agent: self.head.user_agent(),
+            bot: bot.as_ref().map(|bot| SeenBot {
+                name: bot.name.as_bytes(),
+                category: bot.category.word(),
+                standing: bot.standing.map(Standing::name),
+            }),
         };
         lines.borrow_mut().append(|line| {
             access.write(self.worker.line_format, &self.worker.stamps, line);

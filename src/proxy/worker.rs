@@ -22,7 +22,11 @@ use super::{
 use crate::{
     base::{clock::Clock, id::RequestIds},
     event::{access::Format, time::Stamps},
-    guard::policy::Policy,
+    guard::{
+        bots::{Bots, People},
+        chain::Known,
+        policy::Policy,
+    },
     limit::Clients,
     owner::Facts,
     sink::lines::{Lane, Lines},
@@ -39,6 +43,8 @@ pub struct Shared {
     pub clients: Arc<Clients>,
     /// Where violations are told.
     pub facts: Arc<Facts>,
+    /// What is known of bots.
+    pub bots: Bots,
     /// By which the watchdog's requests are known.
     pub canary: Canary,
     /// The servers behind.
@@ -131,6 +137,7 @@ pub(crate) struct Worker {
     pub(crate) deadlines: Rc<Deadlines>,
     pub(crate) pool: Pool,
     pub(crate) stamps: Stamps,
+    people: People,
     pub(crate) ids: RefCell<RequestIds>,
     pub(crate) lines: Option<RefCell<Lane>>,
     pub(crate) line_format: Format,
@@ -169,6 +176,7 @@ impl Worker {
             metrics,
             deadlines: Rc::default(),
             stamps: Stamps::default(),
+            people: People::default(),
             ids: RefCell::new(RequestIds::starting_at(seed)),
             lines: lines.map(|sink| RefCell::new(sink.lines.lane())),
             line_format: lines.map_or(Format::Json, |sink| sink.format),
@@ -217,6 +225,15 @@ impl Worker {
         self.unix_ahead_ms
             .get()
             .saturating_add(monotonic_ns / 1_000_000)
+    }
+
+    /// What the guards know beside the policy.
+    pub(crate) fn known(&self) -> Known<'_> {
+        Known {
+            clients: &self.shared.clients,
+            bots: &self.shared.bots,
+            people: &self.people,
+        }
     }
 
     /// An empty buffer for output.

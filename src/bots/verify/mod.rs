@@ -47,6 +47,17 @@ pub enum Standing {
     Unknown,
 }
 
+impl Standing {
+    /// Its name in events.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Verified => "verified",
+            Self::Impostor => "impostor",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// Questions that wait. A full queue costs a verdict, never a request.
 const QUESTIONS_MAX: usize = 1_024;
 

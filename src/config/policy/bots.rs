@@ -4,73 +4,59 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
 
-use crate::config::words::{self, Map, vocabulary};
+use crate::{
+    bots::{Action, Actions, Category},
+    config::words::{self, FromWord, Map, choose},
+};
 
-vocabulary! {
-    /// A kind of client that is no person.
-    BotCategory {
-        /// Collects text to train models.
-        AiTraining = "ai-training",
-        /// Feeds an answer engine.
-        AiSearch = "ai-search",
-        /// Fetches a page because a person asked an assistant.
-        AiAssistant = "ai-assistant",
-        /// Measures rankings and links.
-        Seo = "seo",
-        /// Looks for holes.
-        SecurityScanner = "security-scanner",
-        /// A programming library.
-        HttpLibrary = "http-library",
-        /// A browser that nobody looks at.
-        HeadlessBrowser = "headless-browser",
-        /// Feeds a search engine.
-        SearchEngine = "search-engine",
-        /// Says that it is a bot, and is not known.
-        Unknown = "unknown",
+impl FromWord for Category {
+    const EXPECTED: &'static str = "a category of bots";
+
+    fn from_word(word: &str) -> Result<Self, String> {
+        choose(word, &Self::ALL.map(|category| (category.word(), category)))
     }
 }
 
-impl BotCategory {
-    /// What is done with it where nothing is written.
-    pub fn usual_action(self) -> BotAction {
-        match self {
-            Self::AiTraining
-            | Self::AiSearch
-            | Self::AiAssistant
-            | Self::Seo
-            | Self::SecurityScanner
-            | Self::HeadlessBrowser => BotAction::Block,
-            Self::HttpLibrary | Self::Unknown => BotAction::Allow,
-            Self::SearchEngine => BotAction::Verify,
-        }
+impl FromWord for Action {
+    const EXPECTED: &'static str = "what is done with bots";
+
+    fn from_word(word: &str) -> Result<Self, String> {
+        choose(word, &Self::ALL.map(|action| (action.word(), action)))
     }
 }
 
-vocabulary! {
-    /// What is done with a bot.
-    BotAction {
-        /// It passes.
-        Allow = "allow",
-        /// It is refused.
-        Block = "block",
-        /// It passes, and the application is told what it is.
-        Tag = "tag",
-        /// It passes within a limit of its own.
-        Limit = "limit",
-        /// It passes if its address belongs to whom it names.
-        Verify = "verify",
+/// What is done with a category where nothing is written.
+fn usual(category: Category) -> Action {
+    match category {
+        Category::AiTraining
+        | Category::AiSearch
+        | Category::AiAssistant
+        | Category::Seo
+        | Category::SecurityScanner
+        | Category::HeadlessBrowser => Action::Block,
+        Category::HttpLibrary | Category::Unknown => Action::Allow,
+        Category::SearchEngine => Action::Verify,
     }
 }
 
 /// What is done with each category; what is not written is as usual.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct BotActions(BTreeMap<BotCategory, BotAction>);
+pub struct BotActions(BTreeMap<Category, Action>);
 
 impl BotActions {
     /// What is done with this category.
-    pub fn of(&self, category: BotCategory) -> BotAction {
+    pub fn of(&self, category: Category) -> Action {
         let written = self.0.get(&category).copied();
-        written.unwrap_or_else(|| category.usual_action())
+        written.unwrap_or_else(|| usual(category))
+    }
+
+    /// What is done with every category.
+    pub fn all(&self) -> Actions {
+        Category::ALL
+            .into_iter()
+            .fold(Actions::all(Action::Allow), |actions, category| {
+                actions.with(category, self.of(category))
+            })
     }
 
     /// These actions, with those of `other` before them.
@@ -90,10 +76,20 @@ pub enum BotRule {
     Act(BotActions),
 }
 
+impl BotRule {
+    /// What is done with every category; none where they are not looked for.
+    pub fn actions(&self) -> Option<Actions> {
+        match self {
+            Self::Skip => None,
+            Self::Act(actions) => Some(actions.all()),
+        }
+    }
+}
+
 /// `skip`, or a mapping of category to action.
 impl<'de> Deserialize<'de> for BotRule {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let actions: Option<Map<BotCategory, BotAction>> = words::skip_or(deserializer)?;
+        let actions: Option<Map<Category, Action>> = words::skip_or(deserializer)?;
         Ok(actions.map_or(Self::Skip, |Map(actions)| Self::Act(BotActions(actions))))
     }
 }

@@ -3,9 +3,10 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
 
 use super::{
-    policy::{BotAction, BotCategory, BotRule, Document, Mode, SecretRule},
+    policy::{BotRule, Document, Mode, SecretRule},
     *,
 };
+use crate::bots::{Action, Category};
 
 mod hostile;
 mod refusals;
@@ -125,9 +126,9 @@ bans:
 ",
     );
     let little = policy("mode: enforce");
-    for category in BotCategory::ALL {
+    for category in Category::ALL {
         let action = |document: &Document| match &document.defaults.bots {
-            BotRule::Act(actions) => actions.of(*category),
+            BotRule::Act(actions) => actions.of(category),
             BotRule::Skip => panic!("bots are not skipped"),
         };
         assert_eq!(action(&little), action(&whole), "{category}");
@@ -171,11 +172,11 @@ defaults: {bots: {ai-training: allow, ai-search: block, ai-assistant: tag, seo: 
         panic!("bots are looked for")
     };
     for (category, action) in [
-        (BotCategory::AiTraining, BotAction::Allow),
-        (BotCategory::AiSearch, BotAction::Block),
-        (BotCategory::AiAssistant, BotAction::Tag),
-        (BotCategory::Seo, BotAction::Limit),
-        (BotCategory::Unknown, BotAction::Verify),
+        (Category::AiTraining, Action::Allow),
+        (Category::AiSearch, Action::Block),
+        (Category::AiAssistant, Action::Tag),
+        (Category::Seo, Action::Limit),
+        (Category::Unknown, Action::Verify),
     ] {
         assert_eq!(bots.of(category), action);
     }
@@ -195,9 +196,9 @@ routes:
     let BotRule::Act(bots) = &a.bots else {
         panic!("bots are looked for")
     };
-    assert_eq!(bots.of(BotCategory::Seo), BotAction::Allow);
-    assert_eq!(bots.of(BotCategory::Unknown), BotAction::Block);
-    assert_eq!(bots.of(BotCategory::AiTraining), BotAction::Block);
+    assert_eq!(bots.of(Category::Seo), Action::Allow);
+    assert_eq!(bots.of(Category::Unknown), Action::Block);
+    assert_eq!(bots.of(Category::AiTraining), Action::Block);
     assert_eq!(
         a.limit[0].burst.get(),
         5,
@@ -297,14 +298,12 @@ routes:
 
 #[test]
 fn what_is_not_yet_in_force_is_said() {
-    let notes = notes(
-        "mode: observe\nroutes:\n  - name: a\n    match: {path: /a}\n    bots: {seo: allow}\n    trap: true\n",
-    );
-    assert_eq!(
-        notes,
-        [
-            "policy.yaml:5:5: warning: `routes[0].bots` is read and checked, but not yet in force in this version",
-        ]
+    let text = format!("{MINIMAL}admin: {{token: {{file: t}}}}\n");
+    let (_, notes) = wardent::parse(&text, "wardent.yaml", Path::new("")).unwrap();
+    let notes: Vec<_> = notes.iter().map(ToString::to_string).collect();
+    assert!(
+        notes[0].starts_with("wardent.yaml:3:9: warning: `admin.token` is read and checked, but not yet in force in this version"),
+        "{notes:?}"
     );
 }
 

@@ -17,10 +17,12 @@ use super::{
     yaml::{self, Source},
 };
 
+mod bots;
 mod identity;
 mod services;
 mod upstream;
 
+pub use bots::*;
 pub use identity::*;
 pub use services::*;
 pub use upstream::*;
@@ -55,6 +57,9 @@ pub struct Document {
     /// The policy's file.
     #[serde(default = "policy_file", deserialize_with = "one")]
     pub policy: PathBuf,
+    /// What takes the place of what ships about bots.
+    #[serde(default)]
+    pub bots: Bots,
     /// How much is remembered at once.
     #[serde(default)]
     pub limits: Limits,
@@ -120,6 +125,8 @@ const NULLABLE: &[&str] = &[
     "secret.upstream",
     "upstream.health",
     "client_ip.edge",
+    "bots.catalogue",
+    "bots.networks",
     "log.listen",
     "log.tls",
     "log.sasl",
@@ -173,6 +180,7 @@ impl Document {
             at(&mut tls.key);
         }
         at(&mut self.policy);
+        self.bots.resolve(base);
         at(&mut self.log.dir);
         at(&mut self.admin.socket);
         let keys = self.secret.keys.iter_mut().map(|key| &mut key.from);

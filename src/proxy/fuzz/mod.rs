@@ -191,6 +191,7 @@ fn composed(head: &RequestHead, input: &[u8]) -> Vec<u8> {
         client: &client,
         id: &RequestIds::starting_at(1).next(1),
         signer: None,
+        tag: None,
         now_unix_s: 1,
     };
     compose::request(head, &towards, &mut out);

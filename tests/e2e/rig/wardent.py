@@ -13,10 +13,11 @@ import yaml
 from rig.client import Address, Response, request
 from rig.process import REPOSITORY, Process, free_port
 
-# Limits out of the way: a test that is about limits sets its own.
+# Limits and bans out of the way: a test that is about them sets its own.
 POLICY: dict[str, Any] = {
     "mode": "enforce",
     "defaults": {"limit": {"rate": "100000/s", "burst": 100_000}, "body": "10MiB"},
+    "bans": {"threshold": 1_000_000},
 }
 
 # Hands over a listening socket as systemd does: as descriptor 3, to this very pid.
