@@ -8,6 +8,12 @@
 )]
 #![expect(clippy::print_stdout, reason = "one test shows, for whoever tunes")]
 
+use std::{
+    fs,
+    io::Write as _,
+    process::{Command, Stdio},
+};
+
 use wardent::bots::{Catalogue, Category};
 
 /// Label, kind and user agent, tab-separated; `tests/data/SOURCES.md` says where each is from.
@@ -125,4 +131,56 @@ fn show_what_the_words_alone_get_wrong() {
             );
         }
     }
+}
+
+/// Runs `wardent bots …` with this standard input; exit status, output, complaints.
+fn wardent_bots(arguments: &[&str], input: &[u8]) -> (Option<i32>, String, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_wardent"))
+        .arg("bots")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    let done = child.wait_with_output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (done.status.code(), text(done.stdout), text(done.stderr))
+}
+
+#[test]
+fn user_agents_on_standard_input_are_classified_line_by_line() {
+    let input = b"GPTBot/1.2\r\n\xff\xfe Firefox on Linux\n\nZibbleCrawler";
+    let (status, said, _) = wardent_bots(&["classify"], input);
+    assert_eq!(status, Some(0));
+    assert_eq!(
+        said,
+        "ai-training\tGPTBot\nhuman\nunknown\tno user agent\nunknown\tZibbleCrawler\n"
+    );
+}
+
+#[test]
+fn the_list_is_json_for_programs() {
+    let (status, said, _) = wardent_bots(&["list", "--output", "json"], b"");
+    assert_eq!(status, Some(0));
+    let bots: Vec<serde_json::Value> = serde_json::from_str(&said).unwrap();
+    assert_eq!(bots.len(), Catalogue::shipped().entries().len());
+    let googlebot = bots.iter().find(|bot| bot["name"] == "Googlebot").unwrap();
+    assert_eq!(googlebot["category"], "search-engine");
+    assert_eq!(googlebot["dns"][0], "googlebot.com");
+}
+
+#[test]
+fn a_catalogue_that_is_wrong_is_a_bad_configuration() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), "seo\tFooBot\nseos\tBarBot\n").unwrap();
+    let path = file.path().to_str().unwrap();
+    let (status, said, complaint) = wardent_bots(&["list", "--catalogue", path], b"");
+    assert_eq!(status, Some(78));
+    assert_eq!(said, "");
+    let expected = format!("{path}: line 2: \"seos\" is no category: use one of ai-training,");
+    assert!(complaint.starts_with(&expected), "{complaint}");
+    let (status, ..) = wardent_bots(&["frobnicate"], b"");
+    assert_eq!(status, Some(2));
 }

@@ -52,6 +52,18 @@ fn classify(bencher: Bencher<'_, '_>, name: &str) {
     });
 }
 
+/// What a client would write to make this slow: as many half matches as fit into what is read.
+#[divan::bench(args = ["a@", "http:/", "compatible; ", "aaaaaaaa.com", "mozilla/5.0 googlebot"])]
+fn hostile(bencher: Bencher<'_, '_>, piece: &str) {
+    let user_agent = piece.repeat(2_048 / piece.len());
+    let catalogue = Catalogue::shipped();
+    bencher.bench(|| {
+        catalogue
+            .classify(black_box(user_agent.as_bytes()))
+            .is_some()
+    });
+}
+
 #[divan::bench]
 fn build_the_catalogue() -> bool {
     Catalogue::parse(include_str!("../../src/bots/catalogue.tsv")).is_ok()
