@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     bots::Action,
-    client::{Claim, Claims, Client, Peer, Who, identify},
+    client::{Claim, Claims, Client, ClientKey, Peer, Who, identify},
     limit::{Clients, Spent, ticks},
     owner::Cause,
     secret::Signed,
@@ -223,11 +223,8 @@ impl Judgement<'_> {
                 "nobody has a reason to ask for this",
             ));
         }
-        if let Some(Who::Known { key, .. }) = who {
+        if let Some(key) = self.payer() {
             let limits = self.rules.limits.as_slice();
-            // A bot that is limited is one client, from however many addresses it comes.
-            let herd = self.bot.filter(|bot| bot.action == Action::Limit);
-            let key = herd.map_or(key, |bot| bot.key());
             self.spent = match ask {
                 Ask::InEarnest => known.clients.spend(key, limits, head.now_ns),
                 Ask::AsIf { .. } if limits.is_empty() => None,
@@ -236,12 +233,31 @@ impl Judgement<'_> {
             if let Some(spent) = &self.spent
                 && !spent.admitted
             {
-                let is_own = !spent.is_shared && herd.is_none();
+                let is_own = !spent.is_shared && self.herd().is_none();
                 self.violation = is_own.then_some(Cause::RateLimited);
                 return Err(Refusal::new(Reason::RateLimited, "over the limit"));
             }
         }
         Ok(())
+    }
+
+    /// Whose limits the request is charged to; none for nobody in particular.
+    ///
+    /// Hearsay has clocks of its own: whoever reaches the origin around the CDN could otherwise use
+    /// up what another client may ask, and have that one blamed for asking more.
+    pub(super) fn payer(&self) -> Option<ClientKey> {
+        let own = self.client.as_ref().and_then(Client::key)?;
+        let key = self.herd().map_or(own, |bot| bot.key());
+        Some(if self.is_proven {
+            key
+        } else {
+            key.by_hearsay()
+        })
+    }
+
+    /// The bot that is limited as one client, from however many addresses it comes.
+    fn herd(&self) -> Option<Seen> {
+        self.bot.filter(|bot| bot.action == Action::Limit)
     }
 }
 

@@ -375,7 +375,7 @@ impl Sight<'_> {
     }
 
     fn meters(&self) -> Vec<Meter> {
-        let Some(key) = self.judgement.client.and_then(|client| client.key()) else {
+        let Some(key) = self.judgement.payer() else {
             return Vec::new();
         };
         let now = ticks(self.head.now_ns);
