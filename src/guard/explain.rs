@@ -361,8 +361,12 @@ impl Sight<'_> {
             Some(Standing::Impostor) => ", an impostor",
             Some(Standing::Unknown) => ", not provable now",
         };
-        let action = actions.of(bot.category).word();
-        format!("{name}, {}: {action}{standing}", bot.category)
+        let own = actions.of(bot.category);
+        let here = match bot.action {
+            action if action == own => String::new(),
+            action => format!("; here: {}", action.word()),
+        };
+        format!("{name}, {}: {}{standing}{here}", bot.category, own.word())
     }
 
     fn trap(&self) -> String {
@@ -375,7 +379,7 @@ impl Sight<'_> {
     }
 
     fn meters(&self) -> Vec<Meter> {
-        let Some(key) = self.judgement.client.and_then(|client| client.key()) else {
+        let Some(key) = self.judgement.payer() else {
             return Vec::new();
         };
         let now = ticks(self.head.now_ns);
