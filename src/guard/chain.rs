@@ -22,7 +22,6 @@ use super::{
     verdict::{Reason, Refusal},
 };
 use crate::{
-    bots::Action,
     client::{Claim, Claims, Client, Peer, Who, identify},
     limit::{Clients, Spent, ticks},
     owner::Cause,
@@ -225,9 +224,8 @@ impl Judgement<'_> {
         }
         if let Some(Who::Known { key, .. }) = who {
             let limits = self.rules.limits.as_slice();
-            // A bot that is limited is one client, from however many addresses it comes.
-            let herd = self.bot.filter(|bot| bot.action == Action::Limit);
-            let key = herd.map_or(key, |bot| bot.key());
+            let herd = self.bot.as_ref().and_then(Seen::herd);
+            let key = herd.unwrap_or(key);
             self.spent = match ask {
                 Ask::InEarnest => known.clients.spend(key, limits, head.now_ns),
                 Ask::AsIf { .. } if limits.is_empty() => None,

@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use super::{
+    bots::Seen,
     chain::{Ask, Head, Judgement, Known, holds_secret, judge_as},
     path,
     policy::Policy,
@@ -13,7 +14,7 @@ use super::{
 };
 use crate::{
     bots::Standing,
-    client::{Claim, Who},
+    client::{Claim, ClientKey, Who},
     limit::{Clients, Ticks, seconds, ticks},
     owner::Cause,
 };
@@ -361,8 +362,13 @@ impl Sight<'_> {
             Some(Standing::Impostor) => ", an impostor",
             Some(Standing::Unknown) => ", not provable now",
         };
-        let action = actions.of(bot.category).word();
-        format!("{name}, {}: {action}{standing}", bot.category)
+        let own = actions.of(bot.category);
+        let instead = match own == bot.action {
+            true => String::new(),
+            false => format!(", so {} as unknown", bot.action.word()),
+        };
+        let action = own.word();
+        format!("{name}, {}: {action}{standing}{instead}", bot.category)
     }
 
     fn trap(&self) -> String {
@@ -374,10 +380,16 @@ impl Sight<'_> {
         }
     }
 
+    /// What the limits of all requests of this bot are kept under; none for its client's own.
+    fn herd(&self) -> Option<ClientKey> {
+        self.judgement.bot.as_ref().and_then(Seen::herd)
+    }
+
     fn meters(&self) -> Vec<Meter> {
-        let Some(key) = self.judgement.client.and_then(|client| client.key()) else {
+        let Some(own) = self.judgement.client.and_then(|client| client.key()) else {
             return Vec::new();
         };
+        let key = self.herd().unwrap_or(own);
         let now = ticks(self.head.now_ns);
         let named = self.judgement.rules.limits.named();
         let meters = named.map(|(name, limit)| {
@@ -408,7 +420,11 @@ impl Sight<'_> {
         if told.is_empty() {
             return "none".to_owned();
         }
-        told.join("; ")
+        let whose = match self.herd() {
+            Some(_) => "of all its bot's requests: ",
+            None => "",
+        };
+        format!("{whose}{}", told.join("; "))
     }
 
     fn body(&self) -> String {

@@ -91,7 +91,8 @@ pub struct Violation {
     pub cause: Cause,
     /// How much it counts.
     pub points: u32,
-    /// Whether it was refused, or would have been.
+    /// Whether its route is enforced, or only observed: a request that was refused either way, as a body
+    /// over its bound is, counts towards a ban that holds only there.
     pub enforced: bool,
     /// Which request.
     pub request: RequestId,
