@@ -22,7 +22,6 @@ use super::{
     verdict::{Reason, Refusal},
 };
 use crate::{
-    bots::Action,
     client::{Claim, Claims, Client, ClientKey, Peer, Who, identify},
     limit::{Clients, Spent, ticks},
     owner::Cause,
@@ -255,7 +254,7 @@ impl Judgement<'_> {
     /// up what another client may ask, and have that one blamed for asking more.
     pub(super) fn payer(&self) -> Option<ClientKey> {
         let own = || self.client.as_ref().and_then(Client::key);
-        let key = self.herd().map(Seen::key).or_else(own)?;
+        let key = self.herd().or_else(own)?;
         Some(if self.is_proven {
             key
         } else {
@@ -263,9 +262,9 @@ impl Judgement<'_> {
         })
     }
 
-    /// The bot, if it is limited: as one client, from however many addresses it comes.
-    fn herd(&self) -> Option<&Seen> {
-        self.bot.as_ref().filter(|bot| bot.action == Action::Limit)
+    /// What the limits of all requests of this bot are kept under, if it is limited as one client.
+    pub(super) fn herd(&self) -> Option<ClientKey> {
+        self.bot.as_ref().and_then(Seen::herd)
     }
 }
 

@@ -404,9 +404,9 @@ fn a_tag_cannot_be_ended_from_inside() {
 #[test]
 fn a_listed_bot_is_limited_by_its_name_and_others_by_their_category() {
     let key = |user_agent: &str| {
-        seen_of(&proven(STRANGER, user_agent), &usual())
-            .unwrap()
-            .key()
+        let limited = Actions::all(Action::Limit);
+        let seen = seen_of(&proven(STRANGER, user_agent), &limited);
+        seen.unwrap().herd().unwrap()
     };
     assert_eq!(key("TrainBot/1"), key("x TRAINBOT"));
     assert_ne!(key("TrainBot"), key("RankBot"));
@@ -580,7 +580,7 @@ fn a_bot_that_is_tagged_or_verified_is_limited_as_the_client_it_is() {
     for (user_agent, ip) in [("RankBot", STRANGER), ("ListBot", LISTED)] {
         let judgement = chain.judge(&proven(ip, user_agent));
         assert_eq!(reason(&judgement), None, "{user_agent}");
-        assert_eq!(judgement.limited_as(), judgement.client.unwrap().key());
+        assert_eq!(judgement.payer(), judgement.client.unwrap().key());
         let again = chain.judge(&proven(ip, CHROME));
         assert_eq!(reason(&again), Some(Reason::RateLimited), "{user_agent}");
     }
