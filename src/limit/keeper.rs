@@ -1,12 +1,14 @@
 //! The one writer of the table of clients.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use super::{
+    cell::{CellKey, ClientCell},
     clients::Clients,
     gcra::{Ticks, ticks},
     networks::BannedNetworks,
-    table::{CellKey, ClientCell, Found},
+    sync::Ordering,
+    table::Found,
 };
 use crate::client::ClientKey;
 
