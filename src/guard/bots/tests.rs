@@ -134,7 +134,11 @@ fn is_refused(seen: Option<Seen>) -> bool {
 
 #[test]
 fn a_bot_of_a_category_that_is_kept_out_is_refused_and_any_other_passes() {
-    for (user_agent, refused) in [("TrainBot", true), ("xtrainBOT/2", false), ("AskBot/1", false)] {
+    for (user_agent, refused) in [
+        ("TrainBot", true),
+        ("xtrainBOT/2", false),
+        ("AskBot/1", false),
+    ] {
         let seen = seen_of(&proven(STRANGER, user_agent), &usual()).unwrap();
         assert_eq!(seen.refusal().is_some(), refused, "{user_agent}");
         assert_eq!(seen.standing, None, "{user_agent}");
@@ -303,7 +307,11 @@ fn of_several_user_agents_the_one_that_says_bot_is_believed() {
         let seen = seen_of(&request, &usual()).unwrap();
         String::from_utf8(seen.name.as_bytes().to_vec()).unwrap()
     };
-    for [first, second] in [["TrainBot", CHROME], ["TrainBot", ""], ["TrainBot", "otherbot"]] {
+    for [first, second] in [
+        ["TrainBot", CHROME],
+        ["TrainBot", ""],
+        ["TrainBot", "otherbot"],
+    ] {
         assert_eq!(seen(first, second), "TrainBot");
         assert_eq!(seen(second, first), "TrainBot");
     }
@@ -313,7 +321,8 @@ fn of_several_user_agents_the_one_that_says_bot_is_believed() {
 
 #[test]
 fn a_certificate_authority_reads_the_answer_to_its_challenge_whatever_it_is() {
-    const CHALLENGE: &str = "/.well-known/acme-challenge/evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA";
+    const CHALLENGE: &str =
+        "/.well-known/acme-challenge/evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA";
     for action in [Action::Block, Action::Limit] {
         let actions = Actions::all(action);
         let seen = seen_of(&proven(STRANGER, "TrainBot").at(CHALLENGE), &actions).unwrap();
@@ -394,7 +403,11 @@ fn a_tag_cannot_be_ended_from_inside() {
 
 #[test]
 fn a_listed_bot_is_limited_by_its_name_and_others_by_their_category() {
-    let key = |user_agent: &str| seen_of(&proven(STRANGER, user_agent), &usual()).unwrap().key();
+    let key = |user_agent: &str| {
+        seen_of(&proven(STRANGER, user_agent), &usual())
+            .unwrap()
+            .key()
+    };
     assert_eq!(key("TrainBot/1"), key("x TRAINBOT"));
     assert_ne!(key("TrainBot"), key("RankBot"));
     assert_eq!(key("firstbot/1"), key("secondbot/1"));
