@@ -302,7 +302,7 @@ const TOLD: &[[&str; 4]] = &[
     ],
     [
         "operations",
-        "limit/cold",
+        "limit/sync",
         "SLOTS: usize = 1 << 18",
         "by 262,144 clocks",
     ],
@@ -362,7 +362,7 @@ const TOLD: &[[&str; 4]] = &[
     ],
     [
         "bans-and-limits",
-        "limit/cold",
+        "limit/sync",
         "SLOTS: usize = 1 << 18",
         "by 262,144 clocks",
     ],
