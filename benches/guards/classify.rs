@@ -95,8 +95,9 @@ fn guard(bencher: Bencher<'_, '_>, who: &str) {
         if who == "new person" {
             // The end of a version, so that nobody has been seen before.
             nth += 1;
-            let end = user_agent.len() - 8;
-            user_agent[end..].copy_from_slice(&nth.to_le_bytes().map(|byte| byte | 0x80));
+            for (to, byte) in user_agent.iter_mut().rev().zip(nth.to_be_bytes()) {
+                *to = byte | 0x80;
+            }
         }
         let head = Head {
             peer: &peer,
