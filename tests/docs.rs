@@ -201,19 +201,19 @@ const TOLD: &[[&str; 4]] = &[
     ],
     [
         "docs/operations",
-        "proxy/head",
+        "proxy/head/mod",
         "HEAD_BYTES_MAX: usize = 64 * 1024",
         "| 64 KiB, 100 fields | 431",
     ],
     [
         "docs/operations",
-        "proxy/head",
+        "proxy/head/mod",
         "FIELDS_MAX: usize = 100",
         "| 64 KiB, 100 fields | 431",
     ],
     [
         "docs/operations",
-        "proxy/head",
+        "proxy/head/mod",
         "TARGET_BYTES_MAX: usize = 32 * 1024",
         "| 32 KiB | 414",
     ],
@@ -405,7 +405,7 @@ const TOLD: &[[&str; 4]] = &[
     ],
     [
         "ARCHITECTURE",
-        "guard/bots",
+        "guard/bots/mod",
         "PEOPLE: usize = 1024",
         "| 1,024 hashes |",
     ],
