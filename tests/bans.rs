@@ -8,8 +8,12 @@
 mod support;
 
 use std::{
-    sync::{Arc, Barrier},
+    sync::{
+        Arc, Barrier,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
+    time::Duration,
 };
 
 use serde_json::json;
@@ -107,6 +111,65 @@ fn l09_a_hundred_violations_at_once_are_one_ban_of_the_first_level() {
         .metric("wardent_ban_changes_total{change=\"began\"");
     assert!((began - 1.0).abs() < f64::EPSILON, "{began}");
     assert_eq!(asks(&rig.wardent, "198.51.100.21").status, 200);
+}
+
+#[test]
+fn l01_bans_acts_and_reloads_at_once_keep_nobody_waiting() {
+    const ROUNDS: usize = 150;
+    let rig = rig_with(|setup| setup.workers(2).policy(POLICY.replace("10m", "1s")));
+    let wardent = &rig.wardent;
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..8)
+            .map(|n| {
+                scope.spawn(move || {
+                    // Every answer comes within the client's patience, or this thread panics.
+                    let mut client = wardent.client();
+                    let who = format!("198.51.100.{}", 20 + n % 4);
+                    for round in 0..ROUNDS {
+                        let target = ["/", "/trap", "/login", "/tight"][round % 4];
+                        let status = client.ask(from(&who, target)).status;
+                        assert!([200, 401, 403, 429].contains(&status), "{status}");
+                    }
+                })
+            })
+            .collect();
+        let reloads = scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                wardent.reload().unwrap();
+            }
+        });
+        let acts = scope.spawn(|| {
+            let mut n = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                n += 1;
+                wardent.ban("198.51.100.0/24");
+                wardent.ban(&format!("198.51.100.{}", 20 + n % 4));
+                wardent.act("DELETE", "/api/v1/bans?target=198.51.100.0/24", "");
+                wardent.bans();
+            }
+        });
+        let ends: Vec<_> = clients.into_iter().map(|client| client.join()).collect();
+        is_over.store(true, Ordering::Relaxed);
+        reloads.join().unwrap();
+        acts.join().unwrap();
+        assert!(ends.iter().all(Result::is_ok), "{ends:?}");
+    });
+}
+
+#[test]
+fn l11_a_ban_ends_when_it_was_to_end_and_not_before() {
+    let rig = rig();
+    let begun = time::now();
+    let body = json!({"target": WHO, "for": "700ms"}).to_string();
+    assert_eq!(rig.wardent.act("POST", "/api/v1/bans", &body).0, 201);
+    let banned_at = time::now();
+    time::eventually("the ban is over", || asks(&rig.wardent, WHO).status == 200);
+    let took = begun.elapsed();
+    assert!(took >= Duration::from_millis(700), "after {took:?}");
+    // Late by what a busy machine takes to ask, and by nothing of the product's.
+    assert!(banned_at.elapsed() < Duration::from_secs(3), "{took:?}");
+    assert_eq!(banned(&rig.wardent), [""; 0]);
 }
 
 #[test]

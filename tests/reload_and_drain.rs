@@ -350,6 +350,27 @@ fn r05_a_drain_finishes_what_is_in_flight() {
 }
 
 #[test]
+fn r05_a_worker_that_has_drained_is_not_taken_for_stuck_while_another_drains() {
+    let (origin, gate) = holding();
+    let wardent = Wardent::setup(&origin).workers(2).start();
+    let mut held = wardent.client();
+    held.send(get("/hold"));
+    origin.wait_for(1);
+    let admin = wardent::base::net::Address::Tcp(wardent.admin());
+    let is_live = || {
+        let ask = "GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        RawClient::connect(&admin).ask(ask).status == 200
+    };
+    wardent.drain();
+    // The alarm comes after 5 s of silence, and the end of the process after 10.
+    let stuck = time::holds_within(Duration::from_secs(7), || !is_live());
+    assert!(!stuck, "R-05: a drain under way is taken for a hang");
+    gate.open();
+    assert_eq!(held.response("GET").status, 200);
+    wardent.wait();
+}
+
+#[test]
 fn r05_a_drain_finishes_uploads_and_streams() {
     let gate = Arc::new(Gate::default());
     let door = Arc::clone(&gate);

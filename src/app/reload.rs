@@ -104,12 +104,15 @@ impl Reloading {
 
     fn reload(&mut self, scope: Scope) -> ActResult {
         let result = self.load(scope).and_then(|(loaded, mut notes)| {
-            let built = settings::policy(&loaded, &mut self.lasting, self.generation + 1)?;
-            notes.extend(built.notes);
             let bots = match scope {
                 Scope::Policy => None,
-                Scope::PolicyAndKeys => Some(bots::Files::read(&loaded.wardent.bots)?),
+                Scope::PolicyAndKeys => {
+                    let files = bots::Files::read(&loaded.wardent.bots);
+                    Some(files.map_err(|report| report.to_string())?)
+                }
             };
+            let built = settings::policy(&loaded, &mut self.lasting, self.generation + 1)?;
+            notes.extend(built.notes);
             Ok((loaded, built.policy, built.bans, bots, notes))
         });
         match result {

@@ -16,13 +16,13 @@
 //! them that would have is told, and those after it are not asked.
 
 use super::{
-    bots::{self, Bots, People, Seen},
+    bots::{self, Bots, From, People, Seen},
     path,
     policy::{Policy, Rules},
     verdict::{Reason, Refusal},
 };
 use crate::{
-    client::{Claim, Claims, Client, Peer, Who, identify},
+    client::{Claim, Claims, Client, ClientKey, Peer, Who, identify},
     limit::{Clients, Spent, ticks},
     owner::Cause,
     secret::Signed,
@@ -48,7 +48,7 @@ pub struct Head<'a> {
     /// What the webhook signature's field says.
     pub signature: Claim<'a>,
     /// The client's own word for what it is.
-    pub user_agent: &'a [u8],
+    pub user_agent: Claim<'a>,
     /// All other fields, for the few guards that look at one.
     pub fields: &'a dyn Fields,
     /// The declared length of the body.
@@ -61,8 +61,13 @@ pub struct Head<'a> {
 
 /// The fields of a head, by name.
 pub trait Fields: std::fmt::Debug {
+    /// The value of the field of this name, in lower case, that comes after `nth` others of it.
+    fn value(&self, name: &[u8], nth: usize) -> Option<&[u8]>;
+
     /// What the fields of this name say; `name` is in lower case.
-    fn claim(&self, name: &[u8]) -> Claim<'_>;
+    fn claim(&self, name: &[u8]) -> Claim<'_> {
+        Claim::of((0..2).map_while(|nth| self.value(name, nth)))
+    }
 }
 
 /// What is known beside the policy.
@@ -208,8 +213,11 @@ impl Judgement<'_> {
             }
         }
         if let Some(actions) = &self.rules.bots {
-            let ip = self.client.as_ref().and_then(Client::ip);
-            self.bot = bots::look(known.bots, known.people, actions, head, ip);
+            let from = self.client.as_ref().and_then(Client::ip).map(|ip| From {
+                ip,
+                is_proven: self.is_proven,
+            });
+            self.bot = bots::look(known.bots, known.people, actions, head, from);
             if let Some(refusal) = self.bot.as_ref().and_then(Seen::refusal) {
                 self.violation = Some(Cause::Bot);
                 return Err(refusal);
@@ -222,10 +230,8 @@ impl Judgement<'_> {
                 "nobody has a reason to ask for this",
             ));
         }
-        if let Some(Who::Known { key, .. }) = who {
+        if let Some(key) = self.payer() {
             let limits = self.rules.limits.as_slice();
-            let herd = self.bot.as_ref().and_then(Seen::herd);
-            let key = herd.unwrap_or(key);
             self.spent = match ask {
                 Ask::InEarnest => known.clients.spend(key, limits, head.now_ns),
                 Ask::AsIf { .. } if limits.is_empty() => None,
@@ -234,12 +240,31 @@ impl Judgement<'_> {
             if let Some(spent) = &self.spent
                 && !spent.admitted
             {
-                let is_own = !spent.is_shared && herd.is_none();
+                let is_own = !spent.is_shared && self.herd().is_none();
                 self.violation = is_own.then_some(Cause::RateLimited);
                 return Err(Refusal::new(Reason::RateLimited, "over the limit"));
             }
         }
         Ok(())
+    }
+
+    /// Whose limits the request is charged to; none for nobody in particular.
+    ///
+    /// Hearsay has clocks of its own: whoever reaches the origin around the CDN could otherwise use
+    /// up what another client may ask, and have that one blamed for asking more.
+    pub(super) fn payer(&self) -> Option<ClientKey> {
+        let own = || self.client.as_ref().and_then(Client::key);
+        let key = self.herd().or_else(own)?;
+        Some(if self.is_proven {
+            key
+        } else {
+            key.by_hearsay()
+        })
+    }
+
+    /// What the limits of all requests of this bot are kept under, if it is limited as one client.
+    pub(super) fn herd(&self) -> Option<ClientKey> {
+        self.bot.as_ref().and_then(Seen::herd)
     }
 }
 

@@ -6,7 +6,6 @@
 use std::net::IpAddr;
 
 use super::{
-    bots::Seen,
     chain::{Ask, Head, Judgement, Known, holds_secret, judge_as},
     path,
     policy::Policy,
@@ -14,7 +13,7 @@ use super::{
 };
 use crate::{
     bots::Standing,
-    client::{Claim, ClientKey, Who},
+    client::{Claim, Who},
     limit::{Clients, Ticks, seconds, ticks},
     owner::Cause,
 };
@@ -363,12 +362,11 @@ impl Sight<'_> {
             Some(Standing::Unknown) => ", not provable now",
         };
         let own = actions.of(bot.category);
-        let instead = match own == bot.action {
-            true => String::new(),
-            false => format!(", so {} as unknown", bot.action.word()),
+        let here = match bot.action {
+            action if action == own => String::new(),
+            action => format!("; here: {}", action.word()),
         };
-        let action = own.word();
-        format!("{name}, {}: {action}{standing}{instead}", bot.category)
+        format!("{name}, {}: {}{standing}{here}", bot.category, own.word())
     }
 
     fn trap(&self) -> String {
@@ -380,16 +378,10 @@ impl Sight<'_> {
         }
     }
 
-    /// What the limits of all requests of this bot are kept under; none for its client's own.
-    fn herd(&self) -> Option<ClientKey> {
-        self.judgement.bot.as_ref().and_then(Seen::herd)
-    }
-
     fn meters(&self) -> Vec<Meter> {
-        let Some(own) = self.judgement.client.and_then(|client| client.key()) else {
+        let Some(key) = self.judgement.payer() else {
             return Vec::new();
         };
-        let key = self.herd().unwrap_or(own);
         let now = ticks(self.head.now_ns);
         let named = self.judgement.rules.limits.named();
         let meters = named.map(|(name, limit)| {
@@ -420,7 +412,7 @@ impl Sight<'_> {
         if told.is_empty() {
             return "none".to_owned();
         }
-        let whose = match self.herd() {
+        let whose = match self.judgement.herd() {
             Some(_) => "of all its bot's requests: ",
             None => "",
         };

@@ -206,3 +206,69 @@ fn born(word: &AtomicU64, now: Ticks, place: Place<'_>) -> u64 {
         seen => seen,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::cold::ColdLane, *};
+
+    /// Two hashes that fall on one slot of the cold lane under two tags.
+    const ONE: u64 = 7;
+    const OTHER: u64 = 7 | 1 << 60;
+
+    fn quota() -> Quota {
+        Quota::new("10/s".parse().unwrap(), 3)
+    }
+
+    fn cell() -> ClientCell {
+        let client = ClientKey::new([198, 51, 100, 7].into(), 64);
+        ClientCell::new(CellKey { client, page: 0 }, 5)
+    }
+
+    fn refusal(cell: &ClientCell, now: Ticks, place: Place<'_>) -> bool {
+        loop {
+            match cell.charge(0, &quota(), now, place) {
+                CellCharge::Admitted(_) => {}
+                CellCharge::Refused { is_shared, .. } => return is_shared,
+                CellCharge::Dead => panic!("a cell in the table"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_cell_is_born_with_its_clients_debt_and_no_strangers() {
+        let lane = ColdLane::default();
+        let (one, other) = (lane.place(ONE), lane.place(OTHER));
+        let _ = other.charge(&quota(), 5, true);
+        let cell = cell();
+        assert_eq!(cell.peek(0, 5, one), (0, false));
+        assert_eq!(cell.has_carried(0, 5, one), Some(false));
+        assert!(!refusal(&cell, 5, one));
+    }
+
+    #[test]
+    fn a_debt_that_may_be_a_strangers_blames_nobody_until_it_is_paid() {
+        let lane = ColdLane::default();
+        let (one, other) = (lane.place(ONE), lane.place(OTHER));
+        let _ = other.charge(&quota(), 5, true);
+        let _ = one.charge(&quota(), 5, true);
+        let cell = cell();
+        assert_eq!(cell.has_carried(0, 5, one), Some(true));
+        assert!(refusal(&cell, 5, one));
+        let paid = 5 + quota().window();
+        assert!(!refusal(&cell, paid, one));
+    }
+
+    #[test]
+    fn what_is_given_back_before_the_birth_is_given_back_after_it() {
+        let lane = ColdLane::default();
+        let place = lane.place(ONE);
+        while !matches!(
+            place.charge(&quota(), 5, true),
+            super::super::cold::Charged::Refused { .. }
+        ) {}
+        let cell = cell();
+        cell.give_back(0, &quota(), 5, place);
+        assert!(!place.give_back(&quota(), 5), "its clock is in the cell");
+        assert_eq!(quota().remaining(cell.peek(0, 5, place).0, 5), 1);
+    }
+}

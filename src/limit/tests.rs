@@ -247,3 +247,37 @@ fn a_limit_keeps_its_clock_over_reloads() {
     assert_eq!(ids.clock("login", 0), login);
     assert_ne!(ids.clock("login", 1), login);
 }
+
+#[test]
+fn a_flood_of_strangers_takes_nothing_from_known_clients() {
+    let mut keeper = Keeper::new(2_000);
+    let clients = Arc::clone(keeper.clients());
+    let limits = [limit("20/s", 40, 0)];
+    let mut expected = [0_u64; 10];
+    let (mut admitted, mut due) = (0, 0);
+    // Two seconds of a hundred thousand strangers each, an IPv6 network apiece; the ten ask ten times as
+    // often as they may.
+    for n in 0..200_000_u64 {
+        let now_ns = SECOND_NS + n * 10_000;
+        let network = 0x2001_0db8_u128 << 96 | u128::from(n) << 64;
+        let stranger = ClientKey::new(IpAddr::V6(network.into()), 64);
+        clients.spend(stranger, &limits, now_ns);
+        if n % 50 == 0 {
+            let who = usize::try_from(n / 50 % 10).unwrap();
+            let passes = admits(&clients, u32::try_from(who).unwrap(), &limits, now_ns);
+            admitted += u32::from(passes);
+            if let Ok(next) = limits[0].quota.admit(expected[who], ticks(now_ns)) {
+                expected[who] = next;
+                due += 1;
+            }
+        }
+        if n % 1_000 == 0 {
+            keeper.take_sights(now_ns);
+            keeper.sweep(now_ns);
+            assert!(clients.cells() <= 2_000);
+        }
+    }
+    // Before it has its cell, one of the ten may share a slot of the cold lane with a stranger.
+    assert!((due - 20..=due).contains(&admitted), "{admitted} of {due}");
+    assert!((700..900).contains(&due), "of 4,000 requests: {due}");
+}

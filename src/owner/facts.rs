@@ -91,8 +91,7 @@ pub struct Violation {
     pub cause: Cause,
     /// How much it counts.
     pub points: u32,
-    /// Whether its route is enforced, or only observed: a request that was refused either way, as a body
-    /// over its bound is, counts towards a ban that holds only there.
+    /// Whether its route enforces: else it counts towards no ban that holds.
     pub enforced: bool,
     /// Which request.
     pub request: RequestId,

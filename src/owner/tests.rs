@@ -368,14 +368,31 @@ fn a_full_book_keeps_the_bans_it_has() {
 
 #[test]
 fn a_step_of_the_wall_clock_changes_no_ban() {
-    // The owner's deadlines are monotonic: only `until_unix_ms` is of the wall clock.
+    const DAY_MS: u64 = 86_400_000;
     let mut house = house(100);
-    house.violate(WHO, 10);
-    let until = house.clients.banned_until(
-        ClientKey::new(WHO.parse().unwrap(), 64),
-        WHO.parse().unwrap(),
-    );
-    assert_eq!(until, ticks(600_001_000_000) + 1);
+    house.violate(WHO, 5);
+    for (n, unix_ms) in [
+        0,
+        1_700_000_000_000 + DAY_MS,
+        1_700_000_000_000 - DAY_MS,
+        1 << 42,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        house.clock.set_unix_ms(unix_ms);
+        house.owner.turn();
+        if n == 0 {
+            assert!(!house.is_banned(WHO));
+            house.violate(WHO, 5);
+        }
+        assert!(house.is_banned(WHO), "the wall clock says {unix_ms}");
+        house.pass(100);
+    }
+    house.pass(199);
+    assert!(house.is_banned(WHO), "600 s by the monotonic clock");
+    house.pass(2);
+    assert!(!house.is_banned(WHO));
 }
 
 #[test]

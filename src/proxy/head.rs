@@ -42,6 +42,7 @@ pub(crate) struct RequestHead {
     target: Span,
     host: Span,
     user_agent: Span,
+    user_agents: usize,
     pub(crate) is_http_1_0: bool,
     pub(crate) framing: Framing,
     pub(crate) wants_close: bool,
@@ -76,9 +77,12 @@ const fn bad(why: &'static str) -> BadHead {
 }
 
 impl Fields for RequestHead {
-    fn claim(&self, name: &[u8]) -> Claim<'_> {
+    fn value(&self, name: &[u8], nth: usize) -> Option<&[u8]> {
         let of_name = |(own, _, _): &(&[u8], &[u8], Name)| own.eq_ignore_ascii_case(name);
-        Claim::of(self.fields().filter(of_name).map(|(_, value, _)| value))
+        self.fields()
+            .filter(of_name)
+            .map(|(_, value, _)| value)
+            .nth(nth)
     }
 }
 
@@ -103,8 +107,18 @@ impl RequestHead {
         self.text(&self.host)
     }
 
+    /// The user agent; the last of several, and empty where there is none.
     pub(crate) fn user_agent(&self) -> &[u8] {
         self.text(&self.user_agent)
+    }
+
+    /// As [`RequestHead::user_agent`], for who must know whether it is the only one.
+    pub(crate) fn claimed_user_agent(&self) -> Claim<'_> {
+        match self.user_agents {
+            0 => Claim::Absent,
+            1 => Claim::One(self.user_agent()),
+            _ => Claim::Several,
+        }
     }
 
     /// Whether the client wants its connection to end with the answer.
@@ -270,7 +284,10 @@ impl Reading {
                 self.hosts += 1;
                 into.host = span(head, value);
             }
-            Name::UserAgent => into.user_agent = span(head, value),
+            Name::UserAgent => {
+                into.user_agents += 1;
+                into.user_agent = span(head, value);
+            }
             Name::ContentLength => {
                 self.lengths += 1;
                 self.length = content_length(value).ok_or(bad("a bad Content-Length"))?;

@@ -54,7 +54,7 @@ pub(crate) async fn serve(
     }
     record.judged(&judgement);
     if let Some(cause) = judgement.violation {
-        record.blame(cause, policy.points.of(cause), judgement.rules.enforces);
+        record.blame(cause, policy.points.of(cause));
     }
     let mut reader = BodyReader::new(head.framing, judgement.rules.body_bytes_max);
     let passed = match judgement.verdict {
@@ -81,7 +81,7 @@ pub(crate) async fn serve(
             record.received(reader.taken());
             if judgement.verdict.is_ok() && is_too_large(failure) {
                 let cause = Cause::BodyTooLarge;
-                record.blame(cause, policy.points.of(cause), judgement.rules.enforces);
+                record.blame(cause, policy.points.of(cause));
             }
             fail(connection, head, &record, failure, &mut reader, buffer).await
         }
@@ -155,7 +155,7 @@ pub(super) fn asked<'a>(
         },
         secret: claim(Name::Secret),
         signature: claim(Name::StripeSignature),
-        user_agent: head.user_agent(),
+        user_agent: head.claimed_user_agent(),
         fields: head,
         content_length: match head.framing {
             Framing::Length(length) => Some(length),
