@@ -221,7 +221,7 @@ fn a_reload_reads_again_what_is_known_of_bots() {
     // A file that is wrong changes nothing.
     fs::write(own("bots.tsv"), "seos\tZebrazine\n").unwrap();
     let report = rig.wardent.reload().unwrap_err();
-    assert!(report.contains("bots.tsv: line 1"), "{report}");
+    assert!(report.contains("bots.tsv:1:1: "), "{report}");
     assert_eq!(rig.wardent.ask(&sent).status, 403);
 }
 

@@ -568,6 +568,28 @@ mod tests {
     }
 
     #[test]
+    fn whom_an_application_has_asked_to_call_is_none_of_the_kinds_that_are_kept_out() {
+        for user_agent in [
+            "Stripe/1.0 (+https://stripe.com/docs/webhooks)",
+            "PayPal/AUHR-214.0-60519836",
+            "Recurly Webhooks/2.0 (+https://docs.recurly.com)",
+            "Svix-Webhooks/1.20 (sender-9YMgn; +https://www.svix.com/http-sender/)",
+            "Zendesk Webhook",
+            "SendGrid Event API",
+            "Make/production",
+            "SFDC-Callout/58.0",
+            "Mozilla/5.0 (compatible; Let's Encrypt validation server; +https://www.letsencrypt.org)",
+            "DigiCert DCV Bot/1.1",
+            "Google Trust Services (+https://pki.goog)",
+            "Chrome Privacy Preserving Prefetch Proxy",
+        ] {
+            let found = classify(user_agent);
+            let category = found.map(|(_, category, _)| category);
+            assert_eq!(category, Some(Category::Unknown), "{user_agent}: {found:?}");
+        }
+    }
+
+    #[test]
     fn a_mailbox_is_a_bots_and_a_build_host_is_not() {
         assert!(category("Windows me@zibble.example").is_some());
         for person in [

@@ -239,6 +239,26 @@ fn a_ban_holds_to_its_end_and_pins_its_cell() {
 }
 
 #[test]
+fn bans_leave_other_clients_their_room() {
+    let mut keeper = Keeper::new(2);
+    let clients = Arc::clone(keeper.clients());
+    for who in 0..5 {
+        keeper.ban_until(client(who), ticks(10 * SECOND_NS), 5);
+    }
+    assert!(!clients.is_full());
+    let limits = [limit("10/s", 4, 0)];
+    for who in 10..13 {
+        admits(&clients, who, &limits, 5);
+    }
+    keeper.take_sights(5);
+    assert_eq!(clients.cells(), 7);
+    assert!(clients.is_full());
+    keeper.sweep(80 * SECOND_NS);
+    assert_eq!(clients.cells(), 0);
+    assert!(!clients.is_full());
+}
+
+#[test]
 fn a_limit_keeps_its_clock_over_reloads() {
     let mut ids = ClockIds::default();
     let login = ids.clock("login", 0);
