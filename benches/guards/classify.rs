@@ -85,25 +85,6 @@ fn guard(bencher: Bencher<'_, '_>, who: &str) {
     let (actions, people) = (Actions::default(), People::default());
     let ip = IpAddr::from(Ipv4Addr::new(198, 51, 100, 7));
     let peer = Peer::from(ip);
-    let head = |user_agent| Head {
-        peer: &peer,
-        method: b"GET",
-        target: b"/",
-        path: b"/",
-        host: b"app.test",
-        claims: Claims {
-            identity: Claim::Absent,
-            edge: Claim::Absent,
-            connecting_ipv6: Claim::Absent,
-        },
-        secret: Claim::Absent,
-        signature: Claim::Absent,
-        user_agent: Claim::One(user_agent),
-        fields: &Bare,
-        content_length: None,
-        now_unix_s: 0,
-        now_ns: 0,
-    };
     let from = Some(From {
         ip,
         is_proven: true,
@@ -114,10 +95,29 @@ fn guard(bencher: Bencher<'_, '_>, who: &str) {
         if who == "new person" {
             // The end of a version, so that nobody has been seen before.
             nth += 1;
-            let end = user_agent.len() - 8;
-            user_agent[end..].copy_from_slice(&nth.to_le_bytes().map(|byte| byte | 0x80));
+            for (to, byte) in user_agent.iter_mut().rev().zip(nth.to_be_bytes()) {
+                *to = byte | 0x80;
+            }
         }
-        let head = head(black_box(&user_agent));
+        let head = Head {
+            peer: &peer,
+            method: b"GET",
+            target: b"/",
+            path: b"/",
+            host: b"app.test",
+            claims: Claims {
+                identity: Claim::Absent,
+                edge: Claim::Absent,
+                connecting_ipv6: Claim::Absent,
+            },
+            secret: Claim::Absent,
+            signature: Claim::Absent,
+            user_agent: Claim::One(black_box(&user_agent)),
+            fields: &Bare,
+            content_length: None,
+            now_unix_s: 0,
+            now_ns: 0,
+        };
         look(&bots, &people, &actions, &head, from).is_some()
     });
 }
