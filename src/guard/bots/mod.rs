@@ -233,7 +233,7 @@ fn standing(verifier: &Verifier, bot: &Bot<'_>, from: From, head: &Head<'_>) -> 
     let unix_ms = head.now_unix_s.saturating_mul(1_000);
     match verifier.look(from.ip, bot, head.now_ns, unix_ms) {
         Standing::Verified if !from.is_proven => Standing::Unknown,
-        standing => standing,
+        standing @ (Standing::Verified | Standing::Impostor | Standing::Unknown) => standing,
     }
 }
 
