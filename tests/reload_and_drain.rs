@@ -203,6 +203,29 @@ fn r01_reloads_under_load_cost_no_request() {
 }
 
 #[test]
+fn a_reload_reads_again_what_is_known_of_bots() {
+    let rig = Rig::with(|setup| setup.policy(open_policy(&[], "")).file("bots.tsv", ""));
+    let sent = get("/a").replace("wtest/1", "Zebrazine/1.0");
+    assert_eq!(rig.wardent.ask(&sent).status, 200);
+    let own = |name: &str| rig.wardent.dir().join(name);
+    let config = fs::read_to_string(own("wardent.yaml")).unwrap();
+    fs::write(own("bots.tsv"), "seo\tZebrazine\n").unwrap();
+    fs::write(
+        own("wardent.yaml"),
+        config + "bots: {catalogue: bots.tsv}\n",
+    )
+    .unwrap();
+    rig.wardent.reload().unwrap();
+    let response = rig.wardent.ask(&sent);
+    rig::assert_refusal("bots", &response, &[403], "bot");
+    // A file that is wrong changes nothing.
+    fs::write(own("bots.tsv"), "seos\tZebrazine\n").unwrap();
+    let report = rig.wardent.reload().unwrap_err();
+    assert!(report.contains("bots.tsv:1:1: "), "{report}");
+    assert_eq!(rig.wardent.ask(&sent).status, 403);
+}
+
+#[test]
 fn r09_a_storm_of_reloads_passes() {
     let rig = narrow();
     let begun = time::now();
@@ -324,6 +347,27 @@ fn r05_a_drain_finishes_what_is_in_flight() {
     let begun = time::now();
     wardent.wait();
     assert!(begun.elapsed() < Duration::from_secs(5), "R-05: slow");
+}
+
+#[test]
+fn r05_a_worker_that_has_drained_is_not_taken_for_stuck_while_another_drains() {
+    let (origin, gate) = holding();
+    let wardent = Wardent::setup(&origin).workers(2).start();
+    let mut held = wardent.client();
+    held.send(get("/hold"));
+    origin.wait_for(1);
+    let admin = wardent::base::net::Address::Tcp(wardent.admin());
+    let is_live = || {
+        let ask = "GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        RawClient::connect(&admin).ask(ask).status == 200
+    };
+    wardent.drain();
+    // The alarm comes after 5 s of silence, and the end of the process after 10.
+    let stuck = time::holds_within(Duration::from_secs(7), || !is_live());
+    assert!(!stuck, "R-05: a drain under way is taken for a hang");
+    gate.open();
+    assert_eq!(held.response("GET").status, 200);
+    wardent.wait();
 }
 
 #[test]

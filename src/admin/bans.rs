@@ -164,6 +164,11 @@ impl Server {
 
     async fn ban(&self, wanted: ToBan, actor: String) -> Reply {
         let target = self.target(&wanted.target)?;
+        // The owner knows the client alone, and the client at `::1` is a whole network.
+        let why_not = |ip| self.view.shared.policy.load().protected.why(ip);
+        if let Some(because) = wanted.target.parse().ok().and_then(why_not) {
+            return Err(NotDone::Protected { target, because }.into());
+        }
         if is_very_wide(&target) && !wanted.force {
             return Err(Refused::senseless(format!(
                 "`target`: {target} is a large part of all addresses: say so by force, if it is meant"

@@ -279,7 +279,7 @@ fn judged(explanation: Explanation<'_>, blame: Option<(Cause, u32)>, held: Optio
         meters,
         banned_for_s,
     } = explanation;
-    let enforced = judgement.observed.is_none();
+    let enforced = judgement.rules.enforces;
     Judged {
         route: judgement.rules.route.clone(),
         mode: match judgement.rules.enforces {

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use super::View;
 use crate::proxy::listener::Phase;
 
-/// A worker that has not ticked for so long is taken for stuck; it ticks every 50 ms.
+/// Who has not ticked for so long is taken for stuck; workers tick every 50 ms, the owner of bans every
+/// 10 ms.
 const STUCK_AFTER_MS: u64 = 5_000;
 
 /// What a health endpoint says.
@@ -27,13 +28,16 @@ pub fn live(view: &View) -> Health {
         .iter()
         .map(|worker| now_ms.saturating_sub(worker.beat_ms.get()))
         .collect();
+    let owner_silent_ms = now_ms.saturating_sub(view.owner.beat_ms.load(Ordering::Relaxed));
     let is_alarmed = view.vitals.is_alarmed.load(Ordering::Relaxed);
-    let is_well = !is_alarmed && silent_ms.iter().all(|&silent| silent < STUCK_AFTER_MS);
+    let mut all_silent_ms = silent_ms.iter().chain([&owner_silent_ms]);
+    let is_well = !is_alarmed && all_silent_ms.all(|&silent| silent < STUCK_AFTER_MS);
     Health {
         is_well,
         detail: json!({
             "status": if is_well { "live" } else { "stalled" },
             "worker_silent_ms": silent_ms,
+            "owner_silent_ms": owner_silent_ms,
             "canary_us": view.vitals.canary_us.load(Ordering::Relaxed),
         }),
     }

@@ -7,7 +7,8 @@
 //! report is written and the process aborts, so that systemd starts it again. systemd hears that
 //! all is well only when it is.
 //!
-//! A gap between two looks means that the whole process stood still: everybody gets a new start.
+//! A gap between two of its own moments means that the whole process stood still: everybody gets a new
+//! start.
 
 use std::{
     fmt::Write as _,
@@ -39,7 +40,8 @@ const LOOK: Duration = Duration::from_secs(1);
 const ALARM_AFTER_MS: u64 = 5_000;
 /// What has been silent for so long ends the process.
 const ABORT_AFTER_MS: u64 = 10_000;
-/// Two looks further apart than this mean that the whole process stood still.
+/// Two of its moments further apart than this mean that the whole process stood still; a look with all its
+/// canaries takes less.
 const GAP_MS: u64 = 3_000;
 /// One canary's whole way.
 const CANARY_WITHIN: Duration = Duration::from_millis(250);
@@ -137,7 +139,10 @@ struct Watch {
     settings: Settings,
     /// When everybody got a new start, in milliseconds of the monotonic clock.
     fresh_ms: u64,
-    last_look_ms: u64,
+    /// The last moment at which it was seen to run, by the same clock.
+    noted_ms: u64,
+    /// When canaries could last not be expected to come back, by the same clock.
+    no_canaries_ms: u64,
     sent: u64,
 }
 
@@ -148,24 +153,28 @@ impl Watch {
             view,
             settings,
             fresh_ms: now_ms,
-            last_look_ms: now_ms,
+            noted_ms: now_ms,
+            no_canaries_ms: now_ms,
             sent: 0,
         }
     }
 
     /// Looks once; says whether all is well.
     fn look(&mut self) -> bool {
-        let begin_ms = now_ms(&self.view);
-        if begin_ms.saturating_sub(self.last_look_ms) > GAP_MS {
-            self.fresh_ms = begin_ms;
-        }
+        let begin_ms = self.note_moment();
         let serves = *self.view.phase.borrow() == Phase::Serving;
         if serves {
             self.send_canaries(begin_ms);
         }
-        let now_ms = now_ms(&self.view);
-        self.last_look_ms = now_ms;
-        let silent = self.silent(now_ms, serves);
+        // The process may have stood still while the canaries flew.
+        let now_ms = self.note_moment();
+        // All connections taken is a legal state, and says nothing about a hang; nor does the moment at
+        // which they no longer are.
+        let expects_canaries = serves && !self.view.shared.connections.is_taken();
+        if !expects_canaries {
+            self.no_canaries_ms = now_ms;
+        }
+        let silent = self.silent(now_ms, expects_canaries);
         let longest_ms = silent.iter().map(|(_, ms)| *ms).max().unwrap_or(0);
         let vitals = &self.view.vitals;
         let is_alarmed = longest_ms >= ALARM_AFTER_MS;
@@ -181,13 +190,21 @@ impl Watch {
         !is_alarmed
     }
 
+    /// The time; everybody gets a new start when the last moment is long ago.
+    fn note_moment(&mut self) -> u64 {
+        let now_ms = now_ms(&self.view);
+        if now_ms.saturating_sub(self.noted_ms) > GAP_MS {
+            self.fresh_ms = now_ms;
+        }
+        self.noted_ms = now_ms;
+        now_ms
+    }
+
     /// Everybody who should have shown a sign of life, and for how many milliseconds it has not.
-    fn silent(&self, now_ms: u64, serves: bool) -> Vec<(String, u64)> {
+    fn silent(&self, now_ms: u64, expects_canaries: bool) -> Vec<(String, u64)> {
         let since = |last_ms: u64| now_ms.saturating_sub(last_ms.max(self.fresh_ms));
         let workers = &self.view.workers;
         let last_canary_ms = workers.iter().map(|worker| worker.canary_ms.get()).max();
-        // All connections taken is a legal state, and says nothing about a hang.
-        let expects_canaries = serves && !self.view.shared.connections.is_taken();
         let mut silent: Vec<_> = Vec::new();
         for (index, worker) in workers.iter().enumerate() {
             silent.push((format!("worker-{index} tick"), since(worker.beat_ms.get())));
@@ -197,7 +214,8 @@ impl Watch {
                 } else {
                     worker.canary_ms.get()
                 };
-                silent.push((format!("worker-{index} canary"), since(answered_ms)));
+                let last_ms = answered_ms.max(self.no_canaries_ms);
+                silent.push((format!("worker-{index} canary"), since(last_ms)));
             }
         }
         let owner_ms = self.view.owner.beat_ms.load(Ordering::Relaxed);

@@ -21,7 +21,6 @@ use super::{Options, Running, StartError, cli, run, start_lines, start_with};
 use crate::{
     base::net::Address,
     event::access::Format,
-    secret::generate,
     telemetry::log::{Log, Look},
 };
 
@@ -39,8 +38,7 @@ pub(super) fn run(upstream: Option<&str>) -> Result<(), StartError> {
     };
     let signals = run::Signals::install()?;
     let config = folder.path().join("wardent.yaml");
-    let key = generate().map_err(|error| StartError::System(format!("demo: {error}")))?;
-    write_files(folder.path(), &origin, &key).map_err(system)?;
+    write_files(folder.path(), &origin).map_err(system)?;
     let (lines, writer) = start_lines(Format::Human).map_err(system)?;
     let running = start_with(
         &config,
@@ -51,7 +49,6 @@ pub(super) fn run(upstream: Option<&str>) -> Result<(), StartError> {
         },
     )?;
     cli::tell(&welcome(&running, &origin, folder.path()));
-    run::announce(&running);
     run::until_ended(running, signals);
     // All lanes are gone, so the writer ends with the last line.
     let _ = writer.join();
@@ -74,7 +71,7 @@ fn server_of(url: &str) -> Result<String, StartError> {
     }
 }
 
-fn write_files(folder: &Path, origin: &str, key: &str) -> std::io::Result<()> {
+fn write_files(folder: &Path, origin: &str) -> std::io::Result<()> {
     let listen = free_or_any(8080);
     let admin = free_or_any(9901);
     std::fs::write(
@@ -83,20 +80,23 @@ fn write_files(folder: &Path, origin: &str, key: &str) -> std::io::Result<()> {
             "listen: [{listen}]\n\
              upstream: {{servers: [{origin:?}]}}\n\
              client_ip: {{missing: peer}}\n\
-             secret: {{keys: [{{id: demo, from: {{file: secret}}}}]}}\n\
              admin: {{listen: {admin}, socket: admin.sock}}\n\
              log: {{dir: log, listen: null}}\n\
              telemetry: {{log: warn}}\n"
         ),
     )?;
-    std::fs::write(folder.join("secret"), format!("{key}\n"))?;
-    std::fs::write(
-        folder.join("policy.yaml"),
-        "defaults: {secret: skip, body: 1MiB}\n\
-         routes:\n\
-         \x20 - {name: private, match: {path: /private/}, secret: require}\n",
-    )
+    std::fs::write(folder.join("policy.yaml"), POLICY)
 }
+
+const POLICY: &str = "\
+mode: enforce
+defaults:
+  limit: {rate: 20/s, burst: 40}
+  body: 1MiB
+routes:
+  - {name: trap, match: {path: [\"/.env\", \"/wp-login.php\"]}, trap: true}
+bans: {threshold: 10, window: 60s, duration: 1m}
+";
 
 /// The usual port where it is free, so that the commands look familiar; else any.
 fn free_or_any(port: u16) -> SocketAddr {
@@ -112,40 +112,36 @@ fn welcome(running: &Running, origin: &str, folder: &Path) -> String {
         Some(Address::Tcp(address)) => format!("http://{address}"),
         Some(Address::Unix(_)) | None => String::new(),
     };
-    let mut text = String::from("\nWardent is serving.\n\n");
-    let mut line = |words: String| {
-        // Writing to memory does not fail.
-        let _ = writeln!(text, "{words}");
-    };
-    line(format!("  proxy    {proxy}   in front of {origin}"));
-    if let Some(admin) = running.admin() {
-        line(format!(
-            "  metrics  http://{admin}/metrics   (health: /livez, /readyz)"
-        ));
-    }
-    line(format!(
-        "  files    {}   (gone when it ends; edit policy.yaml while it runs)\n",
-        folder.display()
-    ));
-    line("Try, in another terminal:\n".to_owned());
-    line(
-        "  # a request as Cloudflare and nginx would hand it on; the origin shows what arrived"
-            .to_owned(),
+    let metrics = running.admin().map_or_else(String::new, |admin| {
+        format!("  metrics  http://{admin}/metrics   (health: /livez, /readyz)\n")
+    });
+    let wardent = std::env::current_exe().map_or_else(
+        |_| "wardent".to_owned(),
+        |program| program.display().to_string(),
     );
-    line(format!(
-        "  curl -si -H 'CF-Connecting-IP: 198.51.100.7' {proxy}/hello\n"
-    ));
-    line("  # a route that lets only requests with the secret through: 403, and why".to_owned());
-    line(format!("  curl -si {proxy}/private/\n"));
-    line(
-        "  # a body over the bound of 1 MiB: refused by its head alone, and the answer arrives"
-            .to_owned(),
-    );
-    line(format!(
-        "  head -c 5000000 /dev/zero | curl -si --data-binary @- {proxy}/upload\n"
-    ));
-    line("Ctrl-C ends it. Every request is a line:".to_owned());
-    text
+    let folder = folder.display();
+    format!(
+        "
+Wardent is serving.
+
+  proxy    {proxy}   in front of {origin}
+{metrics}  files    {folder}   (gone when it ends; edit policy.yaml while it runs)
+
+Try, in another terminal:
+
+  # a request as Cloudflare and nginx would hand it on; the origin shows what arrived
+  curl -si -H 'CF-Connecting-IP: 198.51.100.7' {proxy}/hello
+
+  # a client that asks too much: its burst passes (200), the rest does not (429), then it is banned (403)
+  curl -s -o /dev/null -w '%{{http_code}} ' -H 'CF-Connecting-IP: 198.51.100.8' '{proxy}/[1-80]'
+
+  # who is banned, and why that client is refused
+  {wardent} --config {folder}/wardent.yaml bans show 198.51.100.8
+  {wardent} --config {folder}/wardent.yaml explain --ip 198.51.100.8 --path /hello
+
+Ctrl-C ends it. Every request is a line:
+"
+    )
 }
 
 /// Starts the built-in origin, which says what reached it.

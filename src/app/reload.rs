@@ -166,12 +166,13 @@ impl Reloading {
             Scope::PolicyAndKeys => {
                 let mut fresh = config::load(&self.config).map_err(|report| report.to_string())?;
                 let mut told = words(&fresh.notes);
-                // Only the keys may change while it runs; the rest was read once at start.
+                // Only these may change while it runs; the rest was read once at start.
                 let mut wardent = self.loaded.wardent.clone();
                 wardent.secret.keys.clone_from(&fresh.wardent.secret.keys);
+                wardent.bots.clone_from(&fresh.wardent.bots);
                 if wardent != fresh.wardent {
                     told.push(format!(
-                        "{}: changed beyond `secret.keys`: that takes a restart",
+                        "{}: changed beyond `secret.keys` and `bots`: that takes a restart",
                         self.config.display()
                     ));
                 }

@@ -55,6 +55,13 @@ impl Clock {
         }
     }
 
+    /// Sets a manual clock's wall hand alone, as a step of the machine's time does.
+    pub fn set_unix_ms(&self, unix_ms: u64) {
+        if let Source::Manual(hands) = &self.0 {
+            hands.unix_ms.store(unix_ms, Ordering::Relaxed);
+        }
+    }
+
     /// Nanoseconds since the clock was made; never goes back.
     #[inline]
     pub fn monotonic_ns(&self) -> u64 {

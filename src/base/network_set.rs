@@ -114,6 +114,15 @@ mod tests {
     }
 
     #[test]
+    fn the_first_address_is_one_of_its_own() {
+        for networks in [&["10.0.0.0/8", "2001:db8::/32"][..], &["2001:db8::/32"]] {
+            let networks = set(networks);
+            assert!(networks.contains(networks.first().unwrap()));
+        }
+        assert_eq!(set(&[]).first(), None);
+    }
+
+    #[test]
     fn the_whole_of_one_family_says_nothing_of_the_other() {
         assert!(!set(&["::/0"]).contains(ip("198.51.100.7")));
         assert!(!set(&["0.0.0.0/0"]).contains(ip("2001:db8::1")));

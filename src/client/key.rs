@@ -25,6 +25,8 @@ pub struct ClientKey {
     low: u64,
     /// Of the address as displayed: 32 for IPv4.
     prefix: u8,
+    /// Whether somebody only says to be this client.
+    by_hearsay: bool,
 }
 
 /// What stands above an IPv4 address in the lower half of its IPv4-mapped form.
@@ -38,6 +40,7 @@ impl ClientKey {
                 high: 0,
                 low: MAPPED << 32 | u64::from(v4.to_bits()),
                 prefix: 32,
+                by_hearsay: false,
             },
             IpAddr::V6(v6) => Self::masked(v6, ipv6_prefix.min(128)),
         }
@@ -69,6 +72,16 @@ impl ClientKey {
             high: u64::from_be_bytes([h0, h1, h2, h3, h4, h5, h6, h7]),
             low: u64::from_be_bytes([l0, l1, l2, l3, l4, l5, l6, l7]),
             prefix,
+            by_hearsay: false,
+        }
+    }
+
+    /// The key of all who say to be this client and do not prove it: another one, so that whatever
+    /// they do costs the client nothing. It is for limits alone, and displayed as the client's.
+    pub fn by_hearsay(self) -> Self {
+        Self {
+            by_hearsay: true,
+            ..self
         }
     }
 
@@ -206,6 +219,13 @@ mod tests {
             let around = key(text, 64);
             assert_eq!(around.to_string().parse(), Ok(around));
         }
+    }
+
+    #[test]
+    fn who_only_says_to_be_a_client_has_another_key() {
+        let own = key("198.51.100.7", 64);
+        assert_ne!(own.by_hearsay(), own);
+        assert_eq!(own.by_hearsay(), own.by_hearsay().by_hearsay());
     }
 
     #[test]

@@ -22,7 +22,6 @@ use super::{
     verdict::{Reason, Refusal},
 };
 use crate::{
-    bots::Action,
     client::{Claim, Claims, Client, ClientKey, Peer, Who, identify},
     limit::{Clients, Spent, ticks},
     owner::Cause,
@@ -231,7 +230,7 @@ impl Judgement<'_> {
                 "nobody has a reason to ask for this",
             ));
         }
-        if let Some(key) = self.limited_as() {
+        if let Some(key) = self.payer() {
             let limits = self.rules.limits.as_slice();
             self.spent = match ask {
                 Ask::InEarnest => known.clients.spend(key, limits, head.now_ns),
@@ -249,15 +248,23 @@ impl Judgement<'_> {
         Ok(())
     }
 
-    /// What the limits are kept under; none where there is nobody to limit.
-    pub(super) fn limited_as(&self) -> Option<ClientKey> {
+    /// Whose limits the request is charged to; none for nobody in particular.
+    ///
+    /// Hearsay has clocks of its own: whoever reaches the origin around the CDN could otherwise use
+    /// up what another client may ask, and have that one blamed for asking more.
+    pub(super) fn payer(&self) -> Option<ClientKey> {
         let own = || self.client.as_ref().and_then(Client::key);
-        self.herd().map(Seen::key).or_else(own)
+        let key = self.herd().or_else(own)?;
+        Some(if self.is_proven {
+            key
+        } else {
+            key.by_hearsay()
+        })
     }
 
-    /// The bot, if it is limited: as one client, from however many addresses it comes.
-    fn herd(&self) -> Option<&Seen> {
-        self.bot.as_ref().filter(|bot| bot.action == Action::Limit)
+    /// What the limits of all requests of this bot are kept under, if it is limited as one client.
+    pub(super) fn herd(&self) -> Option<ClientKey> {
+        self.bot.as_ref().and_then(Seen::herd)
     }
 }
 

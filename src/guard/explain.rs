@@ -362,11 +362,12 @@ impl Sight<'_> {
             Some(Standing::Unknown) => ", not provable now",
         };
         let own = actions.of(bot.category);
-        let here = match bot.action {
-            action if action == own => String::new(),
-            action => format!("; here: {}", action.word()),
+        let instead = match own == bot.action {
+            true => String::new(),
+            false => format!(", so {} as unknown", bot.action.word()),
         };
-        format!("{name}, {}: {}{standing}{here}", bot.category, own.word())
+        let action = own.word();
+        format!("{name}, {}: {action}{standing}{instead}", bot.category)
     }
 
     fn trap(&self) -> String {
@@ -379,7 +380,7 @@ impl Sight<'_> {
     }
 
     fn meters(&self) -> Vec<Meter> {
-        let Some(key) = self.judgement.limited_as() else {
+        let Some(key) = self.judgement.payer() else {
             return Vec::new();
         };
         let now = ticks(self.head.now_ns);
@@ -412,7 +413,11 @@ impl Sight<'_> {
         if told.is_empty() {
             return "none".to_owned();
         }
-        told.join("; ")
+        let whose = match self.judgement.herd() {
+            Some(_) => "of all its bot's requests: ",
+            None => "",
+        };
+        format!("{whose}{}", told.join("; "))
     }
 
     fn body(&self) -> String {

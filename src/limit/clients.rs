@@ -1,21 +1,17 @@
 //! What the workers see of all clients: who is banned, and who may ask once more.
 
-use std::{
-    net::IpAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-};
+use std::{net::IpAddr, sync::Arc};
 
 use arc_swap::ArcSwap;
 use crossbeam_queue::ArrayQueue;
 
 use super::{
+    cell::{CLOCKS, CellCharge, CellKey, ClientCell},
     cold::{Charged, ColdLane, Place},
     gcra::{Quota, Ticks, ticks},
     networks::BannedNetworks,
-    table::{CLOCKS, CellCharge, CellKey, ClientCell, Found, Table},
+    sync::{AtomicBool, AtomicU64, Ordering},
+    table::{Found, Table},
 };
 use crate::client::ClientKey;
 
@@ -157,40 +153,40 @@ impl Clients {
         match limits {
             [] => None,
             [only] => {
-                let charge = self.charge(client, only, now);
-                Some(Spent::of([(only, &charge)].into_iter(), now))
+                let mut spent = Spent::default();
+                spent.add(0, only, &self.charge(client, only, now), now);
+                Some(spent)
             }
             several => {
-                let looked = self.look(client, several, now);
-                if !looked.admitted {
-                    return Some(looked);
+                let mut spent = self.look(client, several, now);
+                if spent.admitted {
+                    spent = Spent::default();
+                    self.charge_all(client, several, 0, now, &mut spent);
                 }
-                Some(self.charge_all(client, several, now))
+                Some(spent)
             }
         }
     }
 
     /// What [`Clients::spend`] would say now, without charging anything.
     pub fn look(&self, client: ClientKey, limits: &[Limit], now: Ticks) -> Spent {
-        let peeks: Vec<_> = limits
-            .iter()
-            .map(|limit| {
-                let place = self.place(client, limit.clock);
-                let (tat, is_shared) = match self.table.find(&limit.clock.cell_of(client)) {
-                    Found::Cell(cell) => (cell.peek(limit.clock.in_cell(), now, place), false),
-                    Found::Unknown | Found::Contended => place.peek(now),
-                };
-                let wait = limit.quota.admit(limit.quota.bounded(tat, now), now).err();
-                let charge = Charge {
-                    lane: Lane::Cold(place),
-                    tat,
-                    wait,
-                    is_shared,
-                };
-                (limit, charge)
-            })
-            .collect();
-        Spent::of(peeks.iter().map(|(limit, charge)| (*limit, charge)), now)
+        let mut spent = Spent::default();
+        for (nth, limit) in limits.iter().enumerate() {
+            let place = self.place(client, limit.clock);
+            let (tat, is_shared) = match self.table.find(&limit.clock.cell_of(client)) {
+                Found::Cell(cell) => cell.peek(limit.clock.in_cell(), now, place),
+                Found::Unknown | Found::Contended => place.peek(now),
+            };
+            let wait = limit.quota.admit(limit.quota.bounded(tat, now), now).err();
+            let charge = Charge {
+                lane: Lane::Cold(place),
+                tat,
+                wait,
+                is_shared,
+            };
+            spent.add(nth, limit, &charge, now);
+        }
+        spent
     }
 
     /// Whether somebody new waits for a cell.
@@ -218,27 +214,46 @@ impl Clients {
         self.contended.load(Ordering::Relaxed)
     }
 
-    fn charge_all(&self, client: ClientKey, limits: &[Limit], now: Ticks) -> Spent {
-        let mut charges: Vec<(&Limit, Charge<'_>)> = Vec::with_capacity(limits.len());
-        for limit in limits {
-            let charge = self.charge(client, limit, now);
-            let is_refused = charge.wait.is_some();
-            charges.push((limit, charge));
-            if is_refused {
-                break;
-            }
+    /// Charges the limits one after the other, and gives all back when one of them refuses: another
+    /// request was faster at that one. Says whether all admitted.
+    fn charge_all(
+        &self,
+        client: ClientKey,
+        limits: &[Limit],
+        nth: usize,
+        now: Ticks,
+        spent: &mut Spent,
+    ) -> bool {
+        let Some((limit, rest)) = limits.split_first() else {
+            return true;
+        };
+        let charge = self.charge(client, limit, now);
+        spent.add(nth, limit, &charge, now);
+        if charge.wait.is_some() {
+            return false;
         }
-        let spent = Spent::of(charges.iter().map(|(limit, charge)| (*limit, charge)), now);
-        if !spent.admitted {
-            // Another request was faster at this one: what the others took is given back.
-            for (limit, charge) in charges.iter().filter(|(_, charge)| charge.wait.is_none()) {
-                match &charge.lane {
-                    Lane::Cell(cell) => cell.give_back(limit.clock.in_cell(), &limit.quota),
-                    Lane::Cold(place) => place.give_back(&limit.quota),
+        let is_admitted = self.charge_all(client, rest, nth + 1, now, spent);
+        if !is_admitted {
+            self.give_back(client, limit, now, &charge.lane);
+        }
+        is_admitted
+    }
+
+    fn give_back(&self, client: ClientKey, limit: &Limit, now: Ticks, lane: &Lane<'_>) {
+        let place = self.place(client, limit.clock);
+        let give_to = |cell: &ClientCell| {
+            cell.give_back(limit.clock.in_cell(), &limit.quota, now, place);
+        };
+        match lane {
+            Lane::Cell(cell) => give_to(cell),
+            Lane::Cold(place) => {
+                if !place.give_back(&limit.quota, now)
+                    && let Found::Cell(cell) = self.table.find(&limit.clock.cell_of(client))
+                {
+                    give_to(&cell);
                 }
             }
         }
-        spent
     }
 
     fn place(&self, client: ClientKey, clock: Clock) -> Place<'_> {
@@ -250,55 +265,74 @@ impl Clients {
         let key = limit.clock.cell_of(client);
         let place = self.place(client, limit.clock);
         for _ in 0..LOOKS_MAX {
-            let charge = match self.table.find(&key) {
-                Found::Cell(cell) => charge_cell(cell, limit, now, place),
-                Found::Unknown => self.charge_unknown(key, limit, now, place),
+            match self.table.find(&key) {
+                Found::Cell(cell) => {
+                    if let Some(charge) = charge_cell(cell, limit, now, place) {
+                        return charge;
+                    }
+                }
+                Found::Unknown => {
+                    let charged = place.charge(&limit.quota, now, true);
+                    if charged != Charged::Moved {
+                        return self.settle(key, limit, now, place, charged);
+                    }
+                }
                 Found::Contended => {
                     self.count_contended();
                     break;
                 }
-            };
-            if let Some(charge) = charge {
-                return charge;
             }
         }
-        Charge::cold(place, place.charge(&limit.quota, now, false))
+        let charged = place.charge(&limit.quota, now, false);
+        self.settle(key, limit, now, place, charged)
     }
 
-    /// Charges a client that has no cell; none when it may have one by now.
-    fn charge_unknown<'a>(
+    /// Looks again after a charge in the cold lane: whose cell came between the first look and the
+    /// charge has to be charged there, unless its clock was born after the charge, and so with it.
+    fn settle<'a>(
         &'a self,
         key: CellKey,
         limit: &Limit,
         now: Ticks,
         place: Place<'a>,
-    ) -> Option<Charge<'a>> {
-        let charged = place.charge(&limit.quota, now, true);
-        match charged {
-            Charged::Moved => None,
-            Charged::Admitted { by_claim: true, .. } => {
-                // Between the look and the charge, the cell may have come without this charge.
-                if let Found::Cell(cell) = self.table.find(&key)
-                    && cell.is_born(limit.clock.in_cell())
-                {
-                    let charge = charge_cell(cell, limit, now, place)?;
-                    if charge.wait.is_some() {
-                        place.give_back(&limit.quota);
-                    }
-                    return Some(charge);
+        charged: Charged,
+    ) -> Charge<'a> {
+        let cold = Charge::cold(place, charged);
+        let Charged::Admitted {
+            by_claim, is_late, ..
+        } = charged
+        else {
+            self.tell_sight(key);
+            return cold;
+        };
+        match self.table.find(&key) {
+            Found::Cell(cell) => {
+                let clock = limit.clock.in_cell();
+                // A birth before this charge either marked the clock or carried nothing.
+                let is_born_with_it = !is_late
+                    && cell.has_carried(clock, now, place) == Some(true)
+                    && place.has_moved(now);
+                if is_born_with_it {
+                    return Charge {
+                        lane: Lane::Cell(cell),
+                        ..cold
+                    };
                 }
+                let Some(charge) = charge_cell(cell, limit, now, place) else {
+                    return cold;
+                };
+                place.give_back(&limit.quota, now);
+                return charge;
+            }
+            Found::Unknown => {
                 // After the charge: the cell is born with it.
-                self.tell_sight(key);
-                Some(Charge::cold(place, charged))
+                if by_claim {
+                    self.tell_sight(key);
+                }
             }
-            Charged::Admitted {
-                by_claim: false, ..
-            } => Some(Charge::cold(place, charged)),
-            Charged::Refused { .. } => {
-                self.tell_sight(key);
-                Some(Charge::cold(place, charged))
-            }
+            Found::Contended => self.count_contended(),
         }
+        cold
     }
 
     fn tell_sight(&self, key: CellKey) {
@@ -319,16 +353,21 @@ fn charge_cell<'a>(
     now: Ticks,
     place: Place<'_>,
 ) -> Option<Charge<'a>> {
-    let (tat, wait) = match cell.charge(limit.clock.in_cell(), &limit.quota, now, place) {
-        CellCharge::Admitted(tat) => (tat, None),
-        CellCharge::Refused(tat, wait) => (tat, Some(wait)),
+    let clock = limit.clock.in_cell();
+    let (tat, wait, is_shared) = match cell.charge(clock, &limit.quota, now, place) {
+        CellCharge::Admitted(tat) => (tat, None, false),
+        CellCharge::Refused {
+            tat,
+            wait,
+            is_shared,
+        } => (tat, Some(wait), is_shared),
         CellCharge::Dead => return None,
     };
     Some(Charge {
         lane: Lane::Cell(cell),
         tat,
         wait,
-        is_shared: false,
+        is_shared,
     })
 }
 
@@ -353,32 +392,36 @@ impl<'a> Charge<'a> {
     }
 }
 
-impl Spent {
-    fn of<'a>(charges: impl Iterator<Item = (&'a Limit, &'a Charge<'a>)>, now: Ticks) -> Self {
-        let mut spent = Self {
+impl Default for Spent {
+    /// Of no limits.
+    fn default() -> Self {
+        Self {
             admitted: true,
             tightest: 0,
             remaining: u32::MAX,
             full_in: 0,
             wait: 0,
             is_shared: false,
-        };
-        for (nth, (limit, charge)) in charges.enumerate() {
-            let remaining = match charge.wait {
-                Some(_) => 0,
-                None => limit.quota.remaining(charge.tat, now),
-            };
-            if remaining < spent.remaining {
-                spent.tightest = nth;
-                spent.remaining = remaining;
-                spent.full_in = limit.quota.ahead(charge.tat, now);
-            }
-            if let Some(wait) = charge.wait {
-                spent.admitted = false;
-                spent.wait = spent.wait.max(wait);
-                spent.is_shared |= charge.is_shared;
-            }
         }
-        spent
+    }
+}
+
+impl Spent {
+    /// Adds what became of the charge to the `nth` limit.
+    fn add(&mut self, nth: usize, limit: &Limit, charge: &Charge<'_>, now: Ticks) {
+        let remaining = match charge.wait {
+            Some(_) => 0,
+            None => limit.quota.remaining(charge.tat, now),
+        };
+        if remaining < self.remaining {
+            self.tightest = nth;
+            self.remaining = remaining;
+            self.full_in = limit.quota.ahead(charge.tat, now);
+        }
+        if let Some(wait) = charge.wait {
+            self.admitted = false;
+            self.wait = self.wait.max(wait);
+            self.is_shared |= charge.is_shared;
+        }
     }
 }

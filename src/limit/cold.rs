@@ -13,19 +13,16 @@
 //! | 53–62 | the tag of who charged it, 0 when several did |
 //! | 0–52 | the TAT in ticks of 64 ns, enough for 18 years after the start |
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use super::gcra::{Quota, Ticks};
+use super::{
+    gcra::{Quota, Ticks},
+    sync::{AtomicU64, Ordering, SLOTS},
+};
 
 const TAT_BITS: u32 = 53;
 const TAT_MASK: u64 = (1 << TAT_BITS) - 1;
 const MOVED: u64 = 1 << 63;
 const TAG_MAX: u64 = (MOVED >> TAT_BITS) - 1;
 const SHARED: u64 = 0;
-
-/// Slots: 2 MiB of them. At a hundred thousand new clients a second whose requests take up 50 ms
-/// each, one in fifty meets another.
-const SLOTS: usize = 1 << 18;
 
 /// Clocks for whoever has no cell. Written by any worker, one word at a time.
 #[derive(Debug)]
@@ -49,6 +46,8 @@ pub(super) enum Charged {
         tat: Ticks,
         /// Whether somebody else charges this clock as well, or nobody did before.
         by_claim: bool,
+        /// Whether the clock had gone into a cell before, so that this charge is in none.
+        is_late: bool,
     },
     /// It was not.
     Refused {
@@ -133,6 +132,7 @@ impl Place<'_> {
                     Charged::Admitted {
                         tat: next,
                         by_claim: !is_live || !is_own,
+                        is_late: is_live && word.moved,
                     },
                 ),
                 Err(wait) => (
@@ -177,11 +177,18 @@ impl Place<'_> {
         (word.tat, word.tag != self.tag)
     }
 
-    /// Takes one admitted request back.
-    pub(super) fn give_back(self, quota: &Quota) {
+    /// Takes one admitted request back; false when it is in a cell by now.
+    pub(super) fn give_back(self, quota: &Quota, now: Ticks) -> bool {
         let mut seen = self.slot.load(Ordering::Acquire);
         loop {
             let word = Word::read(seen);
+            if !self.is_mine(word, now) {
+                // Time has paid it back.
+                return true;
+            }
+            if word.moved {
+                return false;
+            }
             let without = Word {
                 tat: quota.without_one(word.tat),
                 ..word
@@ -192,20 +199,33 @@ impl Place<'_> {
                 Ordering::AcqRel,
                 Ordering::Acquire,
             ) {
-                Ok(_) => return,
+                Ok(_) => return true,
                 Err(changed) => seen = changed,
             }
         }
     }
 
-    /// Marks the clock as moved into a cell, and says what it stood at; zero when this client has
-    /// not charged it.
-    pub(super) fn seal(self, now: Ticks) -> Ticks {
+    /// What this client owes here, and whether somebody else's debt may be in it.
+    pub(super) fn debt(self, now: Ticks) -> Option<(Ticks, bool)> {
+        let word = Word::read(self.slot.load(Ordering::Acquire));
+        self.is_mine(word, now)
+            .then_some((word.tat, word.tag == SHARED))
+    }
+
+    /// Whether the clock has been moved into a cell, and none has charged it anew since.
+    pub(super) fn has_moved(self, now: Ticks) -> bool {
+        let word = Word::read(self.slot.load(Ordering::Acquire));
+        word.moved && self.is_mine(word, now)
+    }
+
+    /// Marks the clock as moved into a cell, and says what it stood at, and whether somebody else's
+    /// debt may be in it; none when this client has not charged it.
+    pub(super) fn seal(self, now: Ticks) -> Option<(Ticks, bool)> {
         let mut seen = self.slot.load(Ordering::Acquire);
         loop {
             let word = Word::read(seen);
-            if word.tat <= now || (word.tag != self.tag && word.tag != SHARED) {
-                return 0;
+            if !self.is_mine(word, now) {
+                return None;
             }
             let sealed = Word {
                 moved: true,
@@ -217,10 +237,15 @@ impl Place<'_> {
                 Ordering::AcqRel,
                 Ordering::Acquire,
             ) {
-                Ok(_) => return word.tat,
+                Ok(_) => return Some((word.tat, word.tag == SHARED)),
                 Err(changed) => seen = changed,
             }
         }
+    }
+
+    /// Whether what this word says may be this client's debt.
+    fn is_mine(self, word: Word, now: Ticks) -> bool {
+        word.tat > now && (word.tag == self.tag || word.tag == SHARED)
     }
 }
 
@@ -298,7 +323,7 @@ mod tests {
         let Charged::Admitted { tat, .. } = place.charge(&quota(), 5, true) else {
             panic!("the first is admitted");
         };
-        assert_eq!(place.seal(5), tat);
+        assert_eq!(place.seal(5), Some((tat, false)));
         assert_eq!(place.charge(&quota(), 5, true), Charged::Moved);
         assert!(admitted(place.charge(&quota(), tat + 1, true)));
     }
@@ -307,7 +332,7 @@ mod tests {
     fn a_strangers_clock_is_not_taken_along() {
         let lane = ColdLane::default();
         let _ = lane.place(OTHER).charge(&quota(), 5, true);
-        assert_eq!(lane.place(ONE).seal(5), 0);
+        assert_eq!(lane.place(ONE).seal(5), None);
     }
 
     #[test]
@@ -315,7 +340,7 @@ mod tests {
         let lane = ColdLane::default();
         let place = lane.place(ONE);
         while admitted(place.charge(&quota(), 5, true)) {}
-        place.give_back(&quota());
+        assert!(place.give_back(&quota(), 5));
         assert!(admitted(place.charge(&quota(), 5, true)));
         assert!(!admitted(place.charge(&quota(), 5, true)));
     }

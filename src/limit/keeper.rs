@@ -1,12 +1,14 @@
 //! The one writer of the table of clients.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use super::{
+    cell::{CellKey, ClientCell},
     clients::Clients,
     gcra::{Ticks, ticks},
     networks::BannedNetworks,
-    table::{CellKey, ClientCell, Found},
+    sync::Ordering,
+    table::Found,
 };
 use crate::client::ClientKey;
 
@@ -30,6 +32,9 @@ pub struct Keeper {
     cells: Vec<Arc<ClientCell>>,
     next: usize,
     cells_max: usize,
+    /// Cells that a ban pins, or did when they were last looked at. They have a bound of their own,
+    /// so that many bans leave other clients their room.
+    pinned: usize,
 }
 
 impl Keeper {
@@ -40,6 +45,7 @@ impl Keeper {
             cells: Vec::new(),
             next: 0,
             cells_max: clients_max,
+            pinned: 0,
         }
     }
 
@@ -55,7 +61,7 @@ impl Keeper {
             && let Some(key) = self.clients.sights.pop()
         {
             taken += 1;
-            if self.cells.len() < self.cells_max && matches!(self.find(&key), Found::Unknown) {
+            if self.unpinned() < self.cells_max && matches!(self.find(&key), Found::Unknown) {
                 self.insert(key, ticks(now_ns));
             }
         }
@@ -74,6 +80,9 @@ impl Keeper {
             // The keeper does not contend with itself.
             Found::Unknown | Found::Contended => self.insert(key, ticks(now_ns)),
         };
+        self.pinned -= usize::from(cell.banned_until() > 0);
+        let until = if until > ticks(now_ns) { until } else { 0 };
+        self.pinned += usize::from(until > 0);
         cell.ban_until(until);
         self.tell_size();
     }
@@ -89,7 +98,7 @@ impl Keeper {
     /// longer than that.
     pub fn sweep(&mut self, now_ns: u64) -> usize {
         let now = ticks(now_ns);
-        let is_scarce = self.cells.len() >= self.cells_max - self.cells_max / 8;
+        let is_scarce = self.unpinned() >= self.cells_max - self.cells_max / 8;
         let idle_since = if is_scarce {
             now
         } else {
@@ -103,6 +112,10 @@ impl Keeper {
             let Some(cell) = self.cells.get(self.next) else {
                 break;
             };
+            if cell.banned_until() > 0 && !cell.is_banned(now) {
+                cell.ban_until(0);
+                self.pinned -= 1;
+            }
             if cell.is_idle_since(idle_since) && self.clients.table.remove(&cell.key, now) {
                 self.cells.swap_remove(self.next);
                 removed += 1;
@@ -110,10 +123,12 @@ impl Keeper {
                 self.next += 1;
             }
         }
-        if removed > 0 {
-            self.tell_size();
-        }
+        self.tell_size();
         removed
+    }
+
+    fn unpinned(&self) -> usize {
+        self.cells.len() - self.pinned
     }
 
     fn find(&self, key: &CellKey) -> Found {
@@ -127,10 +142,9 @@ impl Keeper {
     }
 
     fn tell_size(&self) {
-        let cells = self.cells.len();
-        self.clients.cells.store(cells as u64, Ordering::Relaxed);
-        self.clients
-            .is_full
-            .store(cells >= self.cells_max, Ordering::Relaxed);
+        let cells = self.cells.len() as u64;
+        self.clients.cells.store(cells, Ordering::Relaxed);
+        let is_full = self.unpinned() >= self.cells_max;
+        self.clients.is_full.store(is_full, Ordering::Relaxed);
     }
 }

@@ -5,17 +5,19 @@
 //! owner has made a cell. [`Clients`] joins both: workers only read it, and what they write is one
 //! atomic of a clock. Nothing here ever waits.
 
+mod cell;
 pub mod clients;
 pub mod cold;
 pub mod gcra;
 mod keeper;
 mod networks;
+mod sync;
 mod table;
 #[cfg(test)]
 mod tests;
 
+pub use cell::{CellKey, ClientCell};
 pub use clients::{Clients, Clock, ClockIds, Limit, Spent};
 pub use gcra::{Quota, Ticks, seconds, ticks};
 pub use keeper::Keeper;
 pub use networks::BannedNetworks;
-pub use table::{CellKey, ClientCell};

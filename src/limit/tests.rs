@@ -239,6 +239,26 @@ fn a_ban_holds_to_its_end_and_pins_its_cell() {
 }
 
 #[test]
+fn bans_leave_other_clients_their_room() {
+    let mut keeper = Keeper::new(2);
+    let clients = Arc::clone(keeper.clients());
+    for who in 0..5 {
+        keeper.ban_until(client(who), ticks(10 * SECOND_NS), 5);
+    }
+    assert!(!clients.is_full());
+    let limits = [limit("10/s", 4, 0)];
+    for who in 10..13 {
+        admits(&clients, who, &limits, 5);
+    }
+    keeper.take_sights(5);
+    assert_eq!(clients.cells(), 7);
+    assert!(clients.is_full());
+    keeper.sweep(80 * SECOND_NS);
+    assert_eq!(clients.cells(), 0);
+    assert!(!clients.is_full());
+}
+
+#[test]
 fn a_limit_keeps_its_clock_over_reloads() {
     let mut ids = ClockIds::default();
     let login = ids.clock("login", 0);
@@ -246,4 +266,38 @@ fn a_limit_keeps_its_clock_over_reloads() {
     assert_ne!(login, other);
     assert_eq!(ids.clock("login", 0), login);
     assert_ne!(ids.clock("login", 1), login);
+}
+
+#[test]
+fn a_flood_of_strangers_takes_nothing_from_known_clients() {
+    let mut keeper = Keeper::new(2_000);
+    let clients = Arc::clone(keeper.clients());
+    let limits = [limit("20/s", 40, 0)];
+    let mut expected = [0_u64; 10];
+    let (mut admitted, mut due) = (0, 0);
+    // Two seconds of a hundred thousand strangers each, an IPv6 network apiece; the ten ask ten times as
+    // often as they may.
+    for n in 0..200_000_u64 {
+        let now_ns = SECOND_NS + n * 10_000;
+        let network = 0x2001_0db8_u128 << 96 | u128::from(n) << 64;
+        let stranger = ClientKey::new(IpAddr::V6(network.into()), 64);
+        clients.spend(stranger, &limits, now_ns);
+        if n % 50 == 0 {
+            let who = usize::try_from(n / 50 % 10).unwrap();
+            let passes = admits(&clients, u32::try_from(who).unwrap(), &limits, now_ns);
+            admitted += u32::from(passes);
+            if let Ok(next) = limits[0].quota.admit(expected[who], ticks(now_ns)) {
+                expected[who] = next;
+                due += 1;
+            }
+        }
+        if n % 1_000 == 0 {
+            keeper.take_sights(now_ns);
+            keeper.sweep(now_ns);
+            assert!(clients.cells() <= 2_000);
+        }
+    }
+    // Before it has its cell, one of the ten may share a slot of the cold lane with a stranger.
+    assert!((due - 20..=due).contains(&admitted), "{admitted} of {due}");
+    assert!((700..900).contains(&due), "of 4,000 requests: {due}");
 }

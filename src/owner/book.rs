@@ -90,6 +90,18 @@ pub struct Ban {
     pub evidence: Vec<Violation>,
 }
 
+impl Ban {
+    /// The ban, and nothing of what led to it.
+    pub fn without_evidence(&self) -> Self {
+        Self {
+            evidence: Vec::new(),
+            why: self.why.clone(),
+            decided: self.decided.clone(),
+            ..*self
+        }
+    }
+}
+
 /// What is remembered of one client or network.
 #[derive(Debug)]
 struct Entry {
@@ -108,7 +120,10 @@ struct Entry {
 pub struct Book {
     entries: IndexMap<Target, Entry>,
     entries_max: usize,
+    /// Where the sweep goes on.
     next: usize,
+    /// Where the search for room goes on.
+    next_room: usize,
     active: usize,
     networks: usize,
 }
@@ -127,6 +142,7 @@ impl Book {
             entries: IndexMap::new(),
             entries_max: bans_max,
             next: 0,
+            next_room: 0,
             active: 0,
             networks: 0,
         }
@@ -185,7 +201,8 @@ impl Book {
         policy: &BanPolicy,
         clock: &Clock,
     ) -> Result<Ban, Full> {
-        let earlier = self.level(&target, policy, clock.monotonic_ns());
+        let now_ns = clock.monotonic_ns();
+        let earlier = self.level(&target, policy, now_ns);
         let duration = policy.duration_after(earlier);
         let last = evidence.last();
         let ban = Ban {
@@ -195,7 +212,7 @@ impl Book {
             evidence,
             ..Self::blank(target, duration, earlier + 1, clock)
         };
-        self.put(ban)
+        self.put(ban, now_ns)
     }
 
     /// Bans a target because somebody says so.
@@ -216,7 +233,7 @@ impl Book {
             decided: Decided::By(actor.to_owned()),
             ..Self::blank(target, duration, earlier.max(1), clock)
         };
-        self.put(ban)
+        self.put(ban, clock.monotonic_ns())
     }
 
     /// Lifts the ban of a target and forgets what led to it; nothing counts for `grace` from now.
@@ -228,11 +245,12 @@ impl Book {
         now_ns: u64,
     ) -> Option<Ban> {
         let entry = self.entries.get_mut(target)?;
-        let lifted = entry.ban.take();
+        // One that is over is the sweep's to tell.
+        let lifted = entry.ban.take_if(|ban| ban.until_ns > now_ns);
         entry.level = 0;
         entry.grace_ns = after(now_ns, grace);
         self.ended(lifted.as_ref());
-        lifted.filter(|ban| ban.until_ns > now_ns)
+        lifted
     }
 
     /// Notes that nothing counts against a target for `grace` from now.
@@ -245,9 +263,7 @@ impl Book {
         grace: std::time::Duration,
         now_ns: u64,
     ) -> Result<(), Full> {
-        if self.entries.len() >= self.entries_max && !self.entries.contains_key(&target) {
-            return Err(Full);
-        }
+        self.make_room(&target, now_ns)?;
         let entry = self.entries.entry(target).or_insert(Entry {
             ban: None,
             level: 0,
@@ -314,10 +330,8 @@ impl Book {
     ///
     /// # Errors
     /// When it is one entry too many: a ban in force never gives way to another.
-    fn put(&mut self, ban: Ban) -> Result<Ban, Full> {
-        if self.entries.len() >= self.entries_max && !self.entries.contains_key(&ban.target) {
-            return Err(Full);
-        }
+    fn put(&mut self, ban: Ban, now_ns: u64) -> Result<Ban, Full> {
+        self.make_room(&ban.target, now_ns)?;
         let entry = Entry {
             level: ban.level,
             ended_ns: ban.until_ns,
@@ -329,6 +343,34 @@ impl Book {
         self.active += 1;
         self.networks += usize::from(matches!(ban.target, Target::Network(_)));
         Ok(ban)
+    }
+
+    /// Makes room for this target, if it has none yet: what is only remembered gives way, or whoever
+    /// has many addresses could fill the book with bans that are over, and nobody would be banned
+    /// until they are forgotten. Of the entries looked at, the one that ended first goes.
+    ///
+    /// # Errors
+    /// When there is nothing but bans in force and times of grace among them.
+    fn make_room(&mut self, target: &Target, now_ns: u64) -> Result<(), Full> {
+        if self.entries.len() < self.entries_max || self.entries.contains_key(target) {
+            return Ok(());
+        }
+        if self.active >= self.entries.len() {
+            return Err(Full);
+        }
+        let looked_at = (0..SLICE.min(self.entries.len())).filter_map(|_| {
+            if self.next_room >= self.entries.len() {
+                self.next_room = 0;
+            }
+            let (_, entry) = self.entries.get_index(self.next_room)?;
+            let index = self.next_room;
+            self.next_room += 1;
+            let gives_way = entry.ban.is_none() && entry.grace_ns <= now_ns;
+            gives_way.then_some((entry.ended_ns, index))
+        });
+        let (_, index) = looked_at.min().ok_or(Full)?;
+        self.entries.swap_remove_index(index);
+        Ok(())
     }
 
     fn ended(&mut self, ban: Option<&Ban>) {

@@ -91,7 +91,7 @@ pub struct Violation {
     pub cause: Cause,
     /// How much it counts.
     pub points: u32,
-    /// Whether it was refused, or would have been.
+    /// Whether its route enforces: else it counts towards no ban that holds.
     pub enforced: bool,
     /// Which request.
     pub request: RequestId,

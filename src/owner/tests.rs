@@ -367,15 +367,60 @@ fn a_full_book_keeps_the_bans_it_has() {
 }
 
 #[test]
-fn a_step_of_the_wall_clock_changes_no_ban() {
-    // The owner's deadlines are monotonic: only `until_unix_ms` is of the wall clock.
+fn what_is_only_remembered_gives_way_to_a_new_ban() {
+    let mut house = house(3);
+    house.violate("198.51.100.1", 10);
+    house.pass(1);
+    house.violate("198.51.100.2", 10);
+    house.unban("198.51.100.3", 86_400).unwrap();
+    house.pass(700);
+    house.violate("198.51.100.4", 10);
+    assert!(house.is_banned("198.51.100.4"));
+    assert_eq!(house.weigh("198.51.100.1").level, 0, "it ended first");
+    assert_eq!(house.weigh("198.51.100.2").level, 1);
+    house.ban("203.0.113.0/24", 60).unwrap();
+    assert_eq!(house.ban("198.51.100.5", 60).unwrap_err(), NotDone::Full);
+    assert!(house.weigh("198.51.100.3").has_grace);
+}
+
+#[test]
+fn a_ban_that_is_over_ends_once_also_when_somebody_lifts_it_late() {
     let mut house = house(100);
     house.violate(WHO, 10);
-    let until = house.clients.banned_until(
-        ClientKey::new(WHO.parse().unwrap(), 64),
-        WHO.parse().unwrap(),
-    );
-    assert_eq!(until, ticks(600_001_000_000) + 1);
+    house.clock.advance_ms(600_000);
+    assert!(house.unban(WHO, 0).is_err());
+    house.pass(1);
+    let changes: Vec<_> = house.told().into_iter().map(|told| told.0).collect();
+    assert_eq!(changes, [Change::Began, Change::Expired]);
+}
+
+#[test]
+fn a_step_of_the_wall_clock_changes_no_ban() {
+    const DAY_MS: u64 = 86_400_000;
+    let mut house = house(100);
+    house.violate(WHO, 5);
+    for (n, unix_ms) in [
+        0,
+        1_700_000_000_000 + DAY_MS,
+        1_700_000_000_000 - DAY_MS,
+        1 << 42,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        house.clock.set_unix_ms(unix_ms);
+        house.owner.turn();
+        if n == 0 {
+            assert!(!house.is_banned(WHO));
+            house.violate(WHO, 5);
+        }
+        assert!(house.is_banned(WHO), "the wall clock says {unix_ms}");
+        house.pass(100);
+    }
+    house.pass(199);
+    assert!(house.is_banned(WHO), "600 s by the monotonic clock");
+    house.pass(2);
+    assert!(!house.is_banned(WHO));
 }
 
 #[test]

@@ -24,7 +24,7 @@ use super::{
     connection,
     deadline::TICK,
     http2,
-    metrics::WorkerMetrics,
+    metrics::{ENDED, WorkerMetrics},
     socket::Socket,
     worker::{LineSink, Shared, Worker},
 };
@@ -198,6 +198,8 @@ async fn work(
     }
     ticking.abort();
     worker.tick();
+    // Others may drain for longer than a hang lasts before it is one.
+    worker.metrics.beat_ms.set(ENDED);
     Ok(())
 }
 

@@ -36,6 +36,9 @@ pub const DURATION_BOUNDS_US: [u64; 13] = [
     5_000_000, 30_000_000,
 ];
 
+/// The beat of a worker that has come to its end: later than any, so that nobody waits for the next.
+pub(crate) const ENDED: u64 = u64::MAX;
+
 /// One worker's numbers.
 #[derive(Debug, Default)]
 pub struct WorkerMetrics {
@@ -80,7 +83,7 @@ pub struct WorkerMetrics {
     pub waiting: [Count; Stage::ALL.len()],
     /// Idle connections to the upstream.
     pub idle_upstream: Count,
-    /// The worker's clock at its last tick, in milliseconds.
+    /// The worker's clock at its last tick, in milliseconds; [`ENDED`] once it has drained.
     pub beat_ms: Count,
     /// The worker's clock when it last answered a canary, in milliseconds.
     pub canary_ms: Count,

@@ -54,8 +54,7 @@ pub(crate) async fn serve(
     }
     record.judged(&judgement);
     if let Some(cause) = judgement.violation {
-        let enforced = judgement.observed.is_none();
-        record.blame(cause, policy.points.of(cause), enforced);
+        record.blame(cause, policy.points.of(cause));
     }
     let mut reader = BodyReader::new(head.framing, judgement.rules.body_bytes_max);
     let passed = match judgement.verdict {
@@ -82,7 +81,7 @@ pub(crate) async fn serve(
             record.received(reader.taken());
             if judgement.verdict.is_ok() && is_too_large(failure) {
                 let cause = Cause::BodyTooLarge;
-                record.blame(cause, policy.points.of(cause), true);
+                record.blame(cause, policy.points.of(cause));
             }
             fail(connection, head, &record, failure, &mut reader, buffer).await
         }

@@ -138,9 +138,13 @@ impl<'a> Record<'a> {
     }
 
     /// Holds the request against its client, if that may be blamed: tells the owner of bans.
-    pub(crate) fn blame(&self, cause: Cause, points: u32, enforced: bool) {
+    ///
+    /// Where a route only observes, it counts towards no ban that holds, also when the request is
+    /// refused all the same.
+    pub(crate) fn blame(&self, cause: Cause, points: u32) {
         let key = self.client.get().as_ref().and_then(Client::key);
         if let Some(client) = key
+            && let Some(rules) = self.rules.get()
             && self.may_be_blamed.get()
             && is_held_against_its_client(cause, points, self.head)
         {
@@ -148,7 +152,7 @@ impl<'a> Record<'a> {
                 client,
                 cause,
                 points,
-                enforced,
+                enforced: rules.enforces,
                 request: self.id,
                 unix_ms: self.arrived_unix_ms(),
                 path: Excerpt::of(self.head.path()),
@@ -180,7 +184,7 @@ impl<'a> Record<'a> {
         let now_ns = self.worker.shared.clock.monotonic_ns();
         self.answered_ns.set(Some(now_ns));
         if let Some(rules) = self.rules.get() {
-            self.blame(Cause::Penalized, rules.penalty(status), rules.enforces);
+            self.blame(Cause::Penalized, rules.penalty(status));
         }
         self.answer.set(Some(Answer {
             sent_before: self.client_side.sent(),

@@ -5,6 +5,7 @@
 //! so all tests may run at once.
 #![expect(dead_code, reason = "every test file uses its own part of the stage")]
 
+pub(crate) mod admin;
 pub(crate) mod client;
 pub(crate) mod h2;
 pub(crate) mod message;

@@ -108,11 +108,15 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// What the limits of a bot are kept under that is limited as one client.
+    /// What its limits are kept under where it is limited as one client, from however many addresses
+    /// it comes; none where it is not.
     ///
     /// An address that no client can have, of the discard prefix 100::/64 (RFC 6666). Who is not
     /// listed chooses its own name, and counts with all others of its category.
-    pub fn key(&self) -> ClientKey {
+    pub fn herd(&self) -> Option<ClientKey> {
+        if self.action != Action::Limit {
+            return None;
+        }
         let name = if self.is_listed {
             self.name.as_bytes()
         } else {
@@ -121,7 +125,7 @@ impl Seen {
         let mut hasher = DefaultHasher::new();
         name.hash(&mut hasher);
         let address = Ipv6Addr::from_bits(0x100 << 112 | u128::from(hasher.finish()));
-        ClientKey::new(address.into(), 128)
+        Some(ClientKey::new(address.into(), 128))
     }
 
     /// Appends what the application is told: the name as a structured field (RFC 9651), with the

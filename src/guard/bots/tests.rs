@@ -404,9 +404,9 @@ fn a_tag_cannot_be_ended_from_inside() {
 #[test]
 fn a_listed_bot_is_limited_by_its_name_and_others_by_their_category() {
     let key = |user_agent: &str| {
-        seen_of(&proven(STRANGER, user_agent), &usual())
-            .unwrap()
-            .key()
+        let limited = Actions::all(Action::Limit);
+        let seen = seen_of(&proven(STRANGER, user_agent), &limited);
+        seen.unwrap().herd().unwrap()
     };
     assert_eq!(key("TrainBot/1"), key("x TRAINBOT"));
     assert_ne!(key("TrainBot"), key("RankBot"));
@@ -555,18 +555,19 @@ fn a_bot_that_is_limited_is_one_client_from_wherever_it_comes_and_nobody_is_blam
         fields: vec![("user-agent", "TrainBot".to_owned())],
         ..proven(LISTED, "")
     };
-    for request in [
-        proven(LISTED, "TrainBot"),
-        proven(STRANGER, "TrainBot"),
-        nobody.clone(),
-    ] {
-        assert_eq!(reason(&chain.judge(&request)), None, "{request:?}");
+    for ip in [LISTED, STRANGER, LISTED] {
+        assert_eq!(reason(&chain.judge(&proven(ip, "TrainBot"))), None, "{ip}");
     }
-    for request in [proven("192.0.2.1", "TrainBot"), nobody] {
-        let judgement = chain.judge(&request);
-        assert_eq!(reason(&judgement), Some(Reason::RateLimited));
-        assert_eq!(judgement.violation, None);
+    let judgement = chain.judge(&proven("192.0.2.1", "TrainBot"));
+    assert_eq!(reason(&judgement), Some(Reason::RateLimited));
+    assert_eq!(judgement.violation, None);
+    // Who is nobody uses up nothing that is proven to be the bot's.
+    for _ in 0..3 {
+        assert_eq!(reason(&chain.judge(&nobody)), None);
     }
+    let judgement = chain.judge(&nobody);
+    assert_eq!(reason(&judgement), Some(Reason::RateLimited));
+    assert_eq!(judgement.violation, None);
     // Another bot, and people at the same addresses, have their own.
     for user_agent in ["RankBot", CHROME] {
         let judgement = chain.judge(&proven(STRANGER, user_agent));
@@ -580,7 +581,7 @@ fn a_bot_that_is_tagged_or_verified_is_limited_as_the_client_it_is() {
     for (user_agent, ip) in [("RankBot", STRANGER), ("ListBot", LISTED)] {
         let judgement = chain.judge(&proven(ip, user_agent));
         assert_eq!(reason(&judgement), None, "{user_agent}");
-        assert_eq!(judgement.limited_as(), judgement.client.unwrap().key());
+        assert_eq!(judgement.payer(), judgement.client.unwrap().key());
         let again = chain.judge(&proven(ip, CHROME));
         assert_eq!(reason(&again), Some(Reason::RateLimited), "{user_agent}");
     }

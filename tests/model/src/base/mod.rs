@@ -1,0 +1,4 @@
+//! Values without opinions.
+
+#[path = "../../../../src/base/units.rs"]
+pub mod units;
