@@ -179,7 +179,7 @@ fn a_catalogue_that_is_wrong_is_a_bad_configuration() {
     let (status, said, complaint) = wardent_bots(&["list", "--catalogue", path], b"");
     assert_eq!(status, Some(78));
     assert_eq!(said, "");
-    let expected = format!("{path}: line 2: \"seos\" is no category: use one of ai-training,");
+    let expected = format!("{path}:2:1: \"seos\" is no category: use one of ai-training,");
     assert!(complaint.starts_with(&expected), "{complaint}");
     let (status, ..) = wardent_bots(&["frobnicate"], b"");
     assert_eq!(status, Some(2));

@@ -181,3 +181,116 @@ fn c14_a_file_that_is_far_too_large() {
     let line = "1:1: the file is larger than 4 MiB";
     assert_refused("C-14 large", dir.path(), "policy.yaml", line);
 }
+
+/// Files about bots, good ones, and a `wardent.yaml` that names them.
+fn good_bots() -> TempDir {
+    let dir = good_files();
+    let yaml = format!(
+        "{MINIMAL}log: {{dir: log}}
+bots:
+  catalogue: bots.tsv
+  networks: networks.txt
+  keys: [{{origin: https://a.example, directory: keys.json}}]
+"
+    );
+    let key = "JrQLj5P_89iXES9-vFgrIy29clF9CC_oPPsw3c5D0bs";
+    let keys = format!(r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","x":"{key}"}}]}}"#);
+    for (name, text) in [
+        ("wardent.yaml", yaml.as_str()),
+        ("bots.tsv", "# one\nseo\tFooBot\n"),
+        ("networks.txt", "[foo]\nas-of 2026-09-02\n198.51.100.0/24\n"),
+        ("keys.json", &keys),
+    ] {
+        fs::write(dir.path().join(name), text).unwrap();
+    }
+    dir
+}
+
+#[test]
+fn good_files_about_bots_can_be_used() {
+    let dir = good_bots();
+    let (status, said) = end_of("check", dir.path());
+    assert_eq!(status, Some(0), "{said}");
+}
+
+#[test]
+fn a_wrong_file_about_bots_is_told_with_its_line() {
+    let not_utf8 = "2:1: this byte is not UTF-8 (save the file as UTF-8)";
+    let rows: [(&str, &[u8], &str); 9] = [
+        (
+            "bots.tsv",
+            b"seo\tFooBot\n\nseo\tBarBot\ttokens=bar\n",
+            "3:1: \"tokens\" is no key: use one of token, word, prefix, anywhere, networks, dns, signature",
+        ),
+        (
+            "bots.tsv",
+            b"",
+            "1:1: no bot at all: an empty catalogue is a mistake",
+        ),
+        ("bots.tsv", b"seo\tFooBot\n\xff", not_utf8),
+        (
+            "networks.txt",
+            b"[foo]\nas-of 2026-09-02\n0.0.0.0/0\n",
+            "3:1: 0.0.0.0/0 is too wide: use /8 or narrower",
+        ),
+        (
+            "networks.txt",
+            b"198.51.100.0/24",
+            "1:1: \"198.51.100.0/24\" belongs to no list: write `[name]` first",
+        ),
+        ("networks.txt", b"[foo]\n\xff", not_utf8),
+        (
+            "keys.json",
+            b"{\n\"keys\": }",
+            "2:1: no JSON Web Key Set: expected value at line 2 column 9",
+        ),
+        ("keys.json", b"{\"keys\": []}", "1:1: no Ed25519 key in it"),
+        ("keys.json", b"\n\xff", not_utf8),
+    ];
+    for (file, bytes, line) in rows {
+        let dir = good_bots();
+        fs::write(dir.path().join(file), bytes).unwrap();
+        assert_refused(file, dir.path(), file, line);
+    }
+}
+
+#[test]
+fn all_that_is_wrong_with_files_about_bots_is_told_at_once() {
+    let dir = good_bots();
+    for file in ["bots.tsv", "networks.txt", "keys.json"] {
+        fs::write(dir.path().join(file), "what is this\n").unwrap();
+    }
+    let (status, said) = end_of("check", dir.path());
+    assert_eq!(status, Some(78), "{said}");
+    for file in ["bots.tsv", "networks.txt", "keys.json"] {
+        assert!(said.contains(&format!("{file}:1:1: ")), "{said}");
+    }
+    // The line itself is shown, as a compiler would.
+    assert!(said.contains("1 | what is this\n"), "{said}");
+}
+
+#[test]
+fn a_file_about_bots_that_is_missing_endless_or_none_is_told() {
+    for file in ["bots.tsv", "networks.txt", "keys.json"] {
+        let dir = good_bots();
+        let path = dir.path().join(file);
+        fs::remove_file(&path).unwrap();
+        let missing = "1:1: cannot be read: No such file or directory (os error 2)";
+        assert_refused("missing", dir.path(), file, missing);
+
+        let large = File::create(&path).unwrap();
+        large.set_len((16 << 20) + 1).unwrap();
+        let line = "1:1: the file is larger than 16 MiB";
+        assert_refused("large", dir.path(), file, line);
+
+        // Whoever opened the one would wait for ever; the other never ends.
+        let irregular = "1:1: cannot be read: not a regular file";
+        fs::remove_file(&path).unwrap();
+        let made = Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        assert_refused("pipe", dir.path(), file, irregular);
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+        assert_refused("endless", dir.path(), file, irregular);
+    }
+}

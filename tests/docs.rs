@@ -8,12 +8,15 @@
 mod support;
 
 use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Output},
 };
 
-use support::{KEY, wardent::write_private};
+use support::{KEY, P, client::RawClient, p_from, rig::Rig, time, wardent::write_private};
+use wardent::base::net::Address;
 
 /// All blocks of a language in a page.
 fn blocks<'a>(page: &'a str, language: &str) -> Vec<&'a str> {
@@ -25,6 +28,25 @@ fn blocks<'a>(page: &'a str, language: &str) -> Vec<&'a str> {
 
 fn page(path: &str) -> String {
     fs::read_to_string(path).unwrap()
+}
+
+/// All pages that a person reads.
+fn pages() -> Vec<PathBuf> {
+    let mut pages = [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CHANGELOG.md",
+        "nginx/README.md",
+    ]
+    .map(PathBuf::from)
+    .to_vec();
+    for folder in ["docs", "docs/adr"] {
+        let files = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        pages.extend(files.filter(|path| path.extension().is_some_and(|ext| ext == "md")));
+    }
+    pages
 }
 
 /// The two files of the README, with all they name, in a directory of their own.
@@ -85,134 +107,505 @@ fn the_signing_commands_of_all_pages_sign() {
     assert!(signed >= 2, "the pages show {signed} commands");
 }
 
+/// The names that links know a page's headings by.
+fn headings(path: &Path) -> Vec<String> {
+    let text = fs::read_to_string(path).unwrap();
+    let headings = text
+        .lines()
+        .filter_map(|line| line.trim_start_matches('#').strip_prefix(' '));
+    let name = |heading: &str| {
+        let kept = |c: &char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_');
+        let kept: String = heading.chars().filter(kept).collect();
+        kept.to_lowercase().replace(' ', "-")
+    };
+    headings.map(name).collect()
+}
+
 #[test]
 fn every_link_between_pages_leads_somewhere() {
-    let mut pages = vec![
-        "README.md".into(),
-        "ARCHITECTURE.md".into(),
-        "nginx/README.md".into(),
-    ];
-    for folder in ["docs", "docs/adr"] {
-        let files = fs::read_dir(folder)
-            .unwrap()
-            .map(|entry| entry.unwrap().path());
-        pages.extend(files.filter(|path| path.extension().is_some_and(|ext| ext == "md")));
-    }
-    for path in pages {
+    for path in pages() {
         let text = fs::read_to_string(&path).unwrap();
         for link in text
             .split("](")
             .skip(1)
             .filter_map(|rest| rest.split(')').next())
         {
-            if !link.contains("://") && !link.starts_with('#') {
-                let target = path.parent().unwrap().join(link);
-                assert!(target.exists(), "{}: {link}", path.display());
+            if link.contains("://") {
+                continue;
             }
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = match file {
+                "" => path.clone(),
+                file => path.parent().unwrap().join(file),
+            };
+            assert!(target.exists(), "{}: {link}", path.display());
+            let is_there = || headings(&target).iter().any(|own| own == heading);
+            assert!(
+                heading.is_empty() || is_there(),
+                "{}: {link}",
+                path.display()
+            );
         }
     }
 }
 
+/// A page, a file of `src`, what stands in that, and the words the page tells it with.
+const TOLD: &[[&str; 4]] = &[
+    [
+        "docs/operations",
+        "proxy/connection",
+        "HEAD_WITHIN: Duration = Duration::from_secs(10)",
+        "| 10 s | 408",
+    ],
+    [
+        "docs/operations",
+        "proxy/linger",
+        "TOTAL: Duration = Duration::from_secs(30)",
+        "30 s in all, 5 s between",
+    ],
+    [
+        "docs/operations",
+        "proxy/linger",
+        "IDLE: Duration = Duration::from_secs(5)",
+        "30 s in all, 5 s between",
+    ],
+    [
+        "docs/operations",
+        "proxy/linger",
+        "BYTES_MAX: u64 = 256 * 1024 * 1024",
+        "| 256 MiB; 256 such clients",
+    ],
+    [
+        "docs/operations",
+        "proxy/linger",
+        "AT_LENGTH_MAX: usize = 256",
+        "256 such clients at length",
+    ],
+    [
+        "docs/operations",
+        "proxy/linger",
+        "HURRIED: Duration = Duration::from_millis(500)",
+        "the others 500 ms",
+    ],
+    [
+        "docs/operations",
+        "proxy/listener",
+        "DRAINED_WITHIN: Duration = Duration::from_secs(25)",
+        "| drain | 25 s |",
+    ],
+    [
+        "docs/operations",
+        "proxy/listener",
+        "ACCEPTING_MAX: Duration = Duration::from_secs(10)",
+        "accepting from them, 10 s at most",
+    ],
+    [
+        "docs/operations",
+        "proxy/head",
+        "HEAD_BYTES_MAX: usize = 64 * 1024",
+        "| 64 KiB, 100 fields | 431",
+    ],
+    [
+        "docs/operations",
+        "proxy/head",
+        "FIELDS_MAX: usize = 100",
+        "| 64 KiB, 100 fields | 431",
+    ],
+    [
+        "docs/operations",
+        "proxy/head",
+        "TARGET_BYTES_MAX: usize = 32 * 1024",
+        "| 32 KiB | 414",
+    ],
+    [
+        "docs/operations",
+        "proxy/answer",
+        "FIELDS_MAX: usize = 512",
+        "| 64 KiB, 512 fields | 502",
+    ],
+    [
+        "docs/operations",
+        "proxy/chunked",
+        "TRAILERS_MAX: usize = 64",
+        "16 KiB and 64 fields",
+    ],
+    [
+        "docs/operations",
+        "proxy/exchange",
+        "INTERIM_MAX: usize = 32",
+        "| 32 | 502",
+    ],
+    [
+        "docs/operations",
+        "proxy/http2",
+        "STREAMS_MAX: u32 = 128",
+        "| 128 | refused",
+    ],
+    [
+        "docs/operations",
+        "proxy/http2",
+        "HEADERS_BYTES_MAX: u32 = 96 * 1024",
+        "| 96 KiB | 431",
+    ],
+    [
+        "docs/operations",
+        "proxy/tunnel",
+        "AFTER_HALF_CLOSE: Duration = Duration::from_secs(5)",
+        "whose one side has ended | 5 s",
+    ],
+    [
+        "docs/operations",
+        "proxy/worker",
+        "HELD_BYTES_MAX: usize = 64 * 1024 * 1024",
+        "together | 64 MiB | 503",
+    ],
+    [
+        "docs/operations",
+        "proxy/upstream/pool",
+        "KEPT_MAX: usize = 256",
+        "for each worker | 256 | closed",
+    ],
+    [
+        "docs/operations",
+        "proxy/upstream/server",
+        "EJECTION_MS: u64 = 10_000",
+        "3 requests in a row | 10 s",
+    ],
+    [
+        "docs/operations",
+        "proxy/exchange",
+        "GRACE_AFTER_END: Duration = Duration::from_millis(100)",
+        "(`client_end`) | 100 ms",
+    ],
+    [
+        "docs/operations",
+        "admin/watchdog",
+        "LOOK: Duration = Duration::from_secs(1)",
+        "once a second",
+    ],
+    [
+        "docs/operations",
+        "admin/watchdog",
+        "ALARM_AFTER_MS: u64 = 5_000",
+        "| 5 s | the alarm",
+    ],
+    [
+        "docs/operations",
+        "admin/watchdog",
+        "ABORT_AFTER_MS: u64 = 10_000",
+        "| 10 s | a report",
+    ],
+    [
+        "docs/operations",
+        "admin/watchdog",
+        "REPORT_WITHIN: Duration = Duration::from_secs(2)",
+        "waited for 2 s at most",
+    ],
+    [
+        "docs/operations",
+        "limit/sync",
+        "SLOTS: usize = 1 << 18",
+        "by 262,144 clocks",
+    ],
+    [
+        "docs/operations",
+        "owner/run",
+        "TALLIES_MAX: usize = 100_000",
+        "| 100,000; 16,384 |",
+    ],
+    [
+        "docs/operations",
+        "owner/facts",
+        "VIOLATIONS_MAX: usize = 16 * 1024",
+        "| 100,000; 16,384 |",
+    ],
+    [
+        "docs/operations",
+        "owner/act",
+        "WAITING_MAX: usize = 64",
+        "| 64, 16 |",
+    ],
+    [
+        "docs/operations",
+        "admin/mod",
+        "WAITING_MAX: usize = 16",
+        "| 64, 16 |",
+    ],
+    [
+        "docs/operations",
+        "bots/verify/mod",
+        "ANSWERS_MAX: usize = 4_096",
+        "| 4,096; 1,024, 32 at once, 5 s each |",
+    ],
+    [
+        "docs/operations",
+        "bots/verify/mod",
+        "QUESTIONS_MAX: usize = 1_024",
+        "| 4,096; 1,024, 32 at once, 5 s each |",
+    ],
+    [
+        "docs/operations",
+        "bots/verify/mod",
+        "IN_FLIGHT_MAX: usize = 32",
+        "| 4,096; 1,024, 32 at once, 5 s each |",
+    ],
+    [
+        "docs/operations",
+        "bots/catalogue",
+        "ENTRIES_MAX: usize = 20_000",
+        "| 20,000 bots, 100,000 networks |",
+    ],
+    [
+        "docs/operations",
+        "bots/networks",
+        "NETWORKS_MAX: usize = 100_000",
+        "| 20,000 bots, 100,000 networks |",
+    ],
+    [
+        "docs/bans-and-limits",
+        "limit/sync",
+        "SLOTS: usize = 1 << 18",
+        "by 262,144 clocks",
+    ],
+    [
+        "docs/bans-and-limits",
+        "owner/tally",
+        "EVIDENCE_MAX: usize = 16",
+        "the latest 16 violations",
+    ],
+    [
+        "docs/bans-and-limits",
+        "owner/run",
+        "TALLIES_MAX: usize = 100_000",
+        "counted | 100,000 |",
+    ],
+    [
+        "docs/bans-and-limits",
+        "owner/facts",
+        "VIOLATIONS_MAX: usize = 16 * 1024",
+        "heard | 16,384 |",
+    ],
+    [
+        "ARCHITECTURE",
+        "limit/table",
+        "SPINS: u32 = 200",
+        "tried again 200 times at most",
+    ],
+    [
+        "ARCHITECTURE",
+        "limit/sync",
+        "SLOTS: usize = 1 << 18",
+        "| 2^18 slots |",
+    ],
+    [
+        "ARCHITECTURE",
+        "limit/clients",
+        "SIGHTS_MAX: usize = 16 * 1024",
+        "first sights of clients | workers | owner | 16,384 |",
+    ],
+    [
+        "ARCHITECTURE",
+        "guard/bots",
+        "PEOPLE: usize = 1024",
+        "| 1,024 hashes |",
+    ],
+    [
+        "ARCHITECTURE",
+        "bots/signature/mod",
+        "KEYS_MAX: usize = 64",
+        "64 keys an operator",
+    ],
+];
+
 #[test]
 fn every_fixed_deadline_and_bound_is_told_as_it_is() {
-    let told = page("docs/operations.md");
-    // What stands in the source, and the words it is told with.
-    for (file, constant, words) in [
-        (
-            "connection",
-            "HEAD_WITHIN: Duration = Duration::from_secs(10)",
-            "| 10 s | 408",
-        ),
-        (
-            "linger",
-            "TOTAL: Duration = Duration::from_secs(30)",
-            "30 s in all, 5 s between",
-        ),
-        (
-            "linger",
-            "IDLE: Duration = Duration::from_secs(5)",
-            "30 s in all, 5 s between",
-        ),
-        (
-            "linger",
-            "BYTES_MAX: u64 = 256 * 1024 * 1024",
-            "| 256 MiB; 256 such clients",
-        ),
-        (
-            "linger",
-            "AT_LENGTH_MAX: usize = 256",
-            "256 such clients at length",
-        ),
-        (
-            "linger",
-            "HURRIED: Duration = Duration::from_millis(500)",
-            "the others 500 ms",
-        ),
-        (
-            "listener",
-            "DRAINED_WITHIN: Duration = Duration::from_secs(25)",
-            "| drain | 25 s |",
-        ),
-        (
-            "listener",
-            "ACCEPTING_MAX: Duration = Duration::from_secs(10)",
-            "accepting from them, 10 s at most",
-        ),
-        (
-            "head",
-            "HEAD_BYTES_MAX: usize = 64 * 1024",
-            "| 64 KiB, 100 fields | 431",
-        ),
-        (
-            "head",
-            "FIELDS_MAX: usize = 100",
-            "| 64 KiB, 100 fields | 431",
-        ),
-        (
-            "head",
-            "TARGET_BYTES_MAX: usize = 32 * 1024",
-            "| 32 KiB | 414",
-        ),
-        (
-            "answer",
-            "FIELDS_MAX: usize = 512",
-            "| 64 KiB, 512 fields | 502",
-        ),
-        (
-            "chunked",
-            "TRAILERS_MAX: usize = 64",
-            "16 KiB and 64 fields",
-        ),
-        ("exchange", "INTERIM_MAX: usize = 32", "| 32 | 502"),
-        ("http2", "STREAMS_MAX: u32 = 128", "| 128 | refused"),
-        (
-            "http2",
-            "HEADERS_BYTES_MAX: u32 = 96 * 1024",
-            "| 96 KiB | 431",
-        ),
-        (
-            "tunnel",
-            "AFTER_HALF_CLOSE: Duration = Duration::from_secs(5)",
-            "whose one side has ended | 5 s",
-        ),
-        (
-            "worker",
-            "HELD_BYTES_MAX: usize = 64 * 1024 * 1024",
-            "together | 64 MiB | 503",
-        ),
-        (
-            "upstream/pool",
-            "KEPT_MAX: usize = 256",
-            "for each worker | 256 | closed",
-        ),
-        (
-            "upstream/server",
-            "EJECTION_MS: u64 = 10_000",
-            "3 requests in a row | 10 s",
-        ),
-    ] {
-        let source = page(&format!("src/proxy/{file}.rs"));
+    for [told, file, constant, words] in TOLD {
+        let source = page(&format!("src/{file}.rs"));
         assert!(source.contains(constant), "{file}: no longer `{constant}`");
-        assert!(told.contains(words), "docs/operations.md: no `{words}`");
+        let told = format!("{told}.md");
+        assert!(page(&told).contains(words), "{told}: no `{words}`");
+    }
+}
+
+/// Runs what a page shows behind `$`, with a `wardent` that knows its configuration.
+fn shell(command: &str, dir: &Path, appended: &str) -> String {
+    let output = Command::new("sh")
+        .args([
+            "-c",
+            &format!("wardent() {{ \"$0\" \"$@\" {appended}; }}\n{command}"),
+        ])
+        .arg(env!("CARGO_BIN_EXE_wardent"))
+        .current_dir(dir)
+        .output()
+        .unwrap();
+    String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+}
+
+#[test]
+fn every_command_of_the_pages_is_one() {
+    let dir = support::wardent::work_dir();
+    fs::write(dir.path().join("bans.jsonl"), "").unwrap();
+    let mut found = 0;
+    for path in pages() {
+        let text = fs::read_to_string(&path).unwrap();
+        let lines = blocks(&text, "sh").into_iter().flat_map(str::lines);
+        for line in lines.filter(|line| line.starts_with("wardent ")) {
+            let command = line.split(" > ").next().unwrap();
+            let help = shell(command, dir.path(), "--help");
+            assert!(help.contains("Usage: wardent"), "{path:?}: {line}: {help}");
+            found += 1;
+        }
+    }
+    assert!(found >= 6, "the pages show {found} commands");
+}
+
+/// A line as two runs have it in common: without times, ids and the width of columns.
+fn shape(line: &str) -> String {
+    let is_number = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_digit());
+    let is_time = |word: &str| word.contains('T') && word.trim_end_matches(',').ends_with('Z');
+    let is_id = |word: &str| word.len() == 26 && word.bytes().all(|b| b.is_ascii_alphanumeric());
+    let is_span = |word: &str| {
+        let word = word.trim_end_matches([',', ';']);
+        word.strip_suffix(['d', 'h', 'm', 's'])
+            .is_some_and(is_number)
+    };
+    let words: Vec<_> = line.split_whitespace().collect();
+    let next = words.iter().skip(1).chain([&""]);
+    let shapes = words.iter().zip(next).filter_map(|(&word, &next)| {
+        let in_seconds = is_number(word) && next == "s";
+        if is_span(word) || is_time(word) || is_id(word) || in_seconds {
+            return None;
+        }
+        Some(if word.starts_with("uid:") {
+            "uid"
+        } else {
+            word
+        })
+    });
+    shapes.collect::<Vec<_>>().join(" ")
+}
+
+/// A line without its numbers.
+fn without_numbers(line: &str) -> String {
+    line.replace(|c: char| c.is_ascii_digit(), "")
+}
+
+/// Plays the sessions of a page one after another, and holds what is said against what it shows.
+fn play(rig: &Rig, text: &str) {
+    let mut played = 0;
+    for session in blocks(text, "console") {
+        for part in session.split("$ ").filter(|part| !part.trim().is_empty()) {
+            let (command, shown) = part.split_once('\n').unwrap();
+            let said = shell(command, rig.wardent.dir(), "--config wardent.yaml");
+            let shapes = |text: &str| text.trim().lines().map(shape).collect::<Vec<_>>();
+            assert_eq!(shapes(&said), shapes(shown), "$ {command}\n{said}");
+            played += 1;
+        }
+    }
+    assert!(played > 0);
+}
+
+/// A Wardent with the policy that the page shows first; the application refuses each login.
+fn with_policy_of(text: &str) -> Rig {
+    let policy = blocks(text, "yaml")[0].to_owned();
+    let origin = support::origin::Origin::answering(|request| {
+        let is_login = request.head.target.starts_with("/accounts/login/");
+        let status = if is_login {
+            "401 Unauthorized"
+        } else {
+            "200 OK"
+        };
+        support::origin::answer(status, "", b"")
+    });
+    Rig::around(origin, |setup| setup.policy(policy))
+}
+
+#[test]
+fn limits_and_bans_are_as_their_page_shows_them() {
+    let text = page("docs/bans-and-limits.md");
+    let rig = with_policy_of(&text);
+    let login = format!("POST /accounts/login/ HTTP/1.1\r\n{P}Content-Length: 0\r\n\r\n");
+    for _ in 0..5 {
+        assert_eq!(rig.wardent.ask(&login).status, 401);
+    }
+    let refused = rig.wardent.ask(&login);
+    let head = support::message::latin1(&refused.head.raw);
+    for line in blocks(&text, "http")[0].lines() {
+        let is_there = head
+            .lines()
+            .any(|own| without_numbers(own) == without_numbers(line));
+        assert!(is_there, "no `{line}` in {head}");
+    }
+    let trap = format!("GET /.env HTTP/1.1\r\n{}\r\n", p_from("203.0.113.9"));
+    assert_eq!(rig.wardent.ask(&trap).status, 403);
+    time::eventually("it is banned", || {
+        rig.wardent.ask(&trap).header("x-wardent-reason") == Some("banned")
+    });
+    play(&rig, &text);
+}
+
+#[test]
+fn bots_are_treated_as_their_page_shows_it() {
+    const BOT: &str = "Mozilla/5.0 (compatible; AhrefsBot/7.0; +http://ahrefs.com/robot/)";
+    let text = page("docs/bots.md");
+    let rig = with_policy_of(&text);
+    for client in ["198.51.100.1", "198.51.100.2"] {
+        let fields = p_from(client).replace("wtest/1", BOT);
+        let sent = format!("GET / HTTP/1.1\r\n{fields}\r\n");
+        assert_eq!(rig.wardent.ask(sent).status, 200);
+    }
+    play(&rig, &text);
+}
+
+/// The metrics as a table: name as a query has it, labels, what it says.
+fn metrics_table(scraped: &str) -> String {
+    let mut labels = BTreeMap::<&str, Vec<&str>>::new();
+    for sample in scraped.lines().filter(|line| !line.starts_with('#')) {
+        let (name, rest) = sample.split_once(['{', ' ']).unwrap();
+        let label = rest.split_once("=\"").map(|(label, _)| label);
+        labels.entry(name).or_default().extend(label);
+    }
+    let mut table = String::new();
+    let mut help = "";
+    for line in scraped.lines() {
+        if let Some(told) = line.strip_prefix("# HELP ") {
+            help = told.split_once(' ').unwrap().1;
+        }
+        let Some((name, kind)) = line
+            .strip_prefix("# TYPE ")
+            .and_then(|told| told.split_once(' '))
+        else {
+            continue;
+        };
+        let sample = match kind {
+            "counter" => format!("{name}_total"),
+            "histogram" => format!("{name}_bucket"),
+            _ => name.to_owned(),
+        };
+        let label = labels[sample.as_str()].first();
+        let label = label.map_or(String::new(), |label| format!("`{label}`"));
+        writeln!(table, "| `{sample}` | {label} | {help} |").unwrap();
+    }
+    table
+}
+
+#[test]
+fn every_metric_is_told_as_it_is() {
+    let rig = Rig::new();
+    let mut client = RawClient::connect(&Address::Tcp(rig.wardent.admin()));
+    let response = client.ask("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let scraped = String::from_utf8(response.body).unwrap();
+    // Without this bucket, `histogram_quantile` has no answer.
+    assert!(scraped.contains("_bucket{le=\"+Inf\"}"), "{scraped}");
+    let table = metrics_table(&scraped);
+    let told = page("docs/metrics.md");
+    assert!(told.contains(&table), "docs/metrics.md: not this:\n{table}");
+    for path in pages() {
+        let text = fs::read_to_string(&path).unwrap();
+        let is_metric = |word: &&str| word.starts_with("wardent_") && *word != "wardent_middleware";
+        for name in text.split('`').filter(is_metric) {
+            let is_there = scraped.lines().any(|line| line.starts_with(name));
+            assert!(is_there, "{path:?}: there is no {name}");
+        }
     }
 }

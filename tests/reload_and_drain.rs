@@ -203,6 +203,29 @@ fn r01_reloads_under_load_cost_no_request() {
 }
 
 #[test]
+fn a_reload_reads_again_what_is_known_of_bots() {
+    let rig = Rig::with(|setup| setup.policy(open_policy(&[], "")).file("bots.tsv", ""));
+    let sent = get("/a").replace("wtest/1", "Zebrazine/1.0");
+    assert_eq!(rig.wardent.ask(&sent).status, 200);
+    let own = |name: &str| rig.wardent.dir().join(name);
+    let config = fs::read_to_string(own("wardent.yaml")).unwrap();
+    fs::write(own("bots.tsv"), "seo\tZebrazine\n").unwrap();
+    fs::write(
+        own("wardent.yaml"),
+        config + "bots: {catalogue: bots.tsv}\n",
+    )
+    .unwrap();
+    rig.wardent.reload().unwrap();
+    let response = rig.wardent.ask(&sent);
+    rig::assert_refusal("bots", &response, &[403], "bot");
+    // A file that is wrong changes nothing.
+    fs::write(own("bots.tsv"), "seos\tZebrazine\n").unwrap();
+    let report = rig.wardent.reload().unwrap_err();
+    assert!(report.contains("bots.tsv:1:1: "), "{report}");
+    assert_eq!(rig.wardent.ask(&sent).status, 403);
+}
+
+#[test]
 fn r09_a_storm_of_reloads_passes() {
     let rig = narrow();
     let begun = time::now();

@@ -2,8 +2,17 @@
 //!
 //! `cargo bench --bench classify`
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use divan::{AllocProfiler, Bencher, black_box};
-use wardent::bots::Catalogue;
+use wardent::{
+    bots::{Actions, Catalogue, Networks, Verifier},
+    client::{Claim, Claims, Peer},
+    guard::{
+        bots::{Bots, From, People, look},
+        chain::{Fields, Head},
+    },
+};
 
 #[global_allocator]
 static ALLOCATIONS: AllocProfiler = AllocProfiler::system();
@@ -49,6 +58,67 @@ fn classify(bencher: Bencher<'_, '_>, name: &str) {
         catalogue
             .classify(black_box(user_agent.as_bytes()))
             .is_some()
+    });
+}
+
+/// A request without further fields.
+#[derive(Debug)]
+struct Bare;
+
+impl Fields for Bare {
+    fn value(&self, _: &[u8], _: usize) -> Option<&[u8]> {
+        None
+    }
+}
+
+/// What a request pays for being asked whether it is a bot's: by a person whom the worker remembers,
+/// by one whom it has to read, and by a bot, which is read every time.
+#[divan::bench(args = ["remembered person", "new person", "listed bot"])]
+fn guard(bencher: Bencher<'_, '_>, who: &str) {
+    let user_agent = if who == "listed bot" {
+        USER_AGENTS[3].1
+    } else {
+        USER_AGENTS[0].1
+    };
+    let (verifier, _questions) = Verifier::new(Networks::shipped());
+    let bots = Bots::new(Catalogue::shipped(), verifier);
+    let (actions, people) = (Actions::default(), People::default());
+    let ip = IpAddr::from(Ipv4Addr::new(198, 51, 100, 7));
+    let peer = Peer::from(ip);
+    let from = Some(From {
+        ip,
+        is_proven: true,
+    });
+    let mut user_agent = user_agent.as_bytes().to_vec();
+    let mut nth = 0_u64;
+    bencher.bench_local(|| {
+        if who == "new person" {
+            // The end of a version, so that nobody has been seen before.
+            nth += 1;
+            for (to, byte) in user_agent.iter_mut().rev().zip(nth.to_be_bytes()) {
+                *to = byte | 0x80;
+            }
+        }
+        let head = Head {
+            peer: &peer,
+            method: b"GET",
+            target: b"/",
+            path: b"/",
+            host: b"app.test",
+            claims: Claims {
+                identity: Claim::Absent,
+                edge: Claim::Absent,
+                connecting_ipv6: Claim::Absent,
+            },
+            secret: Claim::Absent,
+            signature: Claim::Absent,
+            user_agent: Claim::One(black_box(&user_agent)),
+            fields: &Bare,
+            content_length: None,
+            now_unix_s: 0,
+            now_ns: 0,
+        };
+        look(&bots, &people, &actions, &head, from).is_some()
     });
 }
 

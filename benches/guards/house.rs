@@ -4,7 +4,7 @@ use std::{fs, net::Ipv4Addr, sync::Arc};
 
 use wardent::{
     bots::{Catalogue, Networks, Verifier},
-    client::{Claim, Claims, ClientKey, Peer},
+    client::{Claim, Claims, Peer},
     config::{self, settings},
     guard::{
         bots::{Bots, People},
@@ -43,8 +43,8 @@ pub(crate) struct House {
 struct NoFields;
 
 impl Fields for NoFields {
-    fn claim(&self, _: &[u8]) -> Claim<'_> {
-        Claim::Absent
+    fn value(&self, _: &[u8], _: usize) -> Option<&[u8]> {
+        None
     }
 }
 
@@ -110,7 +110,7 @@ impl House {
             },
             secret: Claim::One(SECRET.as_bytes()),
             signature: Claim::Absent,
-            user_agent: USER_AGENT,
+            user_agent: Claim::One(USER_AGENT),
             fields: &NoFields,
             content_length: None,
             now_unix_s: 1_790_000_000,

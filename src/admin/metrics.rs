@@ -134,7 +134,7 @@ impl Numbers {
         let bounds = DURATION_BOUNDS_US
             .iter()
             .map(|&us| us as f64 / 1e6)
-            .chain([f64::MAX]);
+            .chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds.zip(counts.iter().copied()).collect();
         let mut metric = encoder.0.encode_descriptor(
             "wardent_http_request_duration_seconds",

@@ -1,14 +1,13 @@
 //! What this process knows of bots: what ships, or the files that take its place.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fmt, path::Path, sync::Arc};
 
-use super::StartError;
 use crate::{
     base::clock::Clock,
     bots::{
         Catalogue, Networks, Verifier, resolver::SystemResolver, signature::Keys, verify::Questions,
     },
-    config::wardent,
+    config::{self, Problem, Report, wardent},
     guard::bots::Bots,
 };
 
@@ -20,39 +19,73 @@ pub(super) struct Files {
     keys: Keys,
 }
 
+/// The most bytes of one of them: several times what the largest that is allowed needs.
+const FILE_MAX: usize = 16 << 20;
+
 impl Files {
-    pub(super) fn read(settings: &wardent::Bots) -> Result<Self, String> {
+    /// Reads what the settings name.
+    ///
+    /// # Errors
+    /// When a file cannot be read or is wrong; what is wrong in all of them is told at once.
+    pub(super) fn read(settings: &wardent::Bots) -> Result<Self, Report> {
         let catalogue = match &settings.catalogue {
-            None => Catalogue::shipped(),
-            Some(file) => Arc::new(parsed(file, Catalogue::parse)?),
+            None => Ok(Catalogue::shipped()),
+            Some(file) => catalogue(file),
         };
         let networks = match &settings.networks {
-            None => Networks::shipped(),
-            Some(file) => parsed(file, Networks::parse)?,
+            None => Ok(Networks::shipped()),
+            Some(file) => parsed(file, Networks::parse, |error| (error.line, error.fault)),
         };
         let mut keys = Keys::default();
+        let mut problems = Vec::new();
         for own in &settings.keys {
-            parsed(&own.directory, |text| keys.add(own.origin.as_str(), text))?;
+            let add = |text: &str| keys.add(own.origin.as_str(), text);
+            let added = parsed(&own.directory, add, |error| (error.line(), error));
+            problems.extend(added.err().into_iter().flat_map(|report| report.problems));
         }
-        Ok(Self {
-            catalogue,
-            networks,
-            keys,
-        })
+        match (catalogue, networks) {
+            (Ok(catalogue), Ok(networks)) if problems.is_empty() => Ok(Self {
+                catalogue,
+                networks,
+                keys,
+            }),
+            (catalogue, networks) => {
+                let reports = catalogue.err().into_iter().chain(networks.err());
+                let lists = reports.flat_map(|report| report.problems);
+                let problems = lists.chain(problems).collect();
+                Err(Report { problems })
+            }
+        }
     }
 }
 
-fn parsed<T, E: std::fmt::Display>(
+/// Reads a catalogue that takes the place of the one inside the binary.
+///
+/// # Errors
+/// When the file cannot be read or is wrong.
+pub(super) fn catalogue(file: &Path) -> Result<Arc<Catalogue>, Report> {
+    let read = parsed(file, Catalogue::parse, |error| (error.line, error.fault));
+    read.map(Arc::new)
+}
+
+fn parsed<T, E, W: fmt::Display>(
     file: &Path,
     parse: impl FnOnce(&str) -> Result<T, E>,
-) -> Result<T, String> {
-    let text = fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
-    parse(&text).map_err(|error| format!("{}: {error}", file.display()))
+    line_and_fault: impl FnOnce(E) -> (usize, W),
+) -> Result<T, Report> {
+    let text = config::text_of(file, FILE_MAX)?;
+    parse(&text).map_err(|error| {
+        let (line, fault) = line_and_fault(error);
+        Problem::in_line(file, &text, line, &fault).into()
+    })
 }
 
 /// What is known at start, and the questions that will be put to the DNS.
-pub(super) fn begin(settings: &wardent::Bots) -> Result<(Bots, Questions), StartError> {
-    let files = Files::read(settings).map_err(StartError::Secrets)?;
+///
+/// # Errors
+/// As [`Files::read`].
+pub(super) fn begin(settings: &wardent::Bots) -> Result<(Bots, Questions), Report> {
+    let files = Files::read(settings)?;
     let (verifier, questions) = Verifier::new(files.networks);
     let bots = Bots::new(files.catalogue, verifier);
     bots.keys.store(Arc::new(files.keys));

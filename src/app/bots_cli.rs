@@ -1,17 +1,18 @@
 //! `wardent bots`: what a user agent is taken for, and which bots are known.
 
 use std::{
-    fs,
     io::{self, BufRead, BufReader, BufWriter, ErrorKind, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
-    sync::Arc,
 };
 
 use clap::Subcommand;
 use serde_json::json;
 
-use super::cli::{EX_CONFIG, Output, complain};
+use super::{
+    bots,
+    cli::{EX_CONFIG, Output, complain},
+};
 use crate::bots::{Bot, Catalogue, Entry};
 
 #[derive(Debug, Subcommand)]
@@ -39,11 +40,11 @@ pub(super) fn run(command: &BotsCommand, output: Output) -> ExitCode {
         command;
     let catalogue = match file
         .as_deref()
-        .map_or_else(|| Ok(Catalogue::shipped()), read)
+        .map_or_else(|| Ok(Catalogue::shipped()), bots::catalogue)
     {
         Ok(catalogue) => catalogue,
-        Err(words) => {
-            complain(&words);
+        Err(report) => {
+            complain(report.to_string().trim_end());
             return ExitCode::from(EX_CONFIG);
         }
     };
@@ -64,13 +65,6 @@ pub(super) fn run(command: &BotsCommand, output: Output) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn read(file: &Path) -> Result<Arc<Catalogue>, String> {
-    let words = |error: &dyn std::error::Error| format!("{}: {error}", file.display());
-    let text = fs::read_to_string(file).map_err(|error| words(&error))?;
-    let parsed = Catalogue::parse(&text);
-    parsed.map(Arc::new).map_err(|error| words(&error))
 }
 
 const INPUT_BUFFER: usize = 64 * 1_024;

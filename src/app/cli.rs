@@ -26,7 +26,7 @@ use super::{
 use crate::{
     base::clock::Clock,
     config::{
-        self, Problem,
+        self, Problem, Severity,
         secrets::Secrets,
         settings::{self, Lasting},
     },
@@ -221,11 +221,13 @@ fn check(config: &Path, output: Output) -> ExitCode {
         Ok(loaded) => {
             let built = settings::policy(loaded, &mut Lasting::default(), 1);
             let bots = bots::Files::read(&loaded.wardent.bots);
-            (loaded.notes.as_slice(), built.err().or(bots.err()))
+            let bots = bots.err().map_or_else(Vec::new, |report| report.problems);
+            ([&loaded.notes, bots.as_slice()].concat(), built.err())
         }
-        Err(report) => (report.problems.as_slice(), None),
+        Err(report) => (report.problems.clone(), None),
     };
-    let is_ok = result.is_ok() && secrets.is_none();
+    let is_wrong = |problem: &Problem| problem.severity == Severity::Error;
+    let is_ok = result.is_ok() && secrets.is_none() && !problems.iter().any(is_wrong);
     match output {
         Output::Json => {
             let words = json!({"ok": is_ok, "problems": problems, "secrets": secrets});

@@ -104,12 +104,15 @@ impl Reloading {
 
     fn reload(&mut self, scope: Scope) -> ActResult {
         let result = self.load(scope).and_then(|(loaded, mut notes)| {
-            let built = settings::policy(&loaded, &mut self.lasting, self.generation + 1)?;
-            notes.extend(built.notes);
             let bots = match scope {
                 Scope::Policy => None,
-                Scope::PolicyAndKeys => Some(bots::Files::read(&loaded.wardent.bots)?),
+                Scope::PolicyAndKeys => {
+                    let files = bots::Files::read(&loaded.wardent.bots);
+                    Some(files.map_err(|report| report.to_string())?)
+                }
             };
+            let built = settings::policy(&loaded, &mut self.lasting, self.generation + 1)?;
+            notes.extend(built.notes);
             Ok((loaded, built.policy, built.bans, bots, notes))
         });
         match result {
@@ -163,12 +166,13 @@ impl Reloading {
             Scope::PolicyAndKeys => {
                 let mut fresh = config::load(&self.config).map_err(|report| report.to_string())?;
                 let mut told = words(&fresh.notes);
-                // Only the keys may change while it runs; the rest was read once at start.
+                // Only these may change while it runs; the rest was read once at start.
                 let mut wardent = self.loaded.wardent.clone();
                 wardent.secret.keys.clone_from(&fresh.wardent.secret.keys);
+                wardent.bots.clone_from(&fresh.wardent.bots);
                 if wardent != fresh.wardent {
                     told.push(format!(
-                        "{}: changed beyond `secret.keys`: that takes a restart",
+                        "{}: changed beyond `secret.keys` and `bots`: that takes a restart",
                         self.config.display()
                     ));
                 }

@@ -2,7 +2,7 @@
 //!
 //! A line is `category<TAB>name`, then what else is known, each after a tab: `token=…` (where a word
 //! begins), `word=…` (a whole word), `prefix=…` (where the user agent begins) or `anywhere=…`, each
-//! without regard to case; the name itself where none of these is given. `networks=…` names a list
+//! without regard to case and to how many blanks there are; the name itself where none of these is given. `networks=…` names a list
 //! of published networks, `dns=…` a domain its host names end in, `signature=…` the origin that
 //! signs its requests. Empty lines and lines that begin with `#` mean nothing.
 
@@ -103,38 +103,43 @@ pub enum Fault {
 
 impl fmt::Display for CatalogueError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}: ", self.line)?;
-        match &self.fault {
-            Fault::NoName => f.write_str("no name: write `category<TAB>name`"),
-            Fault::Category(word) => {
-                let words = Category::ALL.map(Category::word).join(", ");
-                write!(f, "{word:?} is no category: use one of {words}")
-            }
-            Fault::Key(key) => write!(f, "{key:?} is no key: use one of {}", KEYS.join(", ")),
-            Fault::NoKey(field) => write!(
-                f,
-                "{field:?} has no key: write `key=value`, with one of {}",
-                KEYS.join(", ")
-            ),
-            Fault::Text(text) => write!(
-                f,
-                "{text:?} cannot be used: a value is printable ASCII of at most {TEXT_MAX} \
-                 characters, a token has at least {TOKEN_MIN}"
-            ),
-            Fault::SameName(name, line) => {
-                write!(f, "{name:?} is already the name of the bot in line {line}")
-            }
-            Fault::SameToken(token, line) => {
-                write!(f, "{token:?} already stands for the bot in line {line}")
-            }
-            Fault::Empty => f.write_str("no bot at all: an empty catalogue is a mistake"),
-            Fault::TooMany => write!(f, "more than {ENTRIES_MAX} bots"),
-            Fault::Unsearchable(why) => write!(f, "the tokens cannot be searched for: {why}"),
-        }
+        write!(f, "line {}: {}", self.line, self.fault)
     }
 }
 
 impl std::error::Error for CatalogueError {}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoName => f.write_str("no name: write `category<TAB>name`"),
+            Self::Category(word) => {
+                let words = Category::ALL.map(Category::word).join(", ");
+                write!(f, "{word:?} is no category: use one of {words}")
+            }
+            Self::Key(key) => write!(f, "{key:?} is no key: use one of {}", KEYS.join(", ")),
+            Self::NoKey(field) => write!(
+                f,
+                "{field:?} has no key: write `key=value`, with one of {}",
+                KEYS.join(", ")
+            ),
+            Self::Text(text) => write!(
+                f,
+                "{text:?} cannot be used: a value is printable ASCII of at most {TEXT_MAX} \
+                 characters, a token has at least {TOKEN_MIN}"
+            ),
+            Self::SameName(name, line) => {
+                write!(f, "{name:?} is already the name of the bot in line {line}")
+            }
+            Self::SameToken(token, line) => {
+                write!(f, "{token:?} already stands for the bot in line {line}")
+            }
+            Self::Empty => f.write_str("no bot at all: an empty catalogue is a mistake"),
+            Self::TooMany => write!(f, "more than {ENTRIES_MAX} bots"),
+            Self::Unsearchable(why) => write!(f, "the tokens cannot be searched for: {why}"),
+        }
+    }
+}
 
 const KEYS: [&str; 7] = [
     "token",
@@ -282,11 +287,16 @@ fn entry(line: &str) -> Result<Entry, Fault> {
 }
 
 fn token(text: &str, place: Place) -> Result<Token, Fault> {
-    if text.len() < TOKEN_MIN {
+    let mut lower = checked(text)?.to_ascii_lowercase();
+    // As user agents are read.
+    while lower.contains("  ") {
+        lower = lower.replace("  ", " ");
+    }
+    if lower.len() < TOKEN_MIN {
         return Err(Fault::Text(text.to_owned()));
     }
     Ok(Token {
-        text: checked(text)?.to_ascii_lowercase().into(),
+        text: lower.into(),
         place,
     })
 }

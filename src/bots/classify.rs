@@ -1,6 +1,10 @@
 //! Names the bot in a user agent: one pass over its bytes, without allocating.
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
+use aho_corasick::{
+    Anchored, MatchKind, PatternID,
+    automaton::{Automaton as _, StateID},
+    nfa::contiguous::NFA,
+};
 
 use super::{
     catalogue::Entry,
@@ -44,7 +48,8 @@ impl Bot<'_> {
 /// Looks for all tokens and all words at once.
 #[derive(Debug)]
 pub(super) struct Matcher {
-    automaton: AhoCorasick,
+    automaton: NFA,
+    start: StateID,
     /// What each of the automaton's patterns is.
     patterns: Box<[Pattern]>,
 }
@@ -83,17 +88,17 @@ impl Matcher {
         }
         // A DFA would take half of the time, 8 MB instead of half of one, and 40 ms to build; workers
         // remember the user agents of people, which are nearly all.
-        let automaton = AhoCorasick::builder()
+        let automaton = NFA::builder()
             .ascii_case_insensitive(true)
             .match_kind(MatchKind::Standard)
-            .kind(Some(AhoCorasickKind::ContiguousNFA))
             .prefilter(false)
             .build(texts)
             .map_err(|error| error.to_string())?;
-        let patterns = patterns.into();
+        let start = automaton.start_state(Anchored::No);
         Ok(Self {
+            start: start.map_err(|error| error.to_string())?,
             automaton,
-            patterns,
+            patterns: patterns.into(),
         })
     }
 
@@ -108,37 +113,86 @@ impl Matcher {
         }
         let scanned = text.get(..SCANNED_MAX).unwrap_or(text);
         let mut seen = Seen::default();
-        for found in self.automaton.find_overlapping_iter(scanned) {
-            let Some(pattern) = self.patterns.get(found.pattern().as_usize()) else {
-                continue;
+        self.find(scanned, |pattern, hit| {
+            let pattern = self.patterns.get(pattern.as_usize());
+            let Some(pattern) = pattern.filter(|pattern| hit.stands(pattern.place)) else {
+                return;
             };
-            let hit = Hit::new(scanned, found.start(), found.end());
-            if !hit.stands(pattern.place) {
-                continue;
-            }
             match pattern.meaning {
                 Meaning::Entry(index) => seen.entry(index, entries.get(index), pattern.place, &hit),
                 Meaning::Sign(sign) => seen.sign(sign, &hit),
             }
-        }
+        });
         let overlong = || Bot::unlisted(OVERLONG, Category::Unknown);
         seen.bot(entries, scanned)
             .or_else(|| (text.len() > SCANNED_MAX).then(overlong))
     }
+
+    /// Tells every text that is there. A tab is read as a blank, and many blanks as one: they look
+    /// alike to whoever reads a log, and a token with one of them inside is found with any of them.
+    fn find<'a>(&self, text: &'a [u8], mut tell: impl FnMut(PatternID, Hit<'a>)) {
+        let mut state = self.start;
+        let (mut is_in_blanks, mut has_skipped) = (false, false);
+        for (end, &byte) in (1..).zip(text) {
+            let is_blank = is_blank(byte);
+            if is_blank && is_in_blanks {
+                has_skipped = true;
+                continue;
+            }
+            is_in_blanks = is_blank;
+            let read = if is_blank { b' ' } else { byte };
+            state = self.automaton.next_state(Anchored::No, state, read);
+            if !self.automaton.is_match(state) {
+                continue;
+            }
+            for nth in 0..self.automaton.match_len(state) {
+                let pattern = self.automaton.match_pattern(state, nth);
+                let len = self.automaton.pattern_len(pattern);
+                let start = match has_skipped {
+                    true => start_of(text, len, end),
+                    false => end - len,
+                };
+                tell(pattern, Hit::new(text, start, end, len));
+            }
+        }
+    }
+}
+
+const fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t')
+}
+
+/// Where a text of this length begins that ends here, many blanks counted as one.
+fn start_of(text: &[u8], len: usize, end: usize) -> usize {
+    let before = |at: usize| at.checked_sub(1).and_then(|at| text.get(at)).copied();
+    let mut start = end;
+    for _ in 0..len {
+        let is_in_blanks = before(start).is_some_and(is_blank);
+        start = start.saturating_sub(1);
+        while is_in_blanks && before(start).is_some_and(is_blank) {
+            start -= 1;
+        }
+    }
+    start
 }
 
 /// A text that was found, and what stands around it.
 struct Hit<'a> {
     start: usize,
+    end: usize,
+    /// How long what was looked for is, in bytes.
+    len: usize,
     before: &'a [u8],
     own: &'a [u8],
     after: &'a [u8],
 }
 
 impl<'a> Hit<'a> {
-    fn new(text: &'a [u8], start: usize, end: usize) -> Self {
+    fn new(text: &'a [u8], start: usize, end: usize, len: usize) -> Self {
         Self {
             start,
+            end,
+            len,
             before: text.get(..start).unwrap_or_default(),
             own: text.get(start..end).unwrap_or_default(),
             after: text.get(end..).unwrap_or_default(),
@@ -286,7 +340,7 @@ impl Seen {
         let found = Found {
             is_only_a_tool: entry.is_some_and(|entry| entry.category.is_only_a_tool()),
             stands_anywhere: place == Place::Anywhere,
-            shortness: usize::MAX - hit.own.len(),
+            shortness: usize::MAX - hit.len,
             start: hit.start,
             index,
         };
@@ -295,7 +349,7 @@ impl Seen {
 
     fn sign(&mut self, sign: Sign, hit: &Hit<'_>) {
         let at = Named::At(hit.start);
-        let after = Named::After(hit.start + hit.own.len());
+        let after = Named::After(hit.end);
         match sign {
             Sign::Device => self.names_a_device = true,
             Sign::Says(category) => self.says(category, at),
@@ -419,6 +473,31 @@ mod tests {
     }
 
     #[test]
+    fn blanks_are_one_however_many_and_whichever_they_are() {
+        let validation = classify("Let's Encrypt validation server");
+        assert_eq!(validation.map(|(name, ..)| name), Some("Let's Encrypt"));
+        for blanks in ["  ", "\t", " \t ", &" ".repeat(500)] {
+            let text = format!("x{blanks}let's{blanks}encrypt{blanks}validation");
+            assert_eq!(classify(&text), validation, "{text:?}");
+            // What stands before and after still counts, and names are cut where they stand.
+            let inside = format!("x{blanks}xlet's{blanks}encrypt validation");
+            assert_ne!(classify(&inside), validation, "{inside:?}");
+            let named = format!("a{blanks}b (Zibble-Site{blanks}Checker)");
+            assert_eq!(
+                classify(&named),
+                Some(("Zibble-Site", Category::Seo, false)),
+                "{named:?}"
+            );
+            let named = format!("Mozilla/5.0{blanks}(compatible;{blanks}Zibble/1.0)");
+            assert_eq!(classify(&named).map(|(name, ..)| name), Some("Zibble"));
+            let person = format!("Mozilla/5.0 (iPhone;{blanks}CPU{blanks}like Mac{blanks}OS X)");
+            assert_eq!(classify(&person), None, "{person:?}");
+        }
+        let catalogue = Catalogue::parse("seo\tFoo\ttoken=foo   bar").unwrap();
+        assert!(catalogue.classify(b"foo bar").unwrap().entry.is_some());
+    }
+
+    #[test]
     fn a_token_inside_a_word_is_not_one() {
         let text = "seo\tLCC\n";
         let catalogue = Catalogue::parse(text).unwrap();
@@ -485,6 +564,28 @@ mod tests {
                 Some((name, Category::Unknown, false)),
                 "{user_agent}"
             );
+        }
+    }
+
+    #[test]
+    fn whom_an_application_has_asked_to_call_is_none_of_the_kinds_that_are_kept_out() {
+        for user_agent in [
+            "Stripe/1.0 (+https://stripe.com/docs/webhooks)",
+            "PayPal/AUHR-214.0-60519836",
+            "Recurly Webhooks/2.0 (+https://docs.recurly.com)",
+            "Svix-Webhooks/1.20 (sender-9YMgn; +https://www.svix.com/http-sender/)",
+            "Zendesk Webhook",
+            "SendGrid Event API",
+            "Make/production",
+            "SFDC-Callout/58.0",
+            "Mozilla/5.0 (compatible; Let's Encrypt validation server; +https://www.letsencrypt.org)",
+            "DigiCert DCV Bot/1.1",
+            "Google Trust Services (+https://pki.goog)",
+            "Chrome Privacy Preserving Prefetch Proxy",
+        ] {
+            let found = classify(user_agent);
+            let category = found.map(|(_, category, _)| category);
+            assert_eq!(category, Some(Category::Unknown), "{user_agent}: {found:?}");
         }
     }
 

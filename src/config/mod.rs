@@ -99,6 +99,14 @@ fn folder(file: &Path) -> &Path {
 }
 
 fn read_text(path: &Path) -> Result<String, Report> {
+    text_of(path, yaml::FILE_MAX)
+}
+
+/// The text of a file that a document names.
+///
+/// # Errors
+/// When it cannot be read, is no regular file, is no UTF-8 or has more than `bytes_max` bytes.
+pub fn text_of(path: &Path, bytes_max: usize) -> Result<String, Report> {
     let name = path.display().to_string();
     let unreadable = |error: io::Error| yaml::unlocated(&name, &format!("cannot be read: {error}"));
     // Opening a pipe that nobody writes would wait forever.
@@ -106,11 +114,14 @@ fn read_text(path: &Path) -> Result<String, Report> {
         return Err(yaml::unlocated(&name, "cannot be read: not a regular file"));
     }
     let mut bytes = Vec::new();
-    let bound = yaml::FILE_MAX as u64 + 1;
     let file = File::open(path).map_err(unreadable)?;
-    file.take(bound)
+    file.take(bytes_max as u64 + 1)
         .read_to_end(&mut bytes)
         .map_err(unreadable)?;
+    if bytes.len() > bytes_max {
+        let what = format!("the file is larger than {} MiB", bytes_max >> 20);
+        return Err(yaml::unlocated(&name, &what));
+    }
     yaml::decode(&name, bytes)
 }
 

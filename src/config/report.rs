@@ -1,6 +1,6 @@
 //! What is wrong with a file, told the way a compiler would: where, what, and what would be right.
 
-use std::fmt;
+use std::{fmt, path::Path};
 
 use serde::Serialize;
 
@@ -62,6 +62,24 @@ pub struct Problem {
     pub help: Option<String>,
     /// The line itself, unless it may hold a secret.
     pub excerpt: Option<Excerpt>,
+}
+
+impl Problem {
+    /// An error in a line, from 1, of a file that is no YAML and holds no secret.
+    pub fn in_line(file: &Path, text: &str, line: usize, what: &dyn fmt::Display) -> Self {
+        let own = text.lines().nth(line.saturating_sub(1));
+        let own = own.filter(|own| !own.trim().is_empty());
+        Self {
+            severity: Severity::Error,
+            file: shown(&file.display().to_string()),
+            line,
+            column: 1,
+            key: String::new(),
+            what: told(what),
+            help: None,
+            excerpt: own.map(|own| Excerpt::around(own, 1, own.chars().count())),
+        }
+    }
 }
 
 impl fmt::Display for Problem {

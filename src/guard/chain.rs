@@ -16,13 +16,12 @@
 //! them that would have is told, and those after it are not asked.
 
 use super::{
-    bots::{self, Bots, People, Seen},
+    bots::{self, Bots, From, People, Seen},
     path,
     policy::{Policy, Rules},
     verdict::{Reason, Refusal},
 };
 use crate::{
-    bots::Action,
     client::{Claim, Claims, Client, ClientKey, Peer, Who, identify},
     limit::{Clients, Spent, ticks},
     owner::Cause,
@@ -49,7 +48,7 @@ pub struct Head<'a> {
     /// What the webhook signature's field says.
     pub signature: Claim<'a>,
     /// The client's own word for what it is.
-    pub user_agent: &'a [u8],
+    pub user_agent: Claim<'a>,
     /// All other fields, for the few guards that look at one.
     pub fields: &'a dyn Fields,
     /// The declared length of the body.
@@ -62,8 +61,13 @@ pub struct Head<'a> {
 
 /// The fields of a head, by name.
 pub trait Fields: std::fmt::Debug {
+    /// The value of the field of this name, in lower case, that comes after `nth` others of it.
+    fn value(&self, name: &[u8], nth: usize) -> Option<&[u8]>;
+
     /// What the fields of this name say; `name` is in lower case.
-    fn claim(&self, name: &[u8]) -> Claim<'_>;
+    fn claim(&self, name: &[u8]) -> Claim<'_> {
+        Claim::of((0..2).map_while(|nth| self.value(name, nth)))
+    }
 }
 
 /// What is known beside the policy.
@@ -209,8 +213,11 @@ impl Judgement<'_> {
             }
         }
         if let Some(actions) = &self.rules.bots {
-            let ip = self.client.as_ref().and_then(Client::ip);
-            self.bot = bots::look(known.bots, known.people, actions, head, ip);
+            let from = self.client.as_ref().and_then(Client::ip).map(|ip| From {
+                ip,
+                is_proven: self.is_proven,
+            });
+            self.bot = bots::look(known.bots, known.people, actions, head, from);
             if let Some(refusal) = self.bot.as_ref().and_then(Seen::refusal) {
                 self.violation = Some(Cause::Bot);
                 return Err(refusal);
@@ -246,8 +253,8 @@ impl Judgement<'_> {
     /// Hearsay has clocks of its own: whoever reaches the origin around the CDN could otherwise use
     /// up what another client may ask, and have that one blamed for asking more.
     pub(super) fn payer(&self) -> Option<ClientKey> {
-        let own = self.client.as_ref().and_then(Client::key)?;
-        let key = self.herd().map_or(own, |bot| bot.key());
+        let own = || self.client.as_ref().and_then(Client::key);
+        let key = self.herd().or_else(own)?;
         Some(if self.is_proven {
             key
         } else {
@@ -255,9 +262,9 @@ impl Judgement<'_> {
         })
     }
 
-    /// The bot that is limited as one client, from however many addresses it comes.
-    fn herd(&self) -> Option<Seen> {
-        self.bot.filter(|bot| bot.action == Action::Limit)
+    /// What the limits of all requests of this bot are kept under, if it is limited as one client.
+    pub(super) fn herd(&self) -> Option<ClientKey> {
+        self.bot.as_ref().and_then(Seen::herd)
     }
 }
 

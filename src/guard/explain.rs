@@ -361,8 +361,13 @@ impl Sight<'_> {
             Some(Standing::Impostor) => ", an impostor",
             Some(Standing::Unknown) => ", not provable now",
         };
-        let action = actions.of(bot.category).word();
-        format!("{name}, {}: {action}{standing}", bot.category)
+        let own = actions.of(bot.category);
+        let instead = match own == bot.action {
+            true => String::new(),
+            false => format!(", so {} as unknown", bot.action.word()),
+        };
+        let action = own.word();
+        format!("{name}, {}: {action}{standing}{instead}", bot.category)
     }
 
     fn trap(&self) -> String {
@@ -408,7 +413,11 @@ impl Sight<'_> {
         if told.is_empty() {
             return "none".to_owned();
         }
-        told.join("; ")
+        let whose = match self.judgement.herd() {
+            Some(_) => "of all its bot's requests: ",
+            None => "",
+        };
+        format!("{whose}{}", told.join("; "))
     }
 
     fn body(&self) -> String {

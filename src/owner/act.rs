@@ -75,7 +75,7 @@ pub enum Done {
 /// A part of all bans in force.
 #[derive(Debug)]
 pub struct Page {
-    /// Those decided last come first.
+    /// Those decided last come first, without their evidence.
     pub bans: Vec<Ban>,
     /// How many bans there are in all.
     pub total: usize,
@@ -228,7 +228,7 @@ pub(super) fn page<'a>(
         rest.truncate(count);
     }
     rest.sort_unstable_by_key(|ban| Place::of(ban));
-    let bans: Vec<Ban> = rest.into_iter().cloned().collect();
+    let bans: Vec<Ban> = rest.into_iter().map(Ban::without_evidence).collect();
     Page {
         next: bans.last().filter(|_| has_more).map(Place::of),
         bans,

@@ -90,6 +90,18 @@ pub struct Ban {
     pub evidence: Vec<Violation>,
 }
 
+impl Ban {
+    /// The ban, and nothing of what led to it.
+    pub fn without_evidence(&self) -> Self {
+        Self {
+            evidence: Vec::new(),
+            why: self.why.clone(),
+            decided: self.decided.clone(),
+            ..*self
+        }
+    }
+}
+
 /// What is remembered of one client or network.
 #[derive(Debug)]
 struct Entry {

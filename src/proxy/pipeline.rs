@@ -155,7 +155,7 @@ pub(super) fn asked<'a>(
         },
         secret: claim(Name::Secret),
         signature: claim(Name::StripeSignature),
-        user_agent: head.user_agent(),
+        user_agent: head.claimed_user_agent(),
         fields: head,
         content_length: match head.framing {
             Framing::Length(length) => Some(length),

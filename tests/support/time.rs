@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use wardent::event::time::Stamps;
+
 /// How long anything that must happen may take before the test says it did not.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -26,6 +28,14 @@ pub(crate) fn now() -> Instant {
 pub(crate) fn unix_seconds() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     i64::try_from(since.as_secs()).unwrap()
+}
+
+/// The day it is, in UTC: `2026-09-02`.
+pub(crate) fn today() -> String {
+    let unix_ms = u64::try_from(unix_seconds()).unwrap() * 1_000;
+    let mut text = Vec::new();
+    Stamps::default().write_rfc3339(unix_ms, &mut text);
+    String::from_utf8(text).unwrap()[..10].to_owned()
 }
 
 /// Waits until the condition holds.

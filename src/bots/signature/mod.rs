@@ -46,8 +46,8 @@ struct Key {
 pub enum KeysError {
     /// It is no origin such as `https://chatgpt.com`.
     Origin(String),
-    /// It is no JSON Web Key Set (RFC 7517); where, and what the reader said.
-    Json(String),
+    /// It is no JSON Web Key Set (RFC 7517): in which line, and what the reader said.
+    Json(usize, String),
     /// It has no Ed25519 key (`"kty": "OKP", "crv": "Ed25519"`, RFC 8037).
     NoKey,
     /// It has more keys than an operator needs.
@@ -63,7 +63,7 @@ impl fmt::Display for KeysError {
                 f,
                 "{origin:?} is no origin: write it as `https://example.org`"
             ),
-            Self::Json(error) => write!(f, "no JSON Web Key Set: {error}"),
+            Self::Json(_, error) => write!(f, "no JSON Web Key Set: {error}"),
             Self::NoKey => f.write_str("no Ed25519 key in it"),
             Self::TooMany => write!(f, "more than {KEYS_MAX} keys"),
             Self::BadKey(x) => write!(f, "{x:?} is no Ed25519 key in base64url"),
@@ -72,6 +72,16 @@ impl fmt::Display for KeysError {
 }
 
 impl std::error::Error for KeysError {}
+
+impl KeysError {
+    /// In which line of the directory, counted from one.
+    pub fn line(&self) -> usize {
+        match self {
+            Self::Json(line, _) => (*line).max(1),
+            Self::Origin(_) | Self::NoKey | Self::TooMany | Self::BadKey(_) => 1,
+        }
+    }
+}
 
 /// What of a request its signature may be about. A field that is there twice is not to be given.
 #[derive(Debug, Clone, Copy)]
@@ -134,7 +144,7 @@ impl Keys {
         }
         let origin: Arc<str> = origin.into();
         let read: Result<Directory, _> = serde_json::from_str(directory);
-        let read = read.map_err(|error| KeysError::Json(error.to_string()))?;
+        let read = read.map_err(|error| KeysError::Json(error.line(), error.to_string()))?;
         if read.keys.len() > KEYS_MAX {
             return Err(KeysError::TooMany);
         }

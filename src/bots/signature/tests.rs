@@ -237,7 +237,7 @@ fn a_directory_that_cannot_be_used_says_why() {
     ] {
         assert_eq!(add(origin, &fine), KeysError::Origin(origin.to_owned()));
     }
-    assert!(matches!(add(ORIGIN, "{}"), KeysError::Json(_)));
+    assert!(matches!(add(ORIGIN, "{}"), KeysError::Json(1, _)));
     assert_eq!(add(ORIGIN, r#"{"keys":[]}"#), KeysError::NoKey);
     let bad = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"AAAA"}]}"#;
     assert_eq!(add(ORIGIN, bad), KeysError::BadKey("AAAA".to_owned()));

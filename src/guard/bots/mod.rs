@@ -108,11 +108,15 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// What the limits of a bot are kept under that is limited as one client.
+    /// What its limits are kept under where it is limited as one client, from however many addresses
+    /// it comes; none where it is not.
     ///
     /// An address that no client can have, of the discard prefix 100::/64 (RFC 6666). Who is not
     /// listed chooses its own name, and counts with all others of its category.
-    pub fn key(&self) -> ClientKey {
+    pub fn herd(&self) -> Option<ClientKey> {
+        if self.action != Action::Limit {
+            return None;
+        }
         let name = if self.is_listed {
             self.name.as_bytes()
         } else {
@@ -121,7 +125,7 @@ impl Seen {
         let mut hasher = DefaultHasher::new();
         name.hash(&mut hasher);
         let address = Ipv6Addr::from_bits(0x100 << 112 | u128::from(hasher.finish()));
-        ClientKey::new(address.into(), 128)
+        Some(ClientKey::new(address.into(), 128))
     }
 
     /// Appends what the application is told: the name as a structured field (RFC 9651), with the
@@ -142,6 +146,11 @@ impl Seen {
         }
     }
 
+    /// Whether it may be refused for being this bot, now or when it has asked too often.
+    fn may_be_refused(&self) -> bool {
+        self.action == Action::Limit || self.refusal().is_some()
+    }
+
     /// Why it is refused, if it is.
     pub fn refusal(&self) -> Option<Refusal> {
         let why = match (self.action, self.standing) {
@@ -153,13 +162,22 @@ impl Seen {
     }
 }
 
-/// Looks at who sent a request; none where it may be a person, or where it passes whoever sent it.
+/// Where a request is from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct From {
+    /// The client's address.
+    pub ip: IpAddr,
+    /// Whether it is more than hearsay.
+    pub is_proven: bool,
+}
+
+/// Looks at who sent a request; none where it may be a person.
 pub fn look(
     bots: &Bots,
     people: &People,
     actions: &Actions,
     head: &Head<'_>,
-    ip: Option<IpAddr>,
+    from: Option<From>,
 ) -> Option<Seen> {
     let edition = bots.edition.load();
     let catalogue = &edition.catalogue;
@@ -168,30 +186,59 @@ pub fn look(
         .then(|| signer(&keys, head))
         .flatten()
         .and_then(|origin| catalogue.signed_by(&origin));
-    let seen = match signed {
+    let mut seen = match signed {
         Some(bot) => seen(&bot, Some(Standing::Verified), actions),
         None => {
-            let (slot, hash) = people.place(edition.nth, head.user_agent);
-            if slot.get() == hash {
-                return None;
-            }
-            let Some(bot) = catalogue.classify(head.user_agent) else {
-                slot.set(hash);
-                return None;
-            };
-            let asks = actions.of(bot.category) == Action::Verify;
-            let standing = ip.filter(|_| asks).map(|ip| {
-                let unix_ms = head.now_unix_s.saturating_mul(1_000);
-                bots.verifier.look(ip, &bot, head.now_ns, unix_ms)
-            });
+            let bot = named(&edition, people, head)?;
+            let from = from.filter(|_| actions.of(bot.category) == Action::Verify);
+            let standing = from.map(|from| standing(&bots.verifier, &bot, from, head));
             seen(&bot, standing, actions)
         }
     };
     // Whoever blocks a certificate authority's questions loses the certificate.
-    if seen.refusal().is_some() && is_challenge(head.path) {
-        return None;
+    if seen.may_be_refused() && is_challenge(head.path) {
+        seen.action = Action::Allow;
     }
     Some(seen)
+}
+
+/// The bot that the user agent names; none where it may be a person's.
+fn named<'a>(edition: &'a Edition, people: &People, head: &'a Head<'_>) -> Option<Bot<'a>> {
+    let catalogue = &edition.catalogue;
+    let user_agent = match head.user_agent {
+        Claim::One(user_agent) => user_agent,
+        Claim::Absent => b"",
+        Claim::Several => return Some(named_by_several(catalogue, head)),
+    };
+    let (slot, hash) = people.place(edition.nth, user_agent);
+    if slot.get() == hash {
+        return None;
+    }
+    let bot = catalogue.classify(user_agent);
+    if bot.is_none() {
+        slot.set(hash);
+    }
+    bot
+}
+
+/// The bot that one of several user agents names, a listed one before others. No browser sends two.
+fn named_by_several<'a>(catalogue: &'a Catalogue, head: &'a Head<'_>) -> Bot<'a> {
+    let each = (0..).map_while(|nth| head.fields.value(b"user-agent", nth));
+    let bots = each.filter_map(|user_agent| catalogue.classify(user_agent));
+    bots.min_by_key(|bot| bot.entry.is_none()).unwrap_or(Bot {
+        name: "several user agents",
+        category: Category::Unknown,
+        entry: None,
+    })
+}
+
+/// What a bot's word is worth. An address that is hearsay bears nobody out.
+fn standing(verifier: &Verifier, bot: &Bot<'_>, from: From, head: &Head<'_>) -> Standing {
+    let unix_ms = head.now_unix_s.saturating_mul(1_000);
+    match verifier.look(from.ip, bot, head.now_ns, unix_ms) {
+        Standing::Verified if !from.is_proven => Standing::Unknown,
+        standing @ (Standing::Verified | Standing::Impostor | Standing::Unknown) => standing,
+    }
 }
 
 fn seen(bot: &Bot<'_>, standing: Option<Standing>, actions: &Actions) -> Seen {
@@ -234,3 +281,6 @@ fn signer(keys: &Keys, head: &Head<'_>) -> Option<Box<str>> {
     let origin = keys.signer(&signed, head.now_unix_s).ok()?;
     Some(origin.into())
 }
+
+#[cfg(test)]
+mod tests;
