@@ -365,6 +365,26 @@ fn what_is_observed_bans_nobody_and_can_be_shown() {
 }
 
 #[test]
+fn a_body_refused_where_it_is_observed_bans_nobody() {
+    let policy = POLICY.replace("mode: enforce", "mode: observe");
+    let rig = rig_with(|setup| setup.policy(policy));
+    let chunked = with(WHO, "/small", "Transfer-Encoding: chunked\r\n")
+        + &format!("800\r\n{}\r\n0\r\n\r\n", "x".repeat(0x800));
+    let declared = with(WHO, "/small", "Content-Length: 2048\r\n");
+    for _ in 0..10 {
+        for sent in [&chunked, &declared] {
+            assert_eq!(rig.wardent.ask(sent).status, 413);
+        }
+    }
+    assert_eq!(banned(&rig.wardent), [""; 0]);
+    let observed = "wardent_ban_changes_total{change=\"observed\"}";
+    assert!(rig.wardent.metric(observed) > 0.0);
+    rig.wardent.write_policy(POLICY);
+    rig.wardent.reload().unwrap();
+    assert_eq!(asks(&rig.wardent, WHO).status, 200);
+}
+
+#[test]
 fn an_unban_frees_at_once_and_grace_keeps_free() {
     let rig = rig();
     rig.wardent.ask(from(WHO, "/trap"));

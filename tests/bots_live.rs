@@ -475,7 +475,7 @@ fn f08_the_method_is_that_of_the_request_line() {
         assert_eq!(seen.head.method, method);
         assert_eq!(seen.header("x-http-method-override"), Some("DELETE"));
     }
-    let sent = format!("DELETE /a HTTP/1.1\r\n{{P}}X-HTTP-Method-Override: GET\r\n\r\n");
+    let sent = "DELETE /a HTTP/1.1\r\n{P}X-HTTP-Method-Override: GET\r\n\r\n";
     rig.refused_politely("F-08 itself", sent.as_bytes(), &[403], "trap");
     for method in ["TRACE", "CONNECT"] {
         let sent = format!("{method} /a HTTP/1.1\r\n{{P}}\r\n");
