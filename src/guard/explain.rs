@@ -362,12 +362,11 @@ impl Sight<'_> {
             Some(Standing::Unknown) => ", not provable now",
         };
         let own = actions.of(bot.category);
-        let instead = match own == bot.action {
-            true => String::new(),
-            false => format!(", so {} as unknown", bot.action.word()),
+        let here = match bot.action {
+            action if action == own => String::new(),
+            action => format!("; here: {}", action.word()),
         };
-        let action = own.word();
-        format!("{name}, {}: {action}{standing}{instead}", bot.category)
+        format!("{name}, {}: {}{standing}{here}", bot.category, own.word())
     }
 
     fn trap(&self) -> String {

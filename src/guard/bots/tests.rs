@@ -12,7 +12,7 @@ use crate::{
         chain::{Fields, Judgement, Known, judge},
         limit::Limits,
         policy::{Points, Policy, Rules},
-        route::{Route, Routes},
+        route::{Pattern, Route, Routes},
     },
     limit::{ClockIds, Keeper, Limit, Quota},
     owner::Cause,
@@ -451,7 +451,7 @@ impl Chain {
             signature: None,
         };
         let free = Route {
-            patterns: vec![super::super::route::Pattern::parse("/free").unwrap()],
+            patterns: vec![Pattern::parse("/free").unwrap()],
             methods: None,
             value: rules("free", None),
         };
