@@ -6,7 +6,10 @@ use indexmap::IndexMap;
 use ipnet::IpNet;
 
 use super::{BanPolicy, facts::Violation};
-use crate::{base::clock::Clock, client::ClientKey};
+use crate::{
+    base::{clock::Clock, net::folded},
+    client::ClientKey,
+};
 
 /// Whom a ban is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,7 +34,7 @@ impl Target {
                 "`{text}` is neither an address nor a network: write 198.51.100.7, 2001:db8::1 or 203.0.113.0/24"
             )
         })?;
-        let network = network.trunc();
+        let network = folded(network.trunc());
         let client = ClientKey::new(network.addr(), ipv6_prefix);
         Ok(if client.network() == network {
             Self::Client(client)

@@ -344,6 +344,14 @@ fn what_is_held_against_a_client_can_be_asked_for_and_changes_nothing() {
 }
 
 #[test]
+fn a_network_in_the_clothes_of_ipv6_is_the_one_that_clients_are_in() {
+    let mut house = house(100);
+    house.ban("::ffff:203.0.113.0/120", 60).unwrap();
+    assert!(house.is_banned("203.0.113.9"));
+    assert!(!house.is_banned("203.0.114.9"));
+}
+
+#[test]
 fn nobody_bans_loopback() {
     let mut house = house(100);
     let refused = house.ban("127.0.0.1", 60).unwrap_err();
