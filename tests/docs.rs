@@ -405,7 +405,7 @@ const TOLD: &[[&str; 4]] = &[
     ],
     [
         "ARCHITECTURE",
-        "guard/bots",
+        "guard/bots/mod",
         "PEOPLE: usize = 1024",
         "| 1,024 hashes |",
     ],

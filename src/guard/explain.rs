@@ -12,7 +12,7 @@ use super::{
     verdict::Reason,
 };
 use crate::{
-    bots::Standing,
+    bots::{Action, Standing},
     client::{Claim, Who},
     limit::{Clients, Ticks, seconds, ticks},
     owner::Cause,
@@ -362,9 +362,13 @@ impl Sight<'_> {
             Some(Standing::Unknown) => ", not provable now",
         };
         let own = actions.of(bot.category);
-        let instead = match own == bot.action {
-            true => String::new(),
-            false => format!(", so {} as unknown", bot.action.word()),
+        let is_undecided = matches!(bot.standing, None | Some(Standing::Unknown));
+        let instead = if own == bot.action {
+            String::new()
+        } else if own == Action::Verify && is_undecided {
+            format!(", so {} as unknown", bot.action.word())
+        } else {
+            ", but a certificate's challenge passes".to_owned()
         };
         let action = own.word();
         format!("{name}, {}: {action}{standing}{instead}", bot.category)
