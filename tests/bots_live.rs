@@ -372,7 +372,7 @@ fn explain_tells_the_bot() {
         (
             CLIENT,
             "LostBot/1",
-            "LostBot, search-engine: verify, not provable now, so allow as unknown",
+            "LostBot, search-engine: verify, not provable now; here: allow",
         ),
         (CLIENT, "somegpt crawler", "somegpt, ai-training: block"),
         (CLIENT, CHROME, "may be a person"),
@@ -383,7 +383,7 @@ fn explain_tells_the_bot() {
     let challenge = "/.well-known/acme-challenge/a";
     let arguments = ["--ip", CLIENT, "--user-agent", GOOGLEBOT];
     let said = explain(&rig.wardent, challenge, &arguments);
-    let expected = "an impostor, but a certificate's challenge passes";
+    let expected = "verify, an impostor; here: allow";
     assert!(said.contains(expected), "{said}");
     assert!(said.starts_with("passed on to the application"), "{said}");
     let said = asked(CLIENT, GOOGLEBOT);

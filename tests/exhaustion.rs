@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use ::wardent::base::net::Address;
 use support::{
     P,
     client::RawClient,
@@ -240,6 +241,21 @@ fn x07_an_output_nobody_reads_holds_nobody_up() {
         }
     }
     assert!(begun.elapsed() < Duration::from_secs(30));
+}
+
+#[test]
+fn strangers_on_the_admin_listener_keep_no_operator_waiting() {
+    let rig = Rig::new();
+    let listener = Address::Tcp(rig.wardent.admin());
+    let socket = Address::Unix(rig.wardent.dir().join("admin.sock"));
+    let _crowd: Vec<_> = (0..150).map(|_| RawClient::connect(&listener)).collect();
+    for _ in 0..3 {
+        let mut operator = RawClient::connect(&socket);
+        // Those that say nothing are let go after 5 s.
+        operator.patience(Duration::from_secs(3));
+        let answer = operator.ask("GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        assert_eq!(answer.status, 200);
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! it by a name of its own (DNS rebinding). The socket is for acts as well: who may open it is up to
 //! its file's mode.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
 
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
@@ -27,7 +27,7 @@ use super::{
 };
 use crate::owner::Acts;
 
-/// Connections at once, listener and socket together; more wait in the backlog.
+/// Connections at once, of the listener and of the socket each; more wait in the backlog.
 const CONNECTIONS_MAX: usize = 64;
 const HEAD_WITHIN: Duration = Duration::from_secs(5);
 /// For a whole connection: these are short questions.
@@ -40,13 +40,13 @@ pub struct Server {
     pub(super) view: Arc<View>,
     reloader: Reloader,
     pub(super) acts: Acts,
-    room: Arc<Semaphore>,
 }
 
 /// Where a question came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Door {
-    Listener(SocketAddr),
+    /// The listener, at this address of the machine.
+    Listener(IpAddr),
     /// The user who opened it, where the system says so (`SO_PEERCRED`).
     Socket(Option<u32>),
 }
@@ -75,31 +75,37 @@ impl Server {
             view,
             reloader,
             acts,
-            room: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
         }
     }
 
     /// Serves a TCP listener until the task is dropped.
+    ///
+    /// Whoever fills it with connections takes no room from the socket.
     pub async fn serve_listener(self, listener: TcpListener) {
+        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
-            let permit = Arc::clone(&self.room).acquire_owned().await;
-            match (listener.accept().await, listener.local_addr()) {
-                (Ok((stream, _)), Ok(address)) => {
+            let permit = Arc::clone(&room).acquire_owned().await;
+            match listener.accept().await {
+                Ok((stream, _)) => {
                     let server = self.clone();
                     tokio::spawn(async move {
                         let _permit = permit;
-                        server.serve(stream, Door::Listener(address)).await;
+                        // The address it was called by; of a listener on all of them, this is one.
+                        if let Ok(address) = stream.local_addr() {
+                            server.serve(stream, Door::Listener(address.ip())).await;
+                        }
                     });
                 }
-                _ => tokio::time::sleep(AFTER_ACCEPT_ERROR).await,
+                Err(_) => tokio::time::sleep(AFTER_ACCEPT_ERROR).await,
             }
         }
     }
 
     /// Serves the admin socket until the task is dropped.
     pub async fn serve_socket(self, listener: UnixListener) {
+        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
-            let permit = Arc::clone(&self.room).acquire_owned().await;
+            let permit = Arc::clone(&room).acquire_owned().await;
             match listener.accept().await {
                 Ok((stream, _)) => {
                     let server = self.clone();
@@ -132,8 +138,10 @@ impl Server {
     }
 
     async fn answer(&self, request: Request<Incoming>, door: Door) -> Answer {
-        if let Door::Listener(address) = door
-            && !is_called_by_own_name(&request, address)
+        let host = request.headers().get(header::HOST);
+        let host = host.and_then(|host| host.to_str().ok());
+        if let Door::Listener(own) = door
+            && !host.is_some_and(|host| is_own_name(host, own))
         {
             return text(
                 StatusCode::MISDIRECTED_REQUEST,
@@ -180,24 +188,16 @@ impl Server {
     }
 }
 
-/// Whether `Host` is an address of this machine's own, the listener's, or `localhost`.
-fn is_called_by_own_name(request: &Request<Incoming>, listener: SocketAddr) -> bool {
-    let Some(host) = request
-        .headers()
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok())
-    else {
-        return false;
-    };
+/// Whether a `Host` is a name of this machine that no web page could have given it: `localhost`, a
+/// loopback address, or the `own` one that was called.
+fn is_own_name(host: &str, own: IpAddr) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
     };
     let name = name.trim_start_matches('[').trim_end_matches(']');
-    name.eq_ignore_ascii_case("localhost")
-        || name
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|ip| ip.is_loopback() || ip == listener.ip())
+    let is_own = |ip: IpAddr| ip.is_loopback() || ip.to_canonical() == own.to_canonical();
+    name.eq_ignore_ascii_case("localhost") || name.parse().is_ok_and(is_own)
 }
 
 fn health_answer(health: &health::Health) -> Answer {
@@ -230,4 +230,33 @@ pub(super) fn answer(status: StatusCode, content_type: &'static str, body: Strin
         header::HeaderValue::from_static("nosniff"),
     );
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_answers_to_its_own_names_alone() {
+        let v4: IpAddr = "192.0.2.1".parse().unwrap();
+        for host in [
+            "localhost",
+            "LocalHost:9901",
+            "127.0.0.1:9901",
+            "[::1]:9901",
+            "192.0.2.1",
+            "192.0.2.1:9901",
+        ] {
+            assert!(is_own_name(host, v4), "{host}");
+        }
+        for host in ["", "evil.test", "192.0.2.2:9901", "192.0.2.1.evil.test"] {
+            assert!(!is_own_name(host, v4), "{host}");
+        }
+        let mapped = "::ffff:192.0.2.1".parse().unwrap();
+        assert!(is_own_name("192.0.2.1:9901", mapped));
+        assert!(is_own_name(
+            "[2001:db8::1]:80",
+            "2001:db8::1".parse().unwrap()
+        ));
+    }
 }

@@ -7,15 +7,17 @@
 //! report is written and the process aborts, so that systemd starts it again. systemd hears that
 //! all is well only when it is.
 //!
+//! Not every address can be reached from here: a firewall may forbid it, a passed socket may have no
+//! path. Canaries are missed only where one has come back before.
+//!
 //! A gap between two of its own moments means that the whole process stood still: everybody gets a new
 //! start.
 
 use std::{
     fmt::Write as _,
     fs,
-    io::{Read as _, Write as _},
+    io::{self, Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
-    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -31,7 +33,10 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use super::View;
 use crate::{
     base::net::Address,
-    proxy::{listener::Phase, metrics::stage_names},
+    proxy::{
+        listener::Phase,
+        metrics::{WorkerMetrics, stage_names},
+    },
 };
 
 /// How often it looks.
@@ -50,6 +55,11 @@ const CANARIES_WITHIN_MS: u64 = 1_000;
 /// Canaries of one look for each worker. The kernel deals them out at random, so that a worker is
 /// left out by chance once in ten million looks.
 const CANARIES_PER_WORKER: usize = 16;
+/// Canaries under way at once. One for each worker: where all are slow but alive, one after the other
+/// would not meet every worker in time.
+const FLOCK_MAX: usize = 64;
+/// An address from which no canary came back after so many is told.
+const TRIES_IN_VAIN: u32 = 5;
 /// A report that cannot be written in this time is not waited for.
 const REPORT_WITHIN: Duration = Duration::from_secs(2);
 
@@ -100,7 +110,7 @@ impl Watchdog {
         view: Arc<View>,
         settings: Settings,
         well: impl Fn() + Send + 'static,
-    ) -> std::io::Result<Self> {
+    ) -> io::Result<Self> {
         let ended = Arc::<AtomicBool>::default();
         let until = Arc::clone(&ended);
         let thread = thread::Builder::new()
@@ -143,13 +153,39 @@ struct Watch {
     noted_ms: u64,
     /// When canaries could last not be expected to come back, by the same clock.
     no_canaries_ms: u64,
+    ways: Vec<Way>,
     sent: u64,
+}
+
+/// A way that canaries may take.
+#[derive(Debug)]
+struct Way {
+    to: Address,
+    /// Whether one has ever come back.
+    is_open: bool,
+    /// Canaries that did not come back before the first that did.
+    in_vain: u32,
+}
+
+/// A canary under way.
+#[derive(Debug)]
+struct Flight {
+    /// Its way's place in the list.
+    way: usize,
+    began_ns: u64,
+    socket: Socket,
 }
 
 impl Watch {
     fn new(view: Arc<View>, settings: Settings) -> Self {
         let now_ms = now_ms(&view);
+        let ways = settings.addresses.iter().map(|address| Way {
+            to: address.clone(),
+            is_open: false,
+            in_vain: 0,
+        });
         Self {
+            ways: ways.collect(),
             view,
             settings,
             fresh_ms: now_ms,
@@ -165,12 +201,15 @@ impl Watch {
         let serves = *self.view.phase.borrow() == Phase::Serving;
         if serves {
             self.send_canaries(begin_ms);
+            self.try_new_way();
         }
         // The process may have stood still while the canaries flew.
         let now_ms = self.note_moment();
         // All connections taken is a legal state, and says nothing about a hang; nor does the moment at
         // which they no longer are.
-        let expects_canaries = serves && !self.view.shared.connections.is_taken();
+        let expects_canaries = serves
+            && self.ways.iter().any(|way| way.is_open)
+            && !self.view.shared.connections.is_taken();
         if !expects_canaries {
             self.no_canaries_ms = now_ms;
         }
@@ -208,7 +247,7 @@ impl Watch {
         let mut silent: Vec<_> = Vec::new();
         for (index, worker) in workers.iter().enumerate() {
             silent.push((format!("worker-{index} tick"), since(worker.beat_ms.get())));
-            if expects_canaries && !self.settings.addresses.is_empty() {
+            if expects_canaries {
                 let answered_ms = if self.settings.shares_sockets {
                     last_canary_ms.unwrap_or(0)
                 } else {
@@ -223,47 +262,100 @@ impl Watch {
         silent
     }
 
-    /// Sends canaries until each worker has answered one since `begin_ms`.
+    /// Sends canaries on the open ways until each worker has answered one since `begin_ms`.
     fn send_canaries(&mut self, begin_ms: u64) {
-        let workers = self.view.workers.len();
-        for _ in 0..workers * CANARIES_PER_WORKER {
-            let answered = |worker: &Arc<_>| canary_ms(worker) >= begin_ms;
-            let is_enough = if self.settings.shares_sockets {
-                self.view.workers.iter().any(answered)
-            } else {
-                self.view.workers.iter().all(answered)
-            };
-            let is_late = now_ms(&self.view).saturating_sub(begin_ms) > CANARIES_WITHIN_MS;
-            if is_enough || is_late {
+        let open = self.ways.iter().enumerate().filter(|(_, way)| way.is_open);
+        let open: Vec<usize> = open.map(|(index, _)| index).collect();
+        let mut turns = open.iter().copied().cycle();
+        for _ in 0..CANARIES_PER_WORKER {
+            let mut flock = Vec::new();
+            for way in turns.by_ref().take(self.view.workers.len().min(FLOCK_MAX)) {
+                if self.is_late(begin_ms) {
+                    break;
+                }
+                flock.extend(self.launch(way));
+            }
+            for flight in &flock {
+                self.land(flight);
+            }
+            if self.is_late(begin_ms) || self.have_answered_since(begin_ms) {
                 return;
             }
-            self.send_canary();
         }
     }
 
-    fn send_canary(&mut self) {
-        let addresses = &self.settings.addresses;
-        let turn = usize::try_from(self.sent).unwrap_or(0) % addresses.len().max(1);
-        let Some(address) = addresses.get(turn) else {
+    /// Sends one canary on a way on which none has come back yet: the one that was tried least.
+    fn try_new_way(&mut self) {
+        let closed = self.ways.iter().enumerate().filter(|(_, way)| !way.is_open);
+        let Some((index, _)) = closed.min_by_key(|(_, way)| way.in_vain) else {
             return;
         };
+        if let Some(flight) = self.launch(index) {
+            self.land(&flight);
+        }
+        if let Some(way) = self.ways.get_mut(index).filter(|way| !way.is_open) {
+            way.in_vain = way.in_vain.saturating_add(1);
+            if way.in_vain == TRIES_IN_VAIN {
+                tracing::warn!(
+                    address = %way.to,
+                    "the watchdog finds no way to this address: it will not notice when requests to it hang"
+                );
+            }
+        }
+    }
+
+    fn is_late(&self, begin_ms: u64) -> bool {
+        now_ms(&self.view).saturating_sub(begin_ms) > CANARIES_WITHIN_MS
+    }
+
+    fn have_answered_since(&self, begin_ms: u64) -> bool {
+        let answered = |worker: &Arc<WorkerMetrics>| worker.canary_ms.get() >= begin_ms;
+        let workers = &self.view.workers;
+        if self.settings.shares_sockets {
+            workers.iter().any(answered)
+        } else {
+            workers.iter().all(answered)
+        }
+    }
+
+    /// Sends one canary on its way; none when there is no connection to be had.
+    fn launch(&mut self, way: usize) -> Option<Flight> {
         let request = self.view.shared.canary.request(self.sent);
         self.sent += 1;
-        let clock = &self.view.shared.clock;
         let vitals = &self.view.vitals;
         vitals.canaries.fetch_add(1, Ordering::Relaxed);
-        let begin_ns = clock.monotonic_ns();
-        match fly(address, &request) {
-            Ok(()) => {
-                let us = (clock.monotonic_ns() - begin_ns) / 1_000;
-                vitals.canary_us.store(us, Ordering::Relaxed);
-                vitals
-                    .canary_unix_ms
-                    .store(clock.unix_ms(), Ordering::Relaxed);
-            }
+        let began_ns = self.view.shared.clock.monotonic_ns();
+        match launch(&self.ways.get(way)?.to, &request) {
+            Ok(socket) => Some(Flight {
+                way,
+                began_ns,
+                socket,
+            }),
             Err(_) => {
                 vitals.canaries_lost.fetch_add(1, Ordering::Relaxed);
+                None
             }
+        }
+    }
+
+    /// Waits for a canary's answer.
+    fn land(&mut self, flight: &Flight) {
+        let clock = &self.view.shared.clock;
+        let vitals = &self.view.vitals;
+        let flown_ns = || clock.monotonic_ns().saturating_sub(flight.began_ns);
+        let left = CANARY_WITHIN.saturating_sub(Duration::from_nanos(flown_ns()));
+        if land(&flight.socket, left).is_err() {
+            vitals.canaries_lost.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        vitals
+            .canary_us
+            .store(flown_ns() / 1_000, Ordering::Relaxed);
+        vitals
+            .canary_unix_ms
+            .store(clock.unix_ms(), Ordering::Relaxed);
+        if let Some(way) = self.ways.get_mut(flight.way) {
+            way.is_open = true;
         }
     }
 
@@ -277,7 +369,7 @@ impl Watch {
         // On a thread of its own: a disk or a pipe that hangs must not keep the hang alive.
         let (written, is_written) = mpsc::channel();
         let _ = thread::Builder::new().spawn(move || {
-            let _ = std::io::stderr().write_all(report.as_bytes());
+            let _ = io::stderr().write_all(report.as_bytes());
             let _ = fs::write(&file, report);
             let _ = written.send(());
         });
@@ -342,52 +434,48 @@ fn now_ms(view: &View) -> u64 {
     view.shared.clock.monotonic_ns() / 1_000_000
 }
 
-fn canary_ms(worker: &crate::proxy::metrics::WorkerMetrics) -> u64 {
-    worker.canary_ms.get()
+/// Sends one canary to `address`.
+fn launch(address: &Address, request: &[u8]) -> io::Result<Socket> {
+    let mut socket = match address {
+        Address::Tcp(address) => {
+            TcpStream::connect_timeout(&reachable(*address), CANARY_WITHIN)?.into()
+        }
+        Address::Unix(path) => connect_unix(path)?,
+    };
+    socket.set_write_timeout(Some(CANARY_WITHIN))?;
+    socket.write_all(request)?;
+    Ok(socket)
 }
 
-/// Sends one canary to `address` and waits for its answer.
-fn fly(address: &Address, request: &[u8]) -> std::io::Result<()> {
+/// Waits for a canary's answer, `within` at most; one that is there already is always seen.
+fn land(mut socket: &Socket, within: Duration) -> io::Result<()> {
     let mut begin = [0; 12];
-    match address {
-        Address::Tcp(address) => {
-            let mut stream = TcpStream::connect_timeout(&reachable(*address), CANARY_WITHIN)?;
-            stream.set_read_timeout(Some(CANARY_WITHIN))?;
-            stream.set_write_timeout(Some(CANARY_WITHIN))?;
-            stream.write_all(request)?;
-            stream.read_exact(&mut begin)?;
-        }
-        Address::Unix(path) => {
-            let mut stream = connect_unix(path)?;
-            stream.set_read_timeout(Some(CANARY_WITHIN))?;
-            stream.set_write_timeout(Some(CANARY_WITHIN))?;
-            stream.write_all(request)?;
-            stream.read_exact(&mut begin)?;
-        }
-    }
+    socket.set_read_timeout(Some(within.max(Duration::from_millis(1))))?;
+    socket.read_exact(&mut begin)?;
     if begin.starts_with(b"HTTP/1.1 204") {
         Ok(())
     } else {
-        Err(std::io::ErrorKind::InvalidData.into())
+        Err(io::ErrorKind::InvalidData.into())
     }
 }
 
 /// Connects to a unix socket, or fails at once: a connect that blocks waits for room in the backlog
 /// as long as it takes.
-fn connect_unix(path: &Path) -> std::io::Result<UnixStream> {
+fn connect_unix(path: &Path) -> io::Result<Socket> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     socket.connect(&SockAddr::unix(path)?)?;
     socket.set_nonblocking(false)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 /// What listens on all addresses is reached by the loopback one.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
-    };
-    SocketAddr::new(ip, address.port())
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        // As it stands: with the scope that a link-local one needs (RFC 4007 section 11).
+        IpAddr::V4(_) | IpAddr::V6(_) => {}
+    }
+    address
 }

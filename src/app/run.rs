@@ -140,9 +140,12 @@ pub(super) fn until_ended(running: Running, signals: Signals) {
                 () = any(&mut ends) => break,
                 _ = hangup.recv() => {
                     notify_reloading();
-                    // What came of it has been told to the log.
-                    let _ = running.reloader.reload().await;
-                    notify(&[NotifyState::Ready]);
+                    tokio::select! {
+                        // What came of it has been told to the log.
+                        _ = running.reloader.reload() => notify(&[NotifyState::Ready]),
+                        // A disk that keeps the files from being read must not keep it from ending.
+                        () = any(&mut ends) => break,
+                    }
                 }
             }
         }

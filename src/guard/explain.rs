@@ -12,7 +12,7 @@ use super::{
     verdict::Reason,
 };
 use crate::{
-    bots::{Action, Standing},
+    bots::Standing,
     client::{Claim, Who},
     limit::{Clients, Ticks, seconds, ticks},
     owner::Cause,
@@ -362,16 +362,11 @@ impl Sight<'_> {
             Some(Standing::Unknown) => ", not provable now",
         };
         let own = actions.of(bot.category);
-        let is_undecided = matches!(bot.standing, None | Some(Standing::Unknown));
-        let instead = if own == bot.action {
-            String::new()
-        } else if own == Action::Verify && is_undecided {
-            format!(", so {} as unknown", bot.action.word())
-        } else {
-            ", but a certificate's challenge passes".to_owned()
+        let here = match bot.action {
+            action if action == own => String::new(),
+            action => format!("; here: {}", action.word()),
         };
-        let action = own.word();
-        format!("{name}, {}: {action}{standing}{instead}", bot.category)
+        format!("{name}, {}: {}{standing}{here}", bot.category, own.word())
     }
 
     fn trap(&self) -> String {

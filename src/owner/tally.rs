@@ -15,7 +15,8 @@ const EVIDENCE_MAX: usize = 16;
 pub(super) struct Tally {
     /// When, in milliseconds of the monotonic clock, and how many points; oldest first.
     moments: VecDeque<(u64, u32)>,
-    evidence: VecDeque<Violation>,
+    /// When, likewise, and what; the latest of them.
+    evidence: VecDeque<(u64, Violation)>,
 }
 
 impl Tally {
@@ -32,7 +33,7 @@ impl Tally {
         if self.evidence.len() >= EVIDENCE_MAX {
             self.evidence.pop_front();
         }
-        self.evidence.push_back(violation);
+        self.evidence.push_back((now_ms, violation));
         self.points()
     }
 
@@ -40,6 +41,9 @@ impl Tally {
     pub(super) fn forget_before(&mut self, then_ms: u64) {
         while self.moments.front().is_some_and(|&(at, _)| at < then_ms) {
             self.moments.pop_front();
+        }
+        while self.evidence.front().is_some_and(|&(at, _)| at < then_ms) {
+            self.evidence.pop_front();
         }
     }
 
@@ -56,7 +60,7 @@ impl Tally {
 
     /// The latest violations, oldest first.
     pub(super) fn into_evidence(self) -> Vec<Violation> {
-        self.evidence.into()
+        self.evidence.into_iter().map(|(_, seen)| seen).collect()
     }
 }
 
@@ -89,6 +93,15 @@ pub(super) mod tests {
         }
         assert_eq!(tally.points(), 6);
         assert_eq!(tally.add(violation("198.51.100.7", 2), 60_000, 5_000), 2);
+    }
+
+    #[test]
+    fn evidence_is_what_counted_and_nothing_older() {
+        let mut tally = Tally::default();
+        for second in 0..10 {
+            tally.add(violation("198.51.100.7", 1), second * 1_000, 5_000);
+        }
+        assert_eq!(tally.into_evidence().len(), 6);
     }
 
     #[test]

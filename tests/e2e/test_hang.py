@@ -190,6 +190,24 @@ def test_a_standstill_of_the_whole_process_is_no_hang(rig, upstream: RawUpstream
     assert wardent.running.pid == pid
 
 
+@pytest.mark.timeout(60)
+def test_a_listener_that_nobody_here_reaches_is_no_hang(rig, upstream: RawUpstream) -> None:
+    """The watchdog finds no way to a passed socket that has no path; its clients do."""
+    name = f"\0wardent-{os.getpid()}-{time.monotonic_ns()}"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(name)
+        listener.listen(128)
+        wardent = rig.wardent(upstream.address, start=False)
+        wardent.start(listener_fd=listener.fileno())
+        end = time.monotonic() + GONE_WITHIN_S
+        while time.monotonic() < end:
+            assert wardent.running.child.poll() is None, wardent.output()
+            assert wardent.ask_admin("/livez").status == 200
+            time.sleep(0.25)
+        assert request(name, headers={"CF-Connecting-IP": IP}).status == 200
+    assert "no way to" in wardent.output()
+
+
 @contextlib.contextmanager
 def running(*deeds: Callable[[], None]) -> Iterator[list[BaseException]]:
     """Does each of the deeds again and again, on a thread of its own, until the end."""
