@@ -135,6 +135,9 @@ pub struct Book {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;
 
+/// Bans in force that keep all their evidence, some 2 KiB each; those beyond keep the last violation.
+const WITH_EVIDENCE_MAX: usize = 50_000;
+
 /// Entries looked at in one go.
 const SLICE: usize = 1024;
 
@@ -333,8 +336,13 @@ impl Book {
     ///
     /// # Errors
     /// When it is one entry too many: a ban in force never gives way to another.
-    fn put(&mut self, ban: Ban, now_ns: u64) -> Result<Ban, Full> {
+    fn put(&mut self, mut ban: Ban, now_ns: u64) -> Result<Ban, Full> {
         self.make_room(&ban.target, now_ns)?;
+        if self.active >= WITH_EVIDENCE_MAX {
+            let but_the_last = ban.evidence.len().saturating_sub(1);
+            ban.evidence.drain(..but_the_last);
+        }
+        ban.evidence.shrink_to_fit();
         let entry = Entry {
             level: ban.level,
             ended_ns: ban.until_ns,

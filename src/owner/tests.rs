@@ -453,3 +453,22 @@ fn a_violation_wakes_the_sleeping_owner() {
     ended.store(true, Ordering::Relaxed);
     working.join().unwrap();
 }
+
+#[test]
+fn a_flood_of_bans_keeps_less_evidence_and_every_ban() {
+    let mut house = house(60_000);
+    let who = |nth: u32| format!("198.{}.{}.{}", nth >> 16 & 255, nth >> 8 & 255, nth & 255);
+    for nth in 0..51_000 {
+        let facts = Arc::clone(house.owner.facts());
+        facts.tell(violation(&who(nth), 5));
+        facts.tell(violation(&who(nth), 5));
+        house.owner.turn();
+    }
+    for (nth, kept) in [(0, 2), (49_999, 2), (50_000, 1), (50_999, 1)] {
+        let shown = house.act(Act::Show(Target::parse(&who(nth), 64).unwrap()));
+        let Ok(Done::Shown(ban)) = shown else {
+            panic!("{shown:?}");
+        };
+        assert_eq!(ban.evidence.len(), kept, "ban {nth}");
+    }
+}
