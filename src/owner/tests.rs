@@ -462,8 +462,11 @@ fn a_flood_of_bans_keeps_less_evidence_and_every_ban() {
         let facts = Arc::clone(house.owner.facts());
         facts.tell(violation(&who(nth), 5));
         facts.tell(violation(&who(nth), 5));
-        house.owner.turn();
+        if nth % 2_000 == 1_999 {
+            house.owner.turn();
+        }
     }
+    house.owner.turn();
     for (nth, kept) in [(0, 2), (49_999, 2), (50_000, 1), (50_999, 1)] {
         let shown = house.act(Act::Show(Target::parse(&who(nth), 64).unwrap()));
         let Ok(Done::Shown(ban)) = shown else {
