@@ -330,14 +330,14 @@ defaults:
         wardent.ask(from("198.51.100.4", "SemrushBot/7")).status,
         200
     );
-    let said = explain(&wardent, &["--ip", "192.0.2.1", "--user-agent", bot]);
+    let said = explain(&wardent, "/a", &["--ip", "192.0.2.1", "--user-agent", bot]);
     assert!(said.contains("limit defaults: 0 of 3 left"), "{said}");
 }
 
-/// What `wardent explain` says of a request to `/a`.
-fn explain(wardent: &Wardent, arguments: &[&str]) -> String {
+/// What `wardent explain` says of a request to this path.
+fn explain(wardent: &Wardent, path: &str, arguments: &[&str]) -> String {
     let done = Command::new(env!("CARGO_BIN_EXE_wardent"))
-        .args(["explain", "--path", "/a", "--config"])
+        .args(["explain", "--path", path, "--config"])
         .arg(wardent.dir().join("wardent.yaml"))
         .args(arguments)
         .output()
@@ -352,7 +352,11 @@ fn explain(wardent: &Wardent, arguments: &[&str]) -> String {
 fn explain_tells_the_bot() {
     let rig = Rig::with(|setup| with_googlebot(setup, "192.0.2.0/24"));
     let asked = |ip: &str, user_agent: &str| {
-        explain(&rig.wardent, &["--ip", ip, "--user-agent", user_agent])
+        explain(
+            &rig.wardent,
+            "/a",
+            &["--ip", ip, "--user-agent", user_agent],
+        )
     };
     for (ip, user_agent, expected) in [
         (
@@ -376,6 +380,12 @@ fn explain_tells_the_bot() {
         let said = asked(ip, user_agent);
         assert!(said.contains(expected), "{ip} {user_agent}: {said}");
     }
+    let challenge = "/.well-known/acme-challenge/a";
+    let arguments = ["--ip", CLIENT, "--user-agent", GOOGLEBOT];
+    let said = explain(&rig.wardent, challenge, &arguments);
+    let expected = "verify, an impostor; here: allow";
+    assert!(said.contains(expected), "{said}");
+    assert!(said.starts_with("passed on to the application"), "{said}");
     let said = asked(CLIENT, GOOGLEBOT);
     assert!(
         said.starts_with("refused with 403 bot: an impostor"),

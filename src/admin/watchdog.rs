@@ -32,7 +32,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::View;
 use crate::{
-    base::net::Address,
+    base::{abort::AbortOnPanic, net::Address},
     proxy::{
         listener::Phase,
         metrics::{WorkerMetrics, stage_names},
@@ -116,6 +116,7 @@ impl Watchdog {
         let thread = thread::Builder::new()
             .name("watchdog".to_owned())
             .spawn(move || {
+                let _abort = AbortOnPanic("watchdog");
                 let mut watch = Watch::new(view, settings);
                 while !until.load(Ordering::Relaxed) {
                     if watch.look() {

@@ -1,5 +1,6 @@
 //! Ground: values without opinions.
 
+pub mod abort;
 pub mod clock;
 pub mod id;
 pub mod ip_text;

@@ -311,8 +311,10 @@ pub fn parse_network(text: &str) -> Result<IpNet, NetworkError> {
     Ok(folded(network))
 }
 
+/// The IPv4 network inside an IPv6 one, where there is one; any other as it is.
+///
 /// `::ffff:0:0/96` is where IPv6 keeps IPv4 (RFC 4291 section 2.5.5.2).
-fn folded(network: IpNet) -> IpNet {
+pub fn folded(network: IpNet) -> IpNet {
     let IpNet::V6(v6) = network else {
         return network;
     };

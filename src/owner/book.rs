@@ -6,7 +6,10 @@ use indexmap::IndexMap;
 use ipnet::IpNet;
 
 use super::{BanPolicy, facts::Violation};
-use crate::{base::clock::Clock, client::ClientKey};
+use crate::{
+    base::{clock::Clock, net::folded},
+    client::ClientKey,
+};
 
 /// Whom a ban is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,7 +34,7 @@ impl Target {
                 "`{text}` is neither an address nor a network: write 198.51.100.7, 2001:db8::1 or 203.0.113.0/24"
             )
         })?;
-        let network = network.trunc();
+        let network = folded(network.trunc());
         let client = ClientKey::new(network.addr(), ipv6_prefix);
         Ok(if client.network() == network {
             Self::Client(client)
@@ -131,6 +134,9 @@ pub struct Book {
 /// The book has no room for one more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;
+
+/// Bans in force that keep all their evidence, some 2 KiB each; those beyond keep the last violation.
+const WITH_EVIDENCE_MAX: usize = 50_000;
 
 /// Entries looked at in one go.
 const SLICE: usize = 1024;
@@ -330,8 +336,13 @@ impl Book {
     ///
     /// # Errors
     /// When it is one entry too many: a ban in force never gives way to another.
-    fn put(&mut self, ban: Ban, now_ns: u64) -> Result<Ban, Full> {
+    fn put(&mut self, mut ban: Ban, now_ns: u64) -> Result<Ban, Full> {
         self.make_room(&ban.target, now_ns)?;
+        if self.active >= WITH_EVIDENCE_MAX {
+            let but_the_last = ban.evidence.len().saturating_sub(1);
+            ban.evidence.drain(..but_the_last);
+        }
+        ban.evidence.shrink_to_fit();
         let entry = Entry {
             level: ban.level,
             ended_ns: ban.until_ns,

@@ -22,7 +22,7 @@ use super::{
     tally::Tally,
 };
 use crate::{
-    base::clock::Clock,
+    base::{abort::AbortOnPanic, clock::Clock},
     client::ClientKey,
     limit::{Clients, Keeper, ticks},
 };
@@ -181,7 +181,7 @@ impl Owner {
         std::thread::Builder::new()
             .name("owner".to_owned())
             .spawn(move || {
-                let _abort = AbortOnPanic;
+                let _abort = AbortOnPanic("owner");
                 self.facts.is_heard_here();
                 while !ended.load(Ordering::Relaxed) {
                     if !self.turn() {
@@ -424,16 +424,4 @@ impl Owner {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Aborts the process when it is dropped by a panic.
-struct AbortOnPanic;
-
-impl Drop for AbortOnPanic {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            tracing::error!("the owner panicked: aborting");
-            std::process::abort();
-        }
-    }
 }

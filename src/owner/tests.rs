@@ -344,6 +344,14 @@ fn what_is_held_against_a_client_can_be_asked_for_and_changes_nothing() {
 }
 
 #[test]
+fn a_network_in_the_clothes_of_ipv6_is_the_one_that_clients_are_in() {
+    let mut house = house(100);
+    house.ban("::ffff:203.0.113.0/120", 60).unwrap();
+    assert!(house.is_banned("203.0.113.9"));
+    assert!(!house.is_banned("203.0.114.9"));
+}
+
+#[test]
 fn nobody_bans_loopback() {
     let mut house = house(100);
     let refused = house.ban("127.0.0.1", 60).unwrap_err();
@@ -444,4 +452,26 @@ fn a_violation_wakes_the_sleeping_owner() {
     }
     ended.store(true, Ordering::Relaxed);
     working.join().unwrap();
+}
+
+#[test]
+fn a_flood_of_bans_keeps_less_evidence_and_every_ban() {
+    let mut house = house(60_000);
+    let who = |nth: u32| format!("198.{}.{}.{}", nth >> 16 & 255, nth >> 8 & 255, nth & 255);
+    for nth in 0..51_000 {
+        let facts = Arc::clone(house.owner.facts());
+        facts.tell(violation(&who(nth), 5));
+        facts.tell(violation(&who(nth), 5));
+        if nth % 2_000 == 1_999 {
+            house.owner.turn();
+        }
+    }
+    house.owner.turn();
+    for (nth, kept) in [(0, 2), (49_999, 2), (50_000, 1), (50_999, 1)] {
+        let shown = house.act(Act::Show(Target::parse(&who(nth), 64).unwrap()));
+        let Ok(Done::Shown(ban)) = shown else {
+            panic!("{shown:?}");
+        };
+        assert_eq!(ban.evidence.len(), kept, "ban {nth}");
+    }
 }

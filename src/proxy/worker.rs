@@ -86,7 +86,7 @@ impl Bound {
 
     /// Whether so much is held that some are turned away.
     pub fn is_taken(&self) -> bool {
-        self.held() >= self.max / 8 * 7
+        self.held() >= self.part(7)
     }
 
     /// Gives back what was taken and its guard forgotten.
@@ -98,7 +98,12 @@ impl Bound {
     pub(crate) fn take(&self, count: usize, share: usize) -> Option<Held<'_>> {
         let held = self.held.fetch_add(count, Ordering::Relaxed);
         let guard = Held { bound: self, count };
-        (held.saturating_add(count) <= self.max / 8 * share + self.max % 8).then_some(guard)
+        (held.saturating_add(count) <= self.part(share)).then_some(guard)
+    }
+
+    /// So many eighths of the bound; what cannot be divided is in each.
+    fn part(&self, eighths: usize) -> usize {
+        self.max / 8 * eighths + self.max % 8
     }
 }
 
@@ -318,6 +323,19 @@ impl Drop for UnderWay {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bound_is_taken_when_some_are_turned_away() {
+        for (max, held) in [(7, 7), (10, 9), (800, 700)] {
+            let bound = Bound::new(max);
+            let few = bound.take(held - 1, 8).unwrap();
+            assert!(!bound.is_taken(), "{} of {max}", held - 1);
+            let last = bound.take(1, 7).unwrap();
+            assert!(bound.is_taken(), "{held} of {max}");
+            assert!(bound.take(1, 7).is_none());
+            drop((few, last));
+        }
+    }
 
     #[test]
     fn a_bound_is_never_exceeded_and_given_back() {
