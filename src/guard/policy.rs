@@ -93,7 +93,7 @@ impl Rules {
 }
 
 impl Policy {
-    /// Whether a client must prove more than a trusted peer's word (PRODUCT: proven identity).
+    /// Whether a client must prove more than a trusted peer's word.
     pub fn asks_for_proof(&self) -> bool {
         !self.keyring.is_empty() || self.trust.edge.is_some()
     }

@@ -1,4 +1,4 @@
-"""The real binary, configured as PRODUCT.md says."""
+"""The real binary, with configurations of the tests' own."""
 
 import json
 import os
