@@ -19,6 +19,7 @@ use std::{
 use serde_json::json;
 use support::{
     P_NOIP, P_NOSECRET,
+    client::RawClient,
     message::Response,
     origin::{self, Origin},
     p_from, rig,
@@ -26,6 +27,7 @@ use support::{
     time,
     wardent::{Setup, Wardent},
 };
+use wardent::base::net::Address;
 
 const WHO: &str = "198.51.100.20";
 
@@ -616,8 +618,8 @@ fn an_export_is_imported_with_what_is_left_of_its_time() {
     let bans: Vec<_> = bans
         .chain([WHO.to_owned(), "2001:db8:1::/64".to_owned()])
         .collect();
-    let socket = wardent::base::net::Address::Unix(from.wardent.dir().join("admin.sock"));
-    let mut operator = support::client::RawClient::connect(&socket);
+    let socket = Address::Unix(from.wardent.dir().join("admin.sock"));
+    let mut operator = RawClient::connect(&socket);
     for target in &bans {
         let body = json!({"target": target, "for": "2h", "why": "seen"}).to_string();
         let head = format!(
@@ -649,4 +651,22 @@ fn an_export_is_imported_with_what_is_left_of_its_time() {
         &format!("{}\n", lines[0]),
     );
     assert_eq!(again.json(), json!({"imported": 1, "over": 0, "wrong": []}));
+}
+
+#[test]
+fn a_wrong_method_is_told_the_right_ones() {
+    let rig = rig();
+    let listener = Address::Tcp(rig.wardent.admin());
+    for (path, allowed) in [
+        ("/metrics", "GET, HEAD"),
+        ("/livez", "GET, HEAD"),
+        ("/api/v1/bans", "GET, POST, DELETE"),
+        ("/api/v1/explain", "POST"),
+        ("/api/v1/reload", "POST"),
+    ] {
+        let sent = format!("PATCH {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let response = RawClient::connect(&listener).ask(sent);
+        assert_eq!(response.status, 405, "{path}");
+        assert_eq!(response.header("allow"), Some(allowed), "{path}");
+    }
 }

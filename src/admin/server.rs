@@ -68,6 +68,15 @@ impl Door {
     }
 }
 
+/// What may be asked of a path, as `Allow` says it (RFC 9110 section 10.2.1).
+fn methods_of(path: &str) -> &'static str {
+    match path {
+        "/api/v1/bans" => "GET, POST, DELETE",
+        "/api/v1/explain" | "/api/v1/reload" => "POST",
+        _ => "GET, HEAD",
+    }
+}
+
 impl Server {
     /// A server of what `view` shows, and what `reloader` and the owner of bans do.
     pub fn new(view: Arc<View>, reloader: Reloader, acts: Acts) -> Self {
@@ -148,6 +157,16 @@ impl Server {
                 "this is the admin listener: call it by its address or as localhost\n",
             );
         }
+        let methods = methods_of(request.uri().path());
+        let mut answer = self.answer_to(request, door).await;
+        if answer.status() == StatusCode::METHOD_NOT_ALLOWED {
+            let methods = header::HeaderValue::from_static(methods);
+            answer.headers_mut().insert(header::ALLOW, methods);
+        }
+        answer
+    }
+
+    async fn answer_to(&self, request: Request<Incoming>, door: Door) -> Answer {
         match (request.method(), request.uri().path(), door) {
             (&Method::GET | &Method::HEAD, "/metrics", _) => self.metrics(),
             (&Method::GET | &Method::HEAD, "/livez", _) => health_answer(&health::live(&self.view)),
