@@ -160,7 +160,7 @@ fn flood(strangers: u64) {
     };
     let mut next = 0;
     while !clients.is_full() {
-        clients.spend(stranger(next), &limit, next);
+        clients.spend(clients.see(stranger(next)), &limit, next);
         keeper.take_sights(next);
         next += 1;
     }
@@ -170,10 +170,10 @@ fn flood(strangers: u64) {
     let begin_ns = 60 * SECOND_NS;
     for n in 0..strangers {
         let now_ns = begin_ns + n * 10_000;
-        clients.spend(stranger(next + n), &limit, now_ns);
+        clients.spend(clients.see(stranger(next + n)), &limit, now_ns);
         // Forty a second for each of a hundred.
         if n % 25 == 0 {
-            let passes = clients.spend(known((n / 25 % 100) as u32), &limit, now_ns);
+            let passes = clients.spend(clients.see(known((n / 25 % 100) as u32)), &limit, now_ns);
             asked += 1;
             admitted += u64::from(passes.unwrap().admitted);
         }
@@ -196,7 +196,7 @@ fn sweep(strangers: u32) {
     let mut keeper = Keeper::new(2 * strangers as usize);
     let clients = keeper.clients().clone();
     for n in 0..u64::from(strangers) {
-        clients.spend(stranger(n), &limit, 1);
+        clients.spend(clients.see(stranger(n)), &limit, 1);
         if n % 1024 == 0 {
             keeper.take_sights(1);
         }
@@ -207,7 +207,7 @@ fn sweep(strangers: u32) {
     let later_ns = 3_600 * SECOND_NS;
     let busy = 10_000;
     for n in 0..busy {
-        clients.spend(known(n), &limit, later_ns);
+        clients.spend(clients.see(known(n)), &limit, later_ns);
         keeper.take_sights(later_ns);
     }
     let clock = Clock::system();
@@ -216,7 +216,7 @@ fn sweep(strangers: u32) {
         while goes_on(took_ns.len()) && took_ns.len() < took_ns.capacity() {
             let who = known((took_ns.len() * 7_919 % busy as usize) as u32);
             let begin_ns = clock.monotonic_ns();
-            black_box(clients.spend(who, &limit, later_ns));
+            black_box(clients.spend(clients.see(who), &limit, later_ns));
             took_ns.push(clock.monotonic_ns() - begin_ns);
         }
         took_ns.sort_unstable();

@@ -197,6 +197,7 @@ impl Judgement<'_> {
         head: &Head<'_>,
     ) -> Result<(), Refusal> {
         let who = self.client.map(|client| client.who);
+        let mut seen = None;
         if let Some(Who::Known { ip, key }) = who {
             if self.is_proven && policy.protected.is_allowed(ip) {
                 return Ok(());
@@ -207,7 +208,8 @@ impl Judgement<'_> {
                     "the policy denies its network",
                 ));
             }
-            let is_banned = known.clients.banned_until(key, ip) > ticks(head.now_ns);
+            let seen = seen.insert(known.clients.see(key));
+            let is_banned = known.clients.banned_until(seen, ip) > ticks(head.now_ns);
             if is_banned && policy.protected.why(ip).is_none() {
                 return Err(Refusal::new(Reason::Banned, "a ban is in force"));
             }
@@ -233,7 +235,11 @@ impl Judgement<'_> {
         if let Some(key) = self.payer() {
             let limits = self.rules.limits.as_slice();
             self.spent = match ask {
-                Ask::InEarnest => known.clients.spend(key, limits, head.now_ns),
+                Ask::InEarnest => {
+                    let seen = seen.filter(|seen| seen.client() == key);
+                    let seen = seen.unwrap_or_else(|| known.clients.see(key));
+                    known.clients.spend(seen, limits, head.now_ns)
+                }
                 Ask::AsIf { .. } if limits.is_empty() => None,
                 Ask::AsIf { .. } => Some(known.clients.look(key, limits, ticks(head.now_ns))),
             };

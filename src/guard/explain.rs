@@ -328,7 +328,7 @@ impl Sight<'_> {
         let Who::Known { ip, key } = client.who else {
             return None;
         };
-        let until = self.clients.banned_until(key, ip);
+        let until = self.clients.banned_until(&self.clients.see(key), ip);
         until
             .checked_sub(ticks(self.head.now_ns))
             .filter(|&left| left > 0)

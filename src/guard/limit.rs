@@ -89,7 +89,9 @@ mod tests {
         let client = ClientKey::new([198, 51, 100, 7].into(), 64);
         let mut fields = String::new();
         for _ in 0..41 {
-            let spent = keeper.clients().spend(client, limits.as_slice(), 5);
+            let spent = keeper
+                .clients()
+                .spend(keeper.clients().see(client), limits.as_slice(), 5);
             let mut out = Vec::new();
             limits.write_fields(&spent.unwrap(), &mut out);
             let first = fields.is_empty();

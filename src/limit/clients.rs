@@ -129,13 +129,35 @@ impl Default for Clients {
     }
 }
 
+/// One look at a client's first cell, for all that one request asks of it.
+#[derive(Debug)]
+pub struct Sighting {
+    client: ClientKey,
+    found: Found,
+}
+
+impl Sighting {
+    /// Whose cell was looked for.
+    pub fn client(&self) -> ClientKey {
+        self.client
+    }
+}
+
 impl Clients {
-    /// When the ban of this client ends, in ticks; a moment that is past for none.
+    /// Looks for a client's first cell.
+    #[inline]
+    pub fn see(&self, client: ClientKey) -> Sighting {
+        let found = self.table.find(&CellKey { client, page: 0 });
+        Sighting { client, found }
+    }
+
+    /// When the ban of a client ends that was looked for a moment ago, in ticks; a moment that is past
+    /// for none.
     ///
     /// Fails open: a cell that the keeper keeps from being read for microseconds counts as not
     /// banned, and is counted in [`Clients::contended`].
-    pub fn banned_until(&self, client: ClientKey, ip: IpAddr) -> Ticks {
-        let own = match self.table.find(&CellKey { client, page: 0 }) {
+    pub fn banned_until(&self, seen: &Sighting, ip: IpAddr) -> Ticks {
+        let own = match &seen.found {
             Found::Cell(cell) => cell.banned_until(),
             Found::Unknown => 0,
             Found::Contended => {
@@ -146,15 +168,19 @@ impl Clients {
         own.max(self.networks.load().banned_until(ip))
     }
 
-    /// Charges one request of `client` to all of `limits`, or to none of them. None when there are
-    /// no limits.
-    pub fn spend(&self, client: ClientKey, limits: &[Limit], now_ns: u64) -> Option<Spent> {
+    /// Charges one request of a client to all of `limits`, or to none of them. None when there are no
+    /// limits. Its cell may have come or gone since it was looked for: that is seen, and looked for
+    /// again.
+    pub fn spend(&self, seen: Sighting, limits: &[Limit], now_ns: u64) -> Option<Spent> {
         let now = ticks(now_ns);
+        let client = seen.client;
         match limits {
             [] => None,
             [only] => {
                 let mut spent = Spent::default();
-                spent.add(0, only, &self.charge(client, only, now), now);
+                let on_first_page = only.clock.cell_of(client).page == 0;
+                let found = on_first_page.then_some(seen.found);
+                spent.add(0, only, &self.charge(client, only, now, found), now);
                 Some(spent)
             }
             several => {
@@ -227,7 +253,7 @@ impl Clients {
         let Some((limit, rest)) = limits.split_first() else {
             return true;
         };
-        let charge = self.charge(client, limit, now);
+        let charge = self.charge(client, limit, now, None);
         spent.add(nth, limit, &charge, now);
         if charge.wait.is_some() {
             return false;
@@ -260,12 +286,18 @@ impl Clients {
         self.cold.place(self.table.hash(&client, clock.0))
     }
 
-    /// Charges one clock, wherever it stands.
-    fn charge(&self, client: ClientKey, limit: &Limit, now: Ticks) -> Charge<'_> {
+    /// Charges one clock, wherever it stands; `found` is an earlier look for its cell.
+    fn charge(
+        &self,
+        client: ClientKey,
+        limit: &Limit,
+        now: Ticks,
+        mut found: Option<Found>,
+    ) -> Charge<'_> {
         let key = limit.clock.cell_of(client);
         let place = self.place(client, limit.clock);
         for _ in 0..LOOKS_MAX {
-            match self.table.find(&key) {
+            match found.take().unwrap_or_else(|| self.table.find(&key)) {
                 Found::Cell(cell) => {
                     if let Some(charge) = charge_cell(cell, limit, now, place) {
                         return charge;

@@ -17,7 +17,7 @@ mod table;
 mod tests;
 
 pub use cell::{CellKey, ClientCell};
-pub use clients::{Clients, Clock, ClockIds, Limit, Spent};
+pub use clients::{Clients, Clock, ClockIds, Limit, Sighting, Spent};
 pub use gcra::{Quota, Ticks, seconds, ticks};
 pub use keeper::Keeper;
 pub use networks::BannedNetworks;

@@ -16,7 +16,7 @@ mod sync;
 mod table;
 
 pub use cell::{CellKey, ClientCell};
-pub use clients::{Clients, Clock, ClockIds, Limit, Spent};
+pub use clients::{Clients, Clock, ClockIds, Limit, Sighting, Spent};
 pub use gcra::{Quota, Ticks, ticks};
 pub use keeper::Keeper;
 pub use networks::BannedNetworks;
