@@ -241,6 +241,23 @@ mod tests {
         assert_eq!(decided, 1_000_000);
     }
 
+    #[test]
+    fn a_clock_that_is_slewed_changes_the_rate_by_no_more() {
+        // NTP corrects by 500 ppm at most: five minutes of it, at twice the limit.
+        let quota = quota("20/s", 40);
+        let (mut tat, mut admitted) = (0, 0_u32);
+        for request in 0..12_000_u64 {
+            let true_ns = request * 25_000_000;
+            let slewed = ticks(true_ns + true_ns / 2_000);
+            if let Ok(next) = quota.admit(tat, slewed) {
+                tat = next;
+                admitted += 1;
+            }
+        }
+        let rate = f64::from(admitted - quota.burst()) / 300.0;
+        assert!((rate / 20.0 - 1.0).abs() < 0.001, "{rate} a second");
+    }
+
     proptest! {
         #[test]
         fn no_rate_is_exceeded(count in 1_u32..100_000, burst in 1_u32..500, step in 1_u64..100_000) {
