@@ -57,11 +57,12 @@ impl ClockIds {
     /// The clock of the `nth` limit of `route`; none when 65,536 others have had one.
     pub fn clock(&mut self, route: &str, nth: usize) -> Option<Clock> {
         let same = |(name, of): &(String, usize)| name == route && *of == nth;
-        let index = self.names.iter().position(same).unwrap_or_else(|| {
+        let known = self.names.iter().position(same);
+        let clock = u16::try_from(known.unwrap_or(self.names.len())).ok()?;
+        if known.is_none() {
             self.names.push((route.to_owned(), nth));
-            self.names.len() - 1
-        });
-        u16::try_from(index).ok().map(Clock)
+        }
+        Some(Clock(clock))
     }
 }
 
@@ -147,7 +148,7 @@ impl Clients {
     /// Looks for a client's first cell.
     #[inline]
     pub fn see(&self, client: ClientKey) -> Sighting {
-        let found = self.table.find(&CellKey { client, page: 0 });
+        let found = self.find(&CellKey { client, page: 0 });
         Sighting { client, found }
     }
 
@@ -159,11 +160,7 @@ impl Clients {
     pub fn banned_until(&self, seen: &Sighting, ip: IpAddr) -> Ticks {
         let own = match &seen.found {
             Found::Cell(cell) => cell.banned_until(),
-            Found::Unknown => 0,
-            Found::Contended => {
-                self.count_contended();
-                0
-            }
+            Found::Unknown | Found::Contended => 0,
         };
         own.max(self.networks.load().banned_until(ip))
     }
@@ -178,8 +175,10 @@ impl Clients {
             [] => None,
             [only] => {
                 let mut spent = Spent::default();
-                let on_first_page = only.clock.cell_of(client).page == 0;
-                let found = on_first_page.then_some(seen.found);
+                // A look that saw nothing is worth another: the keeper is through by now.
+                let is_of_use =
+                    only.clock.cell_of(client).page == 0 && !matches!(seen.found, Found::Contended);
+                let found = is_of_use.then_some(seen.found);
                 spent.add(0, only, &self.charge(client, only, now, found), now);
                 Some(spent)
             }
@@ -297,7 +296,7 @@ impl Clients {
         let key = limit.clock.cell_of(client);
         let place = self.place(client, limit.clock);
         for _ in 0..LOOKS_MAX {
-            match found.take().unwrap_or_else(|| self.table.find(&key)) {
+            match found.take().unwrap_or_else(|| self.find(&key)) {
                 Found::Cell(cell) => {
                     if let Some(charge) = charge_cell(cell, limit, now, place) {
                         return charge;
@@ -309,10 +308,7 @@ impl Clients {
                         return self.settle(key, limit, now, place, charged);
                     }
                 }
-                Found::Contended => {
-                    self.count_contended();
-                    break;
-                }
+                Found::Contended => break,
             }
         }
         let charged = place.charge(&limit.quota, now, false);
@@ -337,7 +333,7 @@ impl Clients {
             self.tell_sight(key);
             return cold;
         };
-        match self.table.find(&key) {
+        match self.find(&key) {
             Found::Cell(cell) => {
                 let clock = limit.clock.in_cell();
                 // A birth before this charge either marked the clock or carried nothing.
@@ -362,7 +358,7 @@ impl Clients {
                     self.tell_sight(key);
                 }
             }
-            Found::Contended => self.count_contended(),
+            Found::Contended => {}
         }
         cold
     }
@@ -373,8 +369,14 @@ impl Clients {
         }
     }
 
-    fn count_contended(&self) {
-        self.contended.fetch_add(1, Ordering::Relaxed);
+    /// A look for a cell; one that the keeper's writing outlasted is counted.
+    #[inline]
+    fn find(&self, key: &CellKey) -> Found {
+        let found = self.table.find(key);
+        if matches!(found, Found::Contended) {
+            self.contended.fetch_add(1, Ordering::Relaxed);
+        }
+        found
     }
 }
 
