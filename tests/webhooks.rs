@@ -140,6 +140,17 @@ routes:
 }
 
 #[test]
+fn whoever_signs_is_asked_for_no_more_than_the_signature() {
+    // Stripe's user agent says that it is a bot, of a category that is kept out here.
+    let policy = route(SIGNATURE).replace("bots: skip", "bots: {unknown: block}");
+    let rig = Rig::with(|setup| checked(setup).policy(policy));
+    let value = sign::stripe(SECRET, time::unix_seconds(), BODY);
+    let (seen, _) = rig.passed("signed", &signed(&value, BODY));
+    assert_untouched("signed", &seen, BODY);
+    rig.refused_politely("unsigned", &webhook("", BODY), &[403], "bad_signature");
+}
+
+#[test]
 fn t03_a_valid_signature_passes() {
     let rig = Rig::with(checked);
     let now = time::unix_seconds();

@@ -109,10 +109,11 @@ fn a_thousand_new_clients_at_once_get_exactly_theirs() {
         scope.spawn(move || while keeper.take_sights(5) > 0 {});
     });
     let wrong = admitted.iter().filter(|n| n.load(Ordering::Relaxed) != 3);
-    // Two of them may meet on one slot of the cold lane, and then share one burst.
+    // Two of them may meet on one slot of the cold lane, and then share one burst: two pairs of a
+    // thousand on the average, and more than fifteen never in a lifetime.
     let wrong: Vec<_> = wrong.map(|n| n.load(Ordering::Relaxed)).collect();
     assert!(
-        wrong.len() <= 8 && wrong.iter().all(|&n| n < 3),
+        wrong.len() <= 30 && wrong.iter().all(|&n| n < 3),
         "{wrong:?}"
     );
 }
@@ -162,7 +163,7 @@ fn a_full_table_takes_no_more_and_the_cold_lane_goes_on() {
         fewer += u32::from(admitted < 4);
     }
     // Two of them may meet on one slot of the cold lane, one time in sixty.
-    assert!(fewer <= 2, "{fewer} got less than theirs");
+    assert!(fewer <= 4, "{fewer} got less than theirs");
     assert_eq!(clients.cells(), 10);
     assert!(clients.is_full());
 }
@@ -223,6 +224,23 @@ fn no_charge_is_lost_while_cells_come_and_go() {
         ended.store(true, Ordering::Relaxed);
     });
     assert_eq!(admitted.load(Ordering::Relaxed), 50);
+}
+
+#[test]
+fn a_charge_to_a_cell_that_has_just_left_the_table_is_not_lost() {
+    let mut keeper = Keeper::new(100);
+    let clients = Arc::clone(keeper.clients());
+    let limits = [limit("1/h", 2, 0)];
+    keeper.ban_until(client(1), ticks(2 * SECOND_NS), SECOND_NS);
+    let later = 1_000 * SECOND_NS;
+    let seen = clients.see(client(1));
+    while clients.cells() > 0 {
+        keeper.sweep(later);
+    }
+    // The cell is still in this request's hand, and in nobody else's reach.
+    assert!(clients.spend(seen, &limits, later).unwrap().admitted);
+    let more = (0..5).filter(|_| admits(&clients, 1, &limits, later));
+    assert_eq!(more.count(), 1);
 }
 
 #[test]
