@@ -2,6 +2,7 @@
 
 pub mod abort;
 pub mod clock;
+pub mod disk;
 pub mod id;
 pub mod ip_text;
 pub mod net;
