@@ -243,9 +243,9 @@ impl Server {
         let evidence = || ban.evidence.iter().map(|seen| evidence(seen, &stamps));
         Shown {
             target: ban.target.to_string(),
-            since: rfc3339(&stamps, ban.since_unix_ms),
+            since: stamps.rfc3339(ban.since_unix_ms),
             // The wall clock may have been set since the ban began: what is left of it counts.
-            until: rfc3339(&stamps, clock.unix_ms().saturating_add(left_ms)),
+            until: stamps.rfc3339(clock.unix_ms().saturating_add(left_ms)),
             left_ms,
             level: ban.level,
             by: match &ban.decided {
@@ -265,17 +265,10 @@ fn left_ms(ban: &Ban, clock: &Clock) -> u64 {
     left_ns.div_ceil(1_000_000)
 }
 
-/// A moment as RFC 3339 spells it.
-fn rfc3339(stamps: &Stamps, unix_ms: u64) -> String {
-    let mut out = Vec::with_capacity(24);
-    stamps.write_rfc3339(unix_ms, &mut out);
-    String::from_utf8_lossy(&out).into_owned()
-}
-
 fn evidence(seen: &Violation, stamps: &Stamps) -> Evidence {
     Evidence {
         id: String::from_utf8_lossy(seen.request.as_bytes()).into_owned(),
-        time: rfc3339(stamps, seen.unix_ms),
+        time: stamps.rfc3339(seen.unix_ms),
         cause: seen.cause.name().to_owned(),
         points: seen.points,
         path: String::from_utf8_lossy(seen.path.as_bytes()).into_owned(),

@@ -1,4 +1,7 @@
 //! What happened, as data, encoded once.
 
 pub mod access;
+mod ascii;
+pub mod audit;
+pub mod ban;
 pub mod time;
