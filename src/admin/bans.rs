@@ -14,7 +14,7 @@ use super::{
 use crate::{
     base::{clock::Clock, units::parse_duration},
     event::time::Stamps,
-    owner::{Act, Ban, Decided, Done, NotDone, Place, Target, Violation},
+    owner::{Act, Ban, Done, NotDone, Place, Target, Violation},
 };
 
 /// Bans of one page, unless asked otherwise.
@@ -248,10 +248,7 @@ impl Server {
             until: stamps.rfc3339(clock.unix_ms().saturating_add(left_ms)),
             left_ms,
             level: ban.level,
-            by: match &ban.decided {
-                Decided::ByPolicy => "policy".to_owned(),
-                Decided::By(actor) => actor.clone(),
-            },
+            by: ban.decided.name().to_owned(),
             why: ban.why.clone(),
             enforced: ban.enforced,
             evidence: with_evidence.then(|| evidence().collect()),
@@ -311,7 +308,9 @@ impl From<NotDone> for Refused {
         let status = match not_done {
             NotDone::NotBanned { .. } => StatusCode::NOT_FOUND,
             NotDone::Protected { .. } | NotDone::Full => StatusCode::CONFLICT,
-            NotDone::Busy | NotDone::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            NotDone::NotKept { .. } | NotDone::Silent | NotDone::Busy | NotDone::Stopping => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         };
         Self::new(status, not_done.to_string())
     }

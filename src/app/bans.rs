@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::StartError;
-use crate::owner::{Ban, Change, Decided, Owner, Publish};
+use crate::owner::{Owner, Publish, Told, Trouble};
 
 /// The owner's thread; it ends when this is dropped.
 #[derive(Debug)]
@@ -42,28 +42,22 @@ impl Drop for OwnerThread {
 }
 
 /// Tells changes of bans to the process's own log.
-///
-/// Bans live in memory: a restart forgets them. Whoever keeps them takes this place, and has them
-/// back at start by [`Owner`]'s book.
 #[derive(Debug)]
 pub(super) struct BanLog;
 
 impl Publish for BanLog {
-    fn tell(&mut self, change: Change, ban: &Ban, actor: Option<&str>) {
-        let by = match (&ban.decided, actor) {
-            (_, Some(actor)) => actor,
-            (Decided::By(actor), None) => actor,
-            (Decided::ByPolicy, None) => "policy",
-        };
-        tracing::info!(
-            change = change.name(),
-            client = %ban.target,
-            level = ban.level,
-            until_unix_ms = ban.until_unix_ms,
-            enforced = ban.enforced,
-            why = ?ban.why,
-            by = ?by,
-            "ban"
-        );
+    fn room(&self) -> usize {
+        usize::MAX
+    }
+
+    fn tell(&mut self, told: Told) -> Result<(), Told> {
+        if let Some(receipt) = told.receipt {
+            receipt.kept();
+        }
+        Ok(())
+    }
+
+    fn trouble(&self) -> Arc<Trouble> {
+        Arc::default()
     }
 }
