@@ -10,3 +10,6 @@ pub use batch::{Batch, Damage, HEADER_BYTES, Header, View};
 pub use build::{Builder, Compression};
 pub use murmur2::{murmur2, partition_of};
 pub use record::{Record, Records};
+
+#[cfg(test)]
+mod fuzz;
