@@ -14,7 +14,7 @@ use std::{
 use tokio::{sync::oneshot, time::timeout};
 
 use super::{
-    book::{Ban, Target},
+    ban::{Ban, Target},
     facts::Facts,
     memory::Trouble,
 };

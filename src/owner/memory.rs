@@ -6,7 +6,7 @@ use arc_swap::ArcSwapOption;
 
 use super::{
     act::{Answer, Done, NotDone},
-    book::{Decided, Target},
+    ban::{Decided, Target},
     facts::Violation,
 };
 use crate::{

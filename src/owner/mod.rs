@@ -8,6 +8,7 @@
 //! no violation, so no ban feeds itself.
 
 mod act;
+mod ban;
 mod book;
 mod facts;
 mod memory;
@@ -19,7 +20,8 @@ mod tests;
 use std::time::Duration;
 
 pub use act::{Act, Acts, Done, NotDone, Page, Place, Standing};
-pub use book::{Ban, Book, Decided, Full, Now, Target};
+pub use ban::{Ban, Decided, Target};
+pub use book::{Book, Full, Now};
 pub use facts::{Cause, Excerpt, Facts, Violation};
 pub use memory::{Change, Memory, Publish, Receipt, Told, Trouble};
 pub use run::{Numbers, Owner, Restored, Restoring};

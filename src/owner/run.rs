@@ -17,7 +17,8 @@ use indexmap::IndexMap;
 use super::{
     BanPolicy,
     act::{Act, Acts, Answer, Asked, Done, NotDone, Standing, page},
-    book::{Ban, Book, Full, Now, Target},
+    ban::{Ban, Target},
+    book::{Book, Full, Now},
     facts::{Cause, Facts, Violation},
     memory::{Change, Memory, Publish, Receipt, Told},
     tally::Tally,
@@ -145,6 +146,11 @@ impl Owner {
     /// What the owner counts.
     pub fn numbers(&self) -> &Arc<Numbers> {
         &self.numbers
+    }
+
+    /// All that is remembered of a target.
+    pub fn memory(&self, target: &Target) -> Option<Memory> {
+        self.book.memory(target)
     }
 
     /// Takes back what the log remembers. For the time before the first request.

@@ -1,3 +1,5 @@
 //! Where events go.
 
+pub mod bans;
 pub mod lines;
+pub mod publisher;
