@@ -1,3 +1,4 @@
 //! Where events go.
 
+pub mod lane;
 pub mod lines;
