@@ -194,7 +194,7 @@ impl Outlets {
     }
 
     /// Tells a finished request, written once for all that read JSON.
-    pub(crate) fn tell(&mut self, access: &Access<'_>, stamps: &Stamps) {
+    pub fn tell(&mut self, access: &Access<'_>, stamps: &Stamps) {
         self.event.clear();
         let is_for_people = matches!(self.lines, Some((_, Format::Human)));
         if self.lane.is_some() || !is_for_people {

@@ -33,6 +33,8 @@ pub fn lane_bytes(lanes: usize) -> usize {
 
 /// What stands before an event in the ring: the lengths of its value and key, and its timestamp.
 const HEADER_BYTES: usize = 4 + 1 + 8;
+/// Bytes of a key at most.
+const KEY_BYTES_MAX: usize = u8::MAX as usize;
 
 /// Room that a gap may need in the ring.
 const GAP_BYTES_MAX: usize = 256;
@@ -141,7 +143,10 @@ impl Lane {
         let at = self.next;
         self.next.seq += 1;
         self.counts.numbered.store(at.seq, Ordering::Relaxed);
-        if !(self.has_told_gap() && push(&mut self.ring, unix_ms, key_or(key, &self.key), value)) {
+        let is_gapless =
+            self.gap.is_none() || self.has_told_gap(HEADER_BYTES + KEY_BYTES_MAX + value.len());
+        let key = key.unwrap_or(self.key.as_bytes());
+        if !(is_gapless && push(&mut self.ring, unix_ms, key, value)) {
             self.lose(at, unix_ms);
         }
         self.bell.ring();
@@ -149,17 +154,21 @@ impl Lane {
 
     /// Tells what was lost, if there is room now; to be called now and then.
     pub fn tell_gap(&mut self) {
-        if self.gap.is_some() && self.has_told_gap() {
+        if self.gap.is_some() && self.has_told_gap(0) {
             self.bell.ring();
         }
     }
 
-    #[inline]
-    fn has_told_gap(&mut self) -> bool {
+    /// Whether what was lost has been told, with room for so many bytes left behind it.
+    ///
+    /// Only when an eighth of the ring is free: else one long gap would become many short ones.
+    #[cold]
+    fn has_told_gap(&mut self, room: usize) -> bool {
         let Some(gap) = self.gap else {
             return true;
         };
-        if self.ring.slots() < GAP_BYTES_MAX {
+        let eighth = self.ring.buffer().capacity() / 8;
+        if self.ring.slots() < eighth.max(GAP_BYTES_MAX + room) {
             return false;
         }
         let mut value = Vec::with_capacity(GAP_BYTES_MAX);
@@ -193,10 +202,6 @@ impl Drop for Lane {
             let _ = self.last_gap.set(gap);
         }
     }
-}
-
-fn key_or<'a>(key: Option<&'a [u8]>, lane: &'a str) -> &'a [u8] {
-    key.unwrap_or(lane.as_bytes())
 }
 
 /// Copies one event into the ring, or does nothing where there is no room.
@@ -343,8 +348,8 @@ mod tests {
 
     #[test]
     fn what_finds_no_room_is_told_as_a_gap_before_what_comes_after_it() {
-        let (mut lane, mut drain) = lane_of(400);
-        let value = [b'x'; 180];
+        let (mut lane, mut drain) = lane_of(1_000);
+        let value = [b'x'; 500];
         for unix_ms in 0..6 {
             lane.tell(unix_ms, None, &value);
         }
