@@ -40,6 +40,7 @@ use crate::{
         wardent::Document,
         watch::Watch,
     },
+    event::privacy::Privacy,
     guard::{bots::Bots, policy::Policy},
     limit::Keeper,
     owner::{Acts, BanPolicy, Owner},
@@ -47,7 +48,7 @@ use crate::{
         canary::Canary,
         listener::{self, Phase, WorkerThread},
         upstream::health::{self, HealthCheck},
-        worker::{Bound, HELD_BYTES_MAX, LineSink, Shared},
+        worker::{Bound, HELD_BYTES_MAX, LineSink, Outlets, Shared},
     },
     sink::lines::Lines,
 };
@@ -254,6 +255,7 @@ fn shared(
         bots,
         canary,
         upstream: Arc::new(settings::upstream(document).map_err(StartError::System)?),
+        privacy: Privacy::Full,
         clock: clock.clone(),
         connections: Bound::new(document.max_connections.get() as usize),
         in_flight: Bound::new(document.upstream.max_in_flight.get() as usize),
@@ -275,7 +277,8 @@ fn start_workers(
     let listeners = sockets.take_listeners_of_workers()?;
     let start = |(index, listeners)| {
         let shared = Arc::clone(shared);
-        listener::start(index, shared, listeners, lines.cloned(), phase.clone())
+        let outlets = Outlets::new(None, lines);
+        listener::start(index, shared, listeners, outlets, phase.clone())
             .map_err(|error| StartError::System(format!("cannot start a worker: {error}")))
     };
     listeners.into_iter().enumerate().map(start).collect()

@@ -4,4 +4,6 @@ pub mod access;
 mod ascii;
 pub mod audit;
 pub mod ban;
+pub mod place;
+pub mod privacy;
 pub mod time;

@@ -1,5 +1,8 @@
 //! Where events go.
 
 pub mod bans;
+pub mod builder;
+pub mod lane;
 pub mod lines;
 pub mod publisher;
+pub mod salt;
