@@ -42,8 +42,7 @@ use crate::{
     },
     event::privacy::Privacy,
     guard::{bots::Bots, policy::Policy},
-    limit::Keeper,
-    owner::{Acts, BanPolicy, Owner},
+    owner::Owner,
     proxy::{
         canary::Canary,
         listener::{self, Phase, WorkerThread},
@@ -52,7 +51,7 @@ use crate::{
     },
     sink::lines::Lines,
 };
-use bans::{BanLog, OwnerThread};
+use bans::{BanThreads, Bans};
 use reload::{InForce, Reloading};
 use sockets::Sockets;
 
@@ -104,7 +103,7 @@ pub struct Running {
     workers: Vec<JoinHandle<std::io::Result<()>>>,
     /// Ends the admin thread.
     ended: watch::Sender<bool>,
-    owner: Option<OwnerThread>,
+    bans: Option<BanThreads>,
     watchdog: Option<Watchdog>,
     admin_thread: Option<JoinHandle<()>>,
     reloader: Reloader,
@@ -138,9 +137,11 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
     let clock = Clock::system();
     let document = &loaded.wardent;
     let bans = Arc::new(ArcSwap::from_pointee(built.bans));
-    let (owner, acts) = owner(document, &bans, &clock);
+    let remembered = Bans::bring_back(document, &bans, Privacy::Full, &clock)?;
     let (bots, questions) = bots::begin(&document.bots)?;
-    let shared = Arc::new(shared(document, built.policy, bots, &owner, &clock)?);
+    let owner = &remembered.owner;
+    let shared = Arc::new(shared(document, built.policy, bots, owner, &clock)?);
+    let numbers = Arc::clone(owner.numbers());
     let mut sockets = Sockets::bind(document, options.takes_passed_sockets)?;
     let admin = sockets.admin_address();
     let (proxy, own_unix_paths) = (sockets.proxy_addresses(), sockets.own_unix_paths());
@@ -161,10 +162,13 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
         phase: phase_of_workers,
         lines: lines.map(|sink| sink.lines),
         vitals: Arc::default(),
-        owner: Arc::clone(owner.numbers()),
+        owner: numbers,
+        auditor: remembered.auditor.clone(),
         reloads: Arc::clone(&reloads),
     });
-    let owner = OwnerThread::start(owner)?;
+    let acts = remembered.acts.clone();
+    let auditor = remembered.auditor.clone();
+    let threads = remembered.start(&clock)?;
     wait_for_first_ticks(&view)?;
     let watchdog = start_watchdog(&view, watched)?;
     let (reloader, asked) = Reloader::pair();
@@ -174,14 +178,18 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
     let in_force = InForce {
         shared: Arc::clone(&shared),
         bans,
+        auditor,
     };
+    let health = health_check(&loaded);
+    let reloading = Reloading::new(config, loaded, lasting, in_force, reloads, watch);
+    bans::tell_start(&view.auditor, reloading.standing(), &clock);
     let side = Side {
         server: Server::new(view, reloader.clone(), acts),
         sockets,
-        health: health_check(&loaded),
+        health,
         questions,
         shared,
-        reloading: Reloading::new(config, loaded, lasting, in_force, reloads, watch),
+        reloading,
         asked,
         until_ended,
     };
@@ -191,7 +199,7 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
         phase,
         workers: workers.into_iter().map(|worker| worker.thread).collect(),
         ended,
-        owner: Some(owner),
+        bans: Some(threads),
         watchdog: Some(watchdog),
         admin_thread: Some(side.start()?),
         reloader,
@@ -223,18 +231,6 @@ impl Prepared {
             built,
         })
     }
-}
-
-/// The owner of bans, of a table of clients as large as the document says.
-fn owner(document: &Document, bans: &Arc<ArcSwap<BanPolicy>>, clock: &Clock) -> (Owner, Acts) {
-    let limits = &document.limits;
-    Owner::new(
-        Keeper::new(limits.clients_max.get() as usize),
-        limits.bans_max.get() as usize,
-        Arc::clone(bans),
-        clock.clone(),
-        Box::new(BanLog),
-    )
 }
 
 /// What all workers share.
@@ -384,7 +380,7 @@ impl Running {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .map_err(|error| error.to_string())?;
-        runtime.block_on(self.reloader.reload()).map(drop)
+        runtime.block_on(self.reloader.reload("wardent")).map(drop)
     }
 
     /// Begins to drain, as SIGTERM does, and returns at once.
@@ -422,7 +418,7 @@ impl Running {
             let _ = admin.join();
         }
         self.watchdog = None;
-        self.owner = None;
+        self.bans = None;
         for path in self.own_unix_paths.drain(..) {
             // Somebody may have tidied up already.
             let _ = std::fs::remove_file(path);

@@ -6,6 +6,9 @@ use serde::Serialize;
 
 use super::{ascii::write_json, ban::State, time::Stamps};
 
+/// The topic of these records.
+pub const TOPIC: &str = "wardent.audit.event";
+
 /// Bytes of a reason or a report at most; a longer one is cut.
 pub const WHY_BYTES_MAX: usize = 4 * 1024;
 

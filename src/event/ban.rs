@@ -12,6 +12,9 @@ use super::{
     time::{Stamps, from_rfc3339},
 };
 
+/// The topic of these records.
+pub const TOPIC: &str = "wardent.client.ban";
+
 /// The version of the record.
 const VERSION: u32 = 1;
 

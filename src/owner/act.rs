@@ -6,7 +6,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
-        mpsc::{Receiver, SyncSender, sync_channel},
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     time::Duration,
 };
@@ -285,7 +285,10 @@ impl Acts {
         };
         self.queue
             .try_send((act, answer))
-            .map_err(|_| NotDone::Busy)?;
+            .map_err(|error| match error {
+                TrySendError::Full(_) => NotDone::Busy,
+                TrySendError::Disconnected(_) => NotDone::Stopping,
+            })?;
         self.facts.wake();
         Ok(UnderWay {
             answered,

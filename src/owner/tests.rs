@@ -495,3 +495,70 @@ fn a_flood_of_bans_keeps_less_evidence_and_every_ban() {
         assert_eq!(ban.evidence.len(), kept, "ban {nth}");
     }
 }
+
+#[test]
+fn a_network_with_grace_spares_the_clients_in_it() {
+    let mut house = house(100);
+    house.ban("203.0.113.0/24", 3_600).unwrap();
+    house.unban("203.0.113.0/24", 300).unwrap();
+    house.violate("203.0.113.7", 100);
+    house.violate("203.0.114.7", 100);
+    assert!(!house.is_banned("203.0.113.7"));
+    assert!(house.weigh("203.0.113.7").has_grace);
+    assert!(house.is_banned("203.0.114.7"), "another network");
+    // A ban of the network ends its grace, and so does time.
+    house.ban("203.0.113.0/24", 10).unwrap();
+    assert!(!house.weigh("203.0.113.7").has_grace);
+    house.unban("203.0.113.0/24", 300).unwrap();
+    house.pass(301);
+    house.violate("203.0.113.7", 10);
+    assert!(house.is_banned("203.0.113.7"));
+}
+
+#[test]
+fn an_unban_that_only_forgets_a_level_is_told() {
+    let mut house = house(100);
+    house.violate(WHO, 10);
+    house.pass(601);
+    assert!(house.unban(WHO, 0).is_err(), "not banned any more");
+    house.violate(WHO, 10);
+    let told: Vec<_> = house.told().into_iter().map(|told| (told.0, told.2)).collect();
+    use Change::{Began, Expired, Forgotten, Spared};
+    let expected = [(Began, 1), (Expired, 1), (Spared, 0), (Forgotten, 0), (Began, 1)];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn an_act_that_changes_nothing_is_told_to_nobody() {
+    let mut house = house(100);
+    assert!(house.unban(WHO, 0).is_err());
+    assert!(house.show(WHO).is_err());
+    house.list(None, 10);
+    assert!(house.told().is_empty());
+}
+
+#[test]
+fn who_gives_way_in_a_full_book_is_told_as_forgotten() {
+    let mut house = house(1);
+    house.violate("198.51.100.1", 10);
+    house.pass(601);
+    house.violate("198.51.100.2", 10);
+    house.owner.turn();
+    let last = house.told().pop().unwrap();
+    assert_eq!(last, (Change::Forgotten, "198.51.100.1".to_owned(), 0, true));
+}
+
+#[test]
+fn nobody_hears_of_an_act_once_the_owner_is_gone() {
+    let House { owner, acts, .. } = house(100);
+    drop(owner);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    let refused = runtime.block_on(acts.ask(Act::List {
+        after: None,
+        count: 1,
+    }));
+    assert_eq!(refused.unwrap_err(), NotDone::Stopping);
+}

@@ -4,6 +4,7 @@ use crate::{
     event::{
         audit::{Audit, BanStanding, Evidence, Standing, What},
         ban::BanState,
+        privacy::Privacy,
         time::Stamps,
     },
     log::{Builder, View},
@@ -20,11 +21,21 @@ pub(super) fn bytes_of(told: &Told) -> usize {
 /// Turns changes into records.
 #[derive(Debug, Default)]
 pub struct Encoder {
+    /// What the audit shows of an address. Bans are remembered whole.
+    privacy: Privacy,
     stamps: Stamps,
     value: Vec<u8>,
 }
 
 impl Encoder {
+    /// One that leaves of addresses in the audit what `privacy` does.
+    pub fn new(privacy: Privacy) -> Self {
+        Self {
+            privacy,
+            ..Self::default()
+        }
+    }
+
     /// Adds a change to the records of `wardent.client.ban` and to those of `wardent.audit.event`.
     pub(super) fn encode(&mut self, told: &Told, bans: &mut Builder, audit: &mut Builder) {
         let timestamp_ms = signed(told.unix_ms);
@@ -50,12 +61,12 @@ impl Encoder {
                 by = ?note.actor,
                 "ban"
             );
-            self.encode_note(&note, audit);
+            self.encode_audit(&note, audit);
         }
     }
 
     /// Adds a record to those of `wardent.audit.event`.
-    pub(super) fn encode_note(&mut self, note: &Audit, audit: &mut Builder) {
+    pub(super) fn encode_audit(&mut self, note: &Audit, audit: &mut Builder) {
         self.value.clear();
         note.write(&self.stamps, &mut self.value);
         let key = note.key().as_bytes();
@@ -79,7 +90,7 @@ impl Encoder {
         let standing = |memory: &Memory| Standing::Ban(self.standing(memory));
         let evidence = told.evidence.iter();
         Some(Audit {
-            target: Some(shown(&told.target)),
+            target: Some(self.privacy.of_network(told.target.network()).to_string()),
             before: told.before.as_ref().map(standing),
             after: told.after.as_ref().map(standing),
             evidence: evidence.map(|seen| self.evidence(seen)).collect(),
@@ -113,11 +124,6 @@ impl Encoder {
     }
 }
 
-/// What the audit shows of whom it is about.
-fn shown(target: &Target) -> String {
-    target.to_string()
-}
-
 /// How the way back from the log went.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Replayed {
@@ -129,22 +135,21 @@ pub struct Replayed {
     pub unreadable: u64,
 }
 
-/// Takes the bans back that `batches` remember: whole batches as they are stored, one after the other.
+/// Takes the bans back that `batches` remember: whole batches as they are stored, one after the other. Says
+/// which offset the last of them has; none where there is no batch.
 ///
-/// A damaged batch is passed over, and so is what follows it if nobody can tell where that begins.
+/// A damaged batch is passed over. Where nobody can tell where the next one begins, it ends there.
 pub fn replay(
     mut batches: &[u8],
     ipv6_prefix: u8,
     scratch: &mut Vec<u8>,
     into: &mut Restoring<'_>,
     replayed: &mut Replayed,
-) {
-    while !batches.is_empty() {
-        let Ok((view, rest)) = View::read(batches) else {
-            replayed.damaged += 1;
-            return;
-        };
+) -> Option<i64> {
+    let mut last = None;
+    while let Ok((view, rest)) = View::read(batches) {
         batches = rest;
+        last = Some(view.last_offset());
         let records = view.verify().and_then(|()| view.records(scratch));
         let Ok(records) = records else {
             replayed.damaged += 1;
@@ -161,6 +166,7 @@ pub fn replay(
             }
         }
     }
+    last
 }
 
 /// Takes one record back; none when it cannot be read.

@@ -38,7 +38,7 @@ const BYTES_MAX: usize = 8 * 1024 * 1024;
 const CHANGE_BYTES_MAX: usize = 4 * 1024;
 
 /// Other things to account for that may wait.
-const NOTES_MAX: usize = 1024;
+const AUDITS_MAX: usize = 1024;
 
 /// Bytes of records at which a round is full.
 const ROUND_BYTES: usize = 256 * 1024;
@@ -99,7 +99,7 @@ pub struct Numbers {
 #[derive(Debug)]
 struct Waiting {
     changes: ArrayQueue<Box<Told>>,
-    notes: ArrayQueue<Box<Audit>>,
+    audits: ArrayQueue<Box<Audit>>,
     /// Of the changes. The owner adds, the publisher takes away.
     bytes: AtomicUsize,
     /// Batches whose fate the publisher has not heard of yet.
@@ -111,7 +111,7 @@ struct Waiting {
 
 impl Waiting {
     fn is_empty(&self) -> bool {
-        self.changes.is_empty() && self.notes.is_empty()
+        self.changes.is_empty() && self.audits.is_empty()
     }
 
     fn bytes(&self) -> usize {
@@ -157,12 +157,12 @@ impl Publish for Changes {
 
 /// Everybody else's way to the audit.
 #[derive(Debug, Clone)]
-pub struct Notes(Arc<Waiting>);
+pub struct Auditor(Arc<Waiting>);
 
-impl Notes {
+impl Auditor {
     /// Tells what is to be accounted for, or counts it as dropped.
-    pub fn tell(&self, note: Audit) {
-        if self.0.notes.push(Box::new(note)).is_err() {
+    pub fn tell(&self, audit: Audit) {
+        if self.0.audits.push(Box::new(audit)).is_err() {
             self.0.numbers.dropped.fetch_add(1, Ordering::Relaxed);
         }
         self.0.bell.ring();
@@ -222,10 +222,10 @@ enum Stage {
 
 impl Publisher {
     /// A publisher onto `shelf`, and the ways that lead to it.
-    pub fn new(shelf: Box<dyn Shelf>, encoder: Encoder, clock: Clock) -> (Self, Changes, Notes) {
+    pub fn new(shelf: Box<dyn Shelf>, encoder: Encoder, clock: Clock) -> (Self, Changes, Auditor) {
         let waiting = Arc::new(Waiting {
             changes: ArrayQueue::new(CHANGES_MAX),
-            notes: ArrayQueue::new(NOTES_MAX),
+            audits: ArrayQueue::new(AUDITS_MAX),
             bytes: AtomicUsize::new(0),
             acks: AtomicUsize::new(0),
             bell: Bell::default(),
@@ -244,7 +244,7 @@ impl Publisher {
             acked,
             acks,
         };
-        (publisher, Changes(Arc::clone(&waiting)), Notes(waiting))
+        (publisher, Changes(Arc::clone(&waiting)), Auditor(waiting))
     }
 
     /// Works on a thread of its own until `ended`, and then a while longer for what is not on disk yet.
@@ -375,9 +375,9 @@ impl Publisher {
             receipts.extend(told.receipt);
         }
         while has_room(&self.bans, &self.audit)
-            && let Some(note) = self.waiting.notes.pop()
+            && let Some(audit) = self.waiting.audits.pop()
         {
-            self.encoder.encode_note(&note, &mut self.audit);
+            self.encoder.encode_audit(&audit, &mut self.audit);
         }
         let now_ns = self.clock.monotonic_ns();
         let builders = [&mut self.bans, &mut self.audit];
@@ -427,7 +427,7 @@ impl Publisher {
         let in_round = parts
             .filter(|part| part.stage != Stage::Kept)
             .map(|part| u64::from(part.batch.count()));
-        let queued = self.waiting.changes.len() + self.waiting.notes.len();
+        let queued = self.waiting.changes.len() + self.waiting.audits.len();
         in_round.sum::<u64>() + queued as u64
     }
 }

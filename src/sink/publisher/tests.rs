@@ -131,7 +131,7 @@ struct House {
     owner: Owner,
     acts: Acts,
     publisher: Publisher,
-    notes: Notes,
+    auditor: Auditor,
     paper: Paper,
     clock: Clock,
     runtime: Runtime,
@@ -146,7 +146,7 @@ fn house() -> House {
 fn house_at(clock: Clock, bans_max: usize) -> House {
     let paper = Paper::default();
     let shelf = Box::new(paper.clone());
-    let (publisher, changes, notes) = Publisher::new(shelf, Encoder::default(), clock.clone());
+    let (publisher, changes, auditor) = Publisher::new(shelf, Encoder::default(), clock.clone());
     let policy = ArcSwap::from_pointee(BanPolicy {
         threshold: 10,
         window: Duration::from_secs(60),
@@ -171,7 +171,7 @@ fn house_at(clock: Clock, bans_max: usize) -> House {
         owner,
         acts,
         publisher,
-        notes,
+        auditor,
         paper,
         clock,
         runtime,
@@ -309,7 +309,7 @@ fn what_fails_is_offered_again_and_nothing_newer_overtakes_it() {
     let lifting = house.unban("198.51.100.7", 0);
     house.paper.fail("No space left on device");
     house.publisher.turn();
-    let trouble = house.notes.trouble().words().unwrap();
+    let trouble = house.auditor.trouble().words().unwrap();
     assert_eq!(*trouble, "No space left on device");
     house.paper.refuses(Some("the log is busy"));
     for _ in 0..50 {
@@ -326,8 +326,8 @@ fn what_fails_is_offered_again_and_nothing_newer_overtakes_it() {
     let states = house.paper.field(Topic::Bans, "state");
     assert_eq!(states, ["banned", "lifted", "null"]);
     assert_eq!(house.paper.field(Topic::Audit, "what"), ["ban", "unban"]);
-    assert!(house.notes.trouble().words().is_none());
-    assert!(house.notes.numbers().failed.load(Ordering::Relaxed) > 5);
+    assert!(house.auditor.trouble().words().is_none());
+    assert!(house.auditor.numbers().failed.load(Ordering::Relaxed) > 5);
 }
 
 #[test]
@@ -341,7 +341,7 @@ fn what_comes_while_the_disk_is_busy_is_one_batch() {
     house.flush();
     assert_eq!(house.paper.records(Topic::Bans).len(), 201);
     assert_eq!(house.paper.batches(), 4);
-    let written = house.notes.numbers().written.load(Ordering::Relaxed);
+    let written = house.auditor.numbers().written.load(Ordering::Relaxed);
     assert_eq!(written, 402);
 }
 
@@ -448,13 +448,13 @@ fn the_audit_tells_who_what_before_after_and_on_what_evidence() {
 #[test]
 fn a_full_queue_of_notes_drops_and_counts() {
     let mut house = house();
-    for _ in 0..NOTES_MAX + 7 {
+    for _ in 0..AUDITS_MAX + 7 {
         let note = Audit::new(crate::event::audit::What::Reload, "file", 0);
-        house.notes.tell(note);
+        house.auditor.tell(note);
     }
-    assert_eq!(house.notes.numbers().dropped.load(Ordering::Relaxed), 7);
+    assert_eq!(house.auditor.numbers().dropped.load(Ordering::Relaxed), 7);
     house.flush();
-    assert_eq!(house.paper.records(Topic::Audit).len(), NOTES_MAX);
+    assert_eq!(house.paper.records(Topic::Audit).len(), AUDITS_MAX);
 }
 
 #[test]
