@@ -125,7 +125,7 @@ pub trait File: fmt::Debug + Send + Sync {
     fn forget(&self, offset: u64, len: u64);
 }
 
-impl dyn File {
+impl dyn File + '_ {
     /// Writes all of `bytes` at `offset`.
     ///
     /// # Errors
