@@ -83,20 +83,21 @@ impl Node {
     pub(super) fn survivor(&self, dice: &mut Dice) -> Vec<u8> {
         match dice.below(8) {
             0 => self.safe.clone(),
-            1 => self.first_changes(self.since.len(), 0),
-            2 | 3 => self.first_changes(dice.below(self.since.len() + 1), dice.below(64)),
+            1 => self.after_first(self.since.len(), dice),
+            2 | 3 => self.after_first(dice.below(self.since.len() + 1), dice),
             _ => self.scattered(dice),
         }
     }
 
-    /// The first changes, and so many sectors of the next.
-    fn first_changes(&self, count: usize, sectors: usize) -> Vec<u8> {
+    /// What the first changes made, and the first sectors of the next.
+    fn after_first(&self, count: usize, dice: &mut Dice) -> Vec<u8> {
         let mut bytes = self.safe.clone();
         let (first, rest) = self.since.split_at(count);
         for change in first {
             change.apply(&mut bytes);
         }
         if let Some(Change::Write(offset, written)) = rest.first() {
+            let sectors = dice.below(written.len() / SECTOR + 2);
             let end = (offset / SECTOR + sectors) * SECTOR;
             let torn = end.saturating_sub(*offset).min(written.len());
             if torn > 0 {
