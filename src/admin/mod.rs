@@ -7,6 +7,7 @@ mod api;
 pub mod bans;
 pub mod explain;
 pub mod health;
+pub mod log;
 pub mod metrics;
 pub mod server;
 pub mod watchdog;
@@ -18,6 +19,7 @@ use std::sync::{
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use log::LogView;
 use watchdog::Vitals;
 
 use crate::{
@@ -37,6 +39,8 @@ pub struct View {
     pub phase: watch::Receiver<Phase>,
     /// The event lines, where they are written.
     pub lines: Option<Lines>,
+    /// The log, and what became of events.
+    pub log: LogView,
     /// What the watchdog found last.
     pub vitals: Arc<Vitals>,
     /// What the owner of bans counts.

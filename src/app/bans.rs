@@ -11,7 +11,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use super::StartError;
+use super::{StartError, log::OpenLog};
 use crate::{
     base::clock::Clock,
     config::wardent::Document,
@@ -23,7 +23,8 @@ use crate::{
     owner::{Acts, BanPolicy, Owner},
     sink::{
         bans::{Encoder, Replayed},
-        publisher::{Ack, Auditor, Publisher, Shelf, Topic},
+        publisher::{Auditor, Publisher},
+        shelf::{LogShelf, bring_back},
     },
 };
 
@@ -44,11 +45,13 @@ impl Bans {
     pub(super) fn bring_back(
         document: &Document,
         policy: &Arc<ArcSwap<BanPolicy>>,
-        privacy: Privacy,
+        log: &OpenLog,
+        privacy: &Privacy,
         clock: &Clock,
     ) -> Result<Self, StartError> {
-        let shelf = NoLog;
-        let encoder = Encoder::new(privacy);
+        let shelf = LogShelf::of(log.log()).map_err(StartError::System)?;
+        let bans = Arc::clone(shelf.bans());
+        let encoder = Encoder::new(privacy.clone());
         let (publisher, changes, auditor) =
             Publisher::new(Box::new(shelf), encoder, clock.clone());
         let limits = &document.limits;
@@ -59,9 +62,15 @@ impl Bans {
             clock.clone(),
             Box::new(changes),
         );
+        for found in log.found() {
+            auditor.tell(Audit {
+                why: found.clone(),
+                ..Audit::new(What::LogRecovered, WARDENT, clock.unix_ms())
+            });
+        }
         let begin_ns = clock.monotonic_ns();
-        let restoring = owner.restore();
-        let replayed = Replayed::default();
+        let mut restoring = owner.restore();
+        let replayed = bring_back(&bans, document.client_ip.ipv6_prefix, &mut restoring);
         let restored = restoring.finish();
         let Replayed {
             records,
@@ -165,14 +174,5 @@ impl Thread {
 impl Drop for Thread {
     fn drop(&mut self) {
         self.end();
-    }
-}
-
-#[derive(Debug)]
-struct NoLog;
-impl Shelf for NoLog {
-    fn offer(&self, _: Topic, _: crate::log::Batch, ack: Ack) -> Result<(), String> {
-        ack(Ok(()));
-        Ok(())
     }
 }

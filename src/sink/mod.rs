@@ -6,3 +6,4 @@ pub mod lane;
 pub mod lines;
 pub mod publisher;
 pub mod salt;
+pub mod shelf;
