@@ -1,6 +1,7 @@
 //! The command line.
 //!
-//! Exit status: 0 done, 1 failed, 2 misused, 78 bad configuration (`EX_CONFIG` of sysexits.h).
+//! Exit status: 0 done, 1 failed, 2 misused, 75 another process has the log, 78 bad configuration
+//! (`EX_TEMPFAIL` and `EX_CONFIG` of sysexits.h).
 
 use std::{
     io::Write as _,
@@ -157,6 +158,7 @@ enum SecretCommand {
 
 /// The exit status of a bad configuration.
 pub(super) const EX_CONFIG: u8 = 78;
+const EX_TEMPFAIL: u8 = 75;
 
 /// Does what the process's arguments say.
 pub fn main() -> ExitCode {
@@ -212,6 +214,7 @@ pub(super) fn start_failed(error: &StartError) -> ExitCode {
     match error {
         StartError::Config(_) | StartError::Secrets(_) => ExitCode::from(EX_CONFIG),
         StartError::System(_) => ExitCode::FAILURE,
+        StartError::Locked(_) => ExitCode::from(EX_TEMPFAIL),
     }
 }
 

@@ -40,6 +40,13 @@ impl RequestIds {
 }
 
 impl RequestId {
+    /// Reads an id back; none for any other text.
+    pub fn read(text: &[u8]) -> Option<Self> {
+        let id: [u8; 26] = text.try_into().ok()?;
+        let is_id = id.iter().all(|byte| ALPHABET.contains(byte));
+        is_id.then_some(Self(id))
+    }
+
     /// The id as ASCII bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -58,6 +65,15 @@ mod tests {
         let later = ids.next(1_001);
         assert!(first.as_bytes() < second.as_bytes());
         assert!(second.as_bytes() < later.as_bytes());
+    }
+
+    #[test]
+    fn an_id_reads_back_and_nothing_else_does() {
+        let id = RequestIds::starting_at(7).next(1_000);
+        assert_eq!(RequestId::read(id.as_bytes()), Some(id));
+        for text in ["", "01ARYZ6S41", "01ARYZ6S4100000000000000-0", "01aryz6s410000000000000000"] {
+            assert_eq!(RequestId::read(text.as_bytes()), None, "{text}");
+        }
     }
 
     #[test]

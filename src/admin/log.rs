@@ -1,0 +1,204 @@
+//! How the log is, and how events get into it: numbers for metrics, words for health.
+
+use std::{fmt, sync::Arc};
+
+use serde_json::{Value, json};
+
+use super::metrics::Encoder;
+use crate::{
+    log::{Log, health::Appending},
+    sink::{builder, lane::LaneCounts},
+};
+
+/// The log and the way to it, as the admin side sees them.
+#[derive(Debug, Clone)]
+pub struct LogView {
+    /// The log itself.
+    pub log: Arc<Log>,
+    /// What each worker has told.
+    pub lanes: Vec<Arc<LaneCounts>>,
+    /// What has become of that.
+    pub builder: Arc<builder::Counts>,
+}
+
+impl LogView {
+    /// Whether all is well, and what is not, in words for the operator. A log that is sick keeps no
+    /// request from being answered.
+    pub fn detail(&self) -> Value {
+        let reasons = self.reasons();
+        let state = if reasons.is_empty() {
+            "well"
+        } else {
+            "degraded"
+        };
+        json!({"state": state, "reasons": reasons})
+    }
+
+    fn reasons(&self) -> Vec<String> {
+        let health = self.log.health();
+        let mut reasons = Vec::new();
+        if let Some(why) = self.builder.trouble() {
+            reasons.push(format!("access events wait: {why}"));
+        }
+        if health.is_full.get() {
+            reasons.push("the disk is full".to_owned());
+        }
+        if !health.has_ballast.get() {
+            reasons.push("the room kept for bans is used or not there".to_owned());
+        }
+        match health.offline.get() {
+            0 => {}
+            count => reasons.push(format!("partitions that the disk failed: {count}")),
+        }
+        reasons
+    }
+
+    pub(super) fn encode(&self, encoder: &mut Encoder<'_>) -> fmt::Result {
+        self.events(encoder)?;
+        self.appends(encoder)?;
+        self.disk(encoder)
+    }
+
+    fn sum(&self, of: impl Fn(&LaneCounts) -> u64) -> u64 {
+        self.lanes.iter().map(|lane| of(lane)).sum()
+    }
+
+    fn events(&self, encoder: &mut Encoder<'_>) -> fmt::Result {
+        let builder = &self.builder;
+        encoder.counter(
+            "wardent_events",
+            "Finished requests that were numbered as events, those that were lost among them",
+            self.sum(LaneCounts::numbered),
+        )?;
+        encoder.counters(
+            "wardent_events_lost",
+            "Events that are not in the log, by why: no room in a worker's lane, or not written when the process ended",
+            "reason",
+            [
+                ("lane_full", self.sum(LaneCounts::lost)),
+                ("stopped", builder.given_up()),
+            ]
+            .into_iter(),
+        )?;
+        encoder.counter(
+            "wardent_events_gaps",
+            "Marks in the log that tell which events were lost",
+            self.sum(LaneCounts::gaps),
+        )?;
+        encoder.counter(
+            "wardent_events_written",
+            "Records written to wardent.http.access, gaps among them",
+            builder.events(),
+        )?;
+        encoder.counter(
+            "wardent_events_batches",
+            "Batches of these records",
+            builder.batches(),
+        )?;
+        encoder.counter(
+            "wardent_events_bytes",
+            "Bytes of these batches, as stored",
+            builder.bytes(),
+        )?;
+        encoder.counter(
+            "wardent_events_retries",
+            "Batches that could not be written and were kept to be offered again",
+            builder.refusals(),
+        )?;
+        encoder.gauge(
+            "wardent_events_backlog_bytes",
+            "Bytes of batches that wait to be written",
+            builder.backlog_bytes(),
+        )
+    }
+
+    fn appends(&self, encoder: &mut Encoder<'_>) -> fmt::Result {
+        let health = self.log.health();
+        let of = |number: fn(&Appending) -> u64| {
+            [
+                ("durable", number(&health.durable)),
+                ("lazy", number(&health.lazy)),
+            ]
+            .into_iter()
+        };
+        encoder.counters(
+            "wardent_log_batches",
+            "Batches appended, by when they are acknowledged: on disk (durable), or in the page cache (lazy)",
+            "flush",
+            of(|appending| appending.batches.get()),
+        )?;
+        encoder.counters(
+            "wardent_log_records",
+            "Records of these batches",
+            "flush",
+            of(|appending| appending.records.get()),
+        )?;
+        encoder.counters(
+            "wardent_log_appended_bytes",
+            "Bytes of these batches, as stored",
+            "flush",
+            of(|appending| appending.bytes.get()),
+        )?;
+        encoder.counters(
+            "wardent_log_append_errors",
+            "Batches that could not be appended",
+            "flush",
+            of(|appending| appending.errors.get()),
+        )
+    }
+
+    fn disk(&self, encoder: &mut Encoder<'_>) -> fmt::Result {
+        let health = self.log.health();
+        encoder.counter(
+            "wardent_log_syncs",
+            "Calls that make what was appended safe (fdatasync)",
+            health.syncs.get(),
+        )?;
+        encoder.counter(
+            "wardent_log_sync_errors",
+            "Those of them that failed, after which a partition is offline until it is healed",
+            health.sync_errors.get(),
+        )?;
+        encoder.gauge(
+            "wardent_log_sync_last_microseconds",
+            "What the last of them took",
+            health.sync_last_ns.get() / 1_000,
+        )?;
+        encoder.gauge(
+            "wardent_log_sync_max_microseconds",
+            "What the longest of them took",
+            health.sync_max_ns.get() / 1_000,
+        )?;
+        encoder.gauge(
+            "wardent_log_offline_partitions",
+            "Partitions that take no appends because the disk failed them",
+            health.offline.get(),
+        )?;
+        encoder.counter(
+            "wardent_log_healed_partitions",
+            "Partitions that were offline and are not any more",
+            health.healed.get(),
+        )?;
+        encoder.counter(
+            "wardent_log_checkpoint_errors",
+            "Checkpoints that could not be written; they are tried again",
+            health.checkpoint_errors.get(),
+        )?;
+        encoder.gauge(
+            "wardent_log_disk_full",
+            "Whether the last write to the log found no room",
+            u64::from(health.is_full.get()),
+        )?;
+        encoder.gauge(
+            "wardent_log_ballast",
+            "Whether the room that is kept for bans is there",
+            u64::from(health.has_ballast.get()),
+        )?;
+        let sizes = self.log.partitions();
+        encoder.gauge(
+            "wardent_log_bytes",
+            "Bytes of all topics on disk",
+            sizes.iter().map(|partition| partition.size_bytes()).sum(),
+        )
+    }
+}
