@@ -52,8 +52,7 @@ impl Bans {
         let shelf = LogShelf::of(log.log()).map_err(StartError::System)?;
         let bans = Arc::clone(shelf.bans());
         let encoder = Encoder::new(privacy.clone());
-        let (publisher, changes, auditor) =
-            Publisher::new(Box::new(shelf), encoder, clock.clone());
+        let (publisher, changes, auditor) = Publisher::new(Box::new(shelf), encoder, clock.clone());
         let limits = &document.limits;
         let (mut owner, acts) = Owner::new(
             Keeper::new(limits.clients_max.get() as usize),

@@ -252,7 +252,9 @@ mod tests {
                 "{text}"
             );
         }
-        let later = text.replace("\"v\":1", "\"v\":2").replace("\"level\":2,", "");
+        let later = text
+            .replace("\"v\":1", "\"v\":2")
+            .replace("\"level\":2,", "");
         assert_eq!(
             BanState::read(later.as_bytes()),
             Err(Unreadable::Version(2))

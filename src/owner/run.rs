@@ -396,9 +396,7 @@ impl Owner {
             None if grace.is_zero() => Err(self.not_banned(target, now.ns)),
             None => {
                 let spared = self.book.spare(target, grace, actor, &self.clock);
-                spared
-                    .map(|()| Done::Spared)
-                    .map_err(|Full| NotDone::Full)
+                spared.map(|()| Done::Spared).map_err(|Full| NotDone::Full)
             }
         };
         let after = self.book.memory(&target);

@@ -303,7 +303,9 @@ impl Publisher {
                 let trouble = self.waiting.trouble.words();
                 tracing::error!(
                     records = self.unwritten(),
-                    trouble = trouble.as_deref().map_or("the disk is slow", String::as_str),
+                    trouble = trouble
+                        .as_deref()
+                        .map_or("the disk is slow", String::as_str),
                     "what was decided last is not on disk, and will not be"
                 );
                 return;
@@ -362,16 +364,14 @@ impl Publisher {
     /// The batches of what waits; none when nothing does.
     fn next_round(&mut self) -> Option<Round> {
         let mut receipts = Vec::new();
-        let has_room = |bans: &Builder, audit: &Builder| {
-            bans.raw_bytes().max(audit.raw_bytes()) < ROUND_BYTES
-        };
+        let has_room =
+            |bans: &Builder, audit: &Builder| bans.raw_bytes().max(audit.raw_bytes()) < ROUND_BYTES;
         while has_room(&self.bans, &self.audit)
             && let Some(told) = self.waiting.changes.pop()
         {
             let bytes = bans::bytes_of(&told);
             self.waiting.bytes.fetch_sub(bytes, Ordering::Relaxed);
-            self.encoder
-                .encode(&told, &mut self.bans, &mut self.audit);
+            self.encoder.encode(&told, &mut self.bans, &mut self.audit);
             receipts.extend(told.receipt);
         }
         while has_room(&self.bans, &self.audit)

@@ -100,7 +100,9 @@ impl Paper {
             for record in view.records(&mut Vec::new()).unwrap() {
                 let record = record.unwrap();
                 let key = String::from_utf8(record.key.unwrap().to_vec()).unwrap();
-                let value = record.value.map(|value| serde_json::from_slice(value).unwrap());
+                let value = record
+                    .value
+                    .map(|value| serde_json::from_slice(value).unwrap());
                 records.push((key, value.unwrap_or_default()));
             }
         }
@@ -271,13 +273,7 @@ impl House {
         let mut replayed = Replayed::default();
         let mut restoring = fresh.owner.restore();
         let bans = self.paper.bans();
-        replay(
-            &bans,
-            64,
-            &mut Vec::new(),
-            &mut restoring,
-            &mut replayed,
-        );
+        replay(&bans, 64, &mut Vec::new(), &mut restoring, &mut replayed);
         restoring.finish();
         (fresh, replayed)
     }
