@@ -15,10 +15,7 @@ use super::{StartError, log::OpenLog};
 use crate::{
     base::clock::Clock,
     config::wardent::Document,
-    event::{
-        audit::{Audit, PolicyStanding, Standing, What},
-        privacy::Privacy,
-    },
+    event::audit::{Audit, PolicyStanding, Standing, What},
     limit::Keeper,
     owner::{Acts, BanPolicy, Owner},
     sink::{
@@ -46,12 +43,11 @@ impl Bans {
         document: &Document,
         policy: &Arc<ArcSwap<BanPolicy>>,
         log: &OpenLog,
-        privacy: &Privacy,
         clock: &Clock,
     ) -> Result<Self, StartError> {
         let shelf = LogShelf::of(log.log()).map_err(StartError::System)?;
         let bans = Arc::clone(shelf.bans());
-        let encoder = Encoder::new(privacy.clone());
+        let encoder = Encoder::new(log.privacy().clone());
         let (publisher, changes, auditor) =
             Publisher::new(Box::new(shelf), encoder, clock.clone());
         let limits = &document.limits;

@@ -48,6 +48,20 @@ pub(super) struct InForce {
     pub(super) auditor: Auditor,
 }
 
+impl InForce {
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        bans: Arc<ArcSwap<BanPolicy>>,
+        auditor: Auditor,
+    ) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            bans,
+            auditor,
+        }
+    }
+}
+
 /// How much is read again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Scope {
