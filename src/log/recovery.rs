@@ -268,7 +268,8 @@ impl Recovery<'_> {
                 kept,
             });
         }
-        self.disk.sync_dir(&dir)
+        self.disk.sync_dir(&dir)?;
+        self.disk.sync_dir(self.log_dir)
     }
 }
 
