@@ -100,7 +100,8 @@ fn make(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
             Some(above) if !above.as_os_str().is_empty() => above,
             _ => Path::new("."),
         };
-        disk.sync_dir(above).map_err(|error| io_error(above, error))?;
+        disk.sync_dir(above)
+            .map_err(|error| io_error(above, error))?;
     }
     Ok(())
 }
