@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::metrics::Encoder;
 use crate::{
     log::{Log, health::Appending},
+    owner::Trouble,
     sink::{builder, lane::LaneCounts},
 };
 
@@ -24,8 +25,8 @@ pub struct LogView {
 impl LogView {
     /// Whether all is well, and what is not, in words for the operator. A log that is sick keeps no
     /// request from being answered.
-    pub fn detail(&self) -> Value {
-        let reasons = self.reasons();
+    pub fn detail(&self, of_bans: &Trouble) -> Value {
+        let reasons = self.reasons(of_bans);
         let state = if reasons.is_empty() {
             "well"
         } else {
@@ -34,9 +35,12 @@ impl LogView {
         json!({"state": state, "reasons": reasons})
     }
 
-    fn reasons(&self) -> Vec<String> {
+    fn reasons(&self, of_bans: &Trouble) -> Vec<String> {
         let health = self.log.health();
         let mut reasons = Vec::new();
+        if let Some(why) = of_bans.words() {
+            reasons.push(format!("bans and the audit wait: {why}"));
+        }
         if let Some(why) = self.builder.trouble() {
             reasons.push(format!("access events wait: {why}"));
         }

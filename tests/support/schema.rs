@@ -61,11 +61,25 @@ impl Schema {
             }
             "type" => unless(match rule.as_str().unwrap() {
                 "object" => value.is_object(),
+                "array" => value.is_array(),
                 "string" => value.is_string(),
                 "boolean" => value.is_boolean(),
                 "integer" => value.is_u64() || value.is_i64(),
                 other => panic!("type {other}"),
             }),
+            "items" => {
+                let items = value.as_array().into_iter().flatten().enumerate();
+                let faults = items.flat_map(|(nth, item)| {
+                    let faults = self.faults_by(rule, item).into_iter();
+                    faults.map(move |fault| format!("{nth}: {fault}"))
+                });
+                faults.collect()
+            }
+            "maxItems" => unless(
+                value
+                    .as_array()
+                    .is_some_and(|items| items.len() as u64 <= rule.as_u64().unwrap()),
+            ),
             "const" => unless(value == rule),
             "enum" => unless(rule.as_array().unwrap().contains(value)),
             "minimum" => unless(value.as_i64() >= rule.as_i64()),
