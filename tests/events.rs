@@ -401,5 +401,5 @@ fn the_log_is_seen_in_metrics_and_health() {
     assert!(rig.wardent.metric("wardent_log_bytes") > 0.0);
     let (status, ready) = rig.wardent.ask_listener("GET", "/readyz", "");
     assert_eq!(status, 200);
-    assert_eq!(ready["log"], json!({"state": "well", "reasons": []}));
+    assert_eq!(ready["log"], json!({"state": "ok", "reasons": []}));
 }

@@ -51,6 +51,7 @@ pub fn live(view: &View) -> Health {
 pub fn ready(view: &View) -> Health {
     let phase = *view.phase.borrow();
     let live = live(view);
+    let now_ms = view.shared.clock.monotonic_ns() / 1_000_000;
     let is_well = live.is_well && phase == Phase::Serving;
     let servers: Vec<Value> = view
         .shared
@@ -61,7 +62,7 @@ pub fn ready(view: &View) -> Health {
             json!({
                 "server": server.name(),
                 "healthy": server.is_healthy(),
-                "in_rotation": server.is_in_rotation(view.shared.clock.monotonic_ns() / 1_000_000),
+                "in_rotation": server.is_in_rotation(now_ms),
                 "in_flight": server.in_flight(),
             })
         })
@@ -77,7 +78,7 @@ pub fn ready(view: &View) -> Health {
             "policy_generation": view.shared.policy.load().generation,
             "last_reload_failed": view.reloads.last_failed(),
             "upstream": servers,
-            "log": view.log.detail(view.auditor.trouble()),
+            "log": view.log.detail(now_ms, view.auditor.trouble()),
         }),
     }
 }

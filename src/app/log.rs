@@ -154,9 +154,10 @@ impl Drop for OpenLog {
 fn not_opened(error: &OpenError) -> StartError {
     match error {
         OpenError::Locked { .. } => StartError::Locked(error.to_string()),
-        OpenError::Newer { .. } | OpenError::Wrong { .. } | OpenError::Io { .. } => {
-            StartError::System(error.to_string())
-        }
+        OpenError::Io { .. } => StartError::System(format!(
+            "{error} (`log.dir` must be a directory of the user that serves, on a disk that is well)"
+        )),
+        OpenError::Newer { .. } | OpenError::Wrong { .. } => StartError::System(error.to_string()),
     }
 }
 
