@@ -248,7 +248,11 @@ fn every_act_is_accounted_for() {
         .map(|act| {
             let [what, actor, target] = ["what", "actor", "target"].map(|name| &act[name]);
             let actor = actor.as_str().unwrap().split(':').next().unwrap();
-            format!("{} {actor} {}", what.as_str().unwrap(), target.as_str().unwrap())
+            format!(
+                "{} {actor} {}",
+                what.as_str().unwrap(),
+                target.as_str().unwrap()
+            )
         })
         .collect();
     let expected = [
@@ -290,7 +294,9 @@ fn every_reload_is_accounted_for_by_whom_and_with_which_policy() {
             let by = audit["actor"].as_str().unwrap();
             audit["what"] == what && by.split(':').next() == Some(actor)
         });
-        found.next().unwrap_or_else(|| panic!("no {what} by {actor}: {all:#?}"))
+        found
+            .next()
+            .unwrap_or_else(|| panic!("no {what} by {actor}: {all:#?}"))
     };
     let start = of("start", "wardent");
     let by_file = of("reload", "file");

@@ -32,7 +32,9 @@ pub fn live(view: &View) -> Health {
     let publisher_ms = view.auditor.numbers().beat_ms.load(Ordering::Relaxed);
     let publisher_silent_ms = now_ms.saturating_sub(publisher_ms);
     let is_alarmed = view.vitals.is_alarmed.load(Ordering::Relaxed);
-    let mut all_silent_ms = silent_ms.iter().chain([&owner_silent_ms, &publisher_silent_ms]);
+    let mut all_silent_ms = silent_ms
+        .iter()
+        .chain([&owner_silent_ms, &publisher_silent_ms]);
     let is_well = !is_alarmed && all_silent_ms.all(|&silent| silent < STUCK_AFTER_MS);
     Health {
         is_well,

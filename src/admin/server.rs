@@ -175,9 +175,10 @@ impl Server {
             }
             (&Method::POST, "/api/v1/reload", _) => self.reload(door).await,
             (_, "/api/v1/bans", _) => self.bans(request, door).await.unwrap_or_else(Answer::from),
-            (_, "/api/v1/bans/import", _) => {
-                self.import(request, door).await.unwrap_or_else(Answer::from)
-            }
+            (_, "/api/v1/bans/import", _) => self
+                .import(request, door)
+                .await
+                .unwrap_or_else(Answer::from),
             (_, "/api/v1/explain", _) => self.explain(request).await.unwrap_or_else(Answer::from),
             (_, "/metrics" | "/livez" | "/readyz" | "/api/v1/reload", _) => {
                 text(StatusCode::METHOD_NOT_ALLOWED, "another method, please\n")

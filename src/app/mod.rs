@@ -141,17 +141,14 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
     let bans = Arc::new(ArcSwap::from_pointee(built.bans));
     let remembered = Bans::bring_back(document, &bans, &log, &clock)?;
     let (bots, questions) = bots::begin(&document.bots)?;
-    let privacy = log.privacy().clone();
-    let owner = &remembered.owner;
     let shared = Arc::new(shared(
         document,
         built.policy,
         bots,
-        owner,
-        privacy,
+        &remembered.owner,
+        log.privacy().clone(),
         &clock,
     )?);
-    let numbers = Arc::clone(owner.numbers());
     let mut sockets = Sockets::bind(document, options.takes_passed_sockets)?;
     let admin = sockets.admin_address();
     let (proxy, own_unix_paths) = (sockets.proxy_addresses(), sockets.own_unix_paths());
@@ -170,30 +167,25 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
         lines: lines.map(|sink| sink.lines),
         log: log_view,
         vitals: Arc::default(),
-        owner: numbers,
+        owner: Arc::clone(remembered.owner.numbers()),
         auditor: remembered.auditor.clone(),
         reloads: Arc::clone(&reloads),
     });
-    let acts = remembered.acts.clone();
-    let auditor = remembered.auditor.clone();
     let threads = remembered.start(&clock)?;
     wait_for_first_ticks(&view)?;
     let watchdog = start_watchdog(&view, watched)?;
     let (reloader, asked) = Reloader::pair();
     let notes = notes(&loaded, built.notes);
     let (ended, until_ended) = watch::channel(false);
-    let in_force = InForce::new(&shared, bans, auditor);
+    let in_force = InForce::new(&shared, bans, threads.auditor());
     let (lasting, watch) = (prepared.lasting, prepared.watch);
-    let health = health_check(&loaded);
-    let reloading = Reloading::new(config, loaded, lasting, in_force, reloads, watch);
-    bans::tell_start(&view.auditor, reloading.standing(), &clock);
     let side = Side {
-        server: Server::new(view, reloader.clone(), acts),
+        server: Server::new(view, reloader.clone(), threads.acts()),
         sockets,
-        health,
+        health: health_check(&loaded),
         questions,
         shared,
-        reloading,
+        reloading: Reloading::new(config, loaded, lasting, in_force, reloads, watch),
         asked,
         until_ended,
     };

@@ -71,7 +71,12 @@ mod tests {
     fn an_id_reads_back_and_nothing_else_does() {
         let id = RequestIds::starting_at(7).next(1_000);
         assert_eq!(RequestId::read(id.as_bytes()), Some(id));
-        for text in ["", "01ARYZ6S41", "01ARYZ6S4100000000000000-0", "01aryz6s410000000000000000"] {
+        for text in [
+            "",
+            "01ARYZ6S41",
+            "01ARYZ6S4100000000000000-0",
+            "01aryz6s410000000000000000",
+        ] {
             assert_eq!(RequestId::read(text.as_bytes()), None, "{text}");
         }
     }

@@ -97,7 +97,25 @@ pub fn from_rfc3339(text: &str) -> Option<u64> {
         _ => return None,
     };
     let [
-        y1, y2, y3, y4, b'-', n1, n2, b'-', d1, d2, b'T', h1, h2, b':', m1, m2, b':', s1, s2,
+        y1,
+        y2,
+        y3,
+        y4,
+        b'-',
+        n1,
+        n2,
+        b'-',
+        d1,
+        d2,
+        b'T',
+        h1,
+        h2,
+        b':',
+        m1,
+        m2,
+        b':',
+        s1,
+        s2,
     ] = *seconds
     else {
         return None;
@@ -107,11 +125,7 @@ pub fn from_rfc3339(text: &str) -> Option<u64> {
         number(&[n1, n2])?,
         number(&[d1, d2])?,
     );
-    let (hour, minute, second) = (
-        number(&[h1, h2])?,
-        number(&[m1, m2])?,
-        number(&[s1, s2])?,
-    );
+    let (hour, minute, second) = (number(&[h1, h2])?, number(&[m1, m2])?, number(&[s1, s2])?);
     let is_time = hour < 24 && minute < 60 && second < 60;
     let is_date = year >= 1970 && (1..=days_of(year, month)).contains(&day);
     if !(is_time && is_date) {

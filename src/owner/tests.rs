@@ -34,7 +34,7 @@ impl Publish for Paper {
         ROOM - self.0.lock().unwrap().len().min(ROOM)
     }
 
-    fn tell(&mut self, told: Told) -> Result<(), Told> {
+    fn tell(&mut self, told: Box<Told>) -> Result<(), Box<Told>> {
         if self.room() == 0 {
             return Err(told);
         }
@@ -522,9 +522,19 @@ fn an_unban_that_only_forgets_a_level_is_told() {
     house.pass(601);
     assert!(house.unban(WHO, 0).is_err(), "not banned any more");
     house.violate(WHO, 10);
-    let told: Vec<_> = house.told().into_iter().map(|told| (told.0, told.2)).collect();
+    let told: Vec<_> = house
+        .told()
+        .into_iter()
+        .map(|told| (told.0, told.2))
+        .collect();
     use Change::{Began, Expired, Forgotten, Spared};
-    let expected = [(Began, 1), (Expired, 1), (Spared, 0), (Forgotten, 0), (Began, 1)];
+    let expected = [
+        (Began, 1),
+        (Expired, 1),
+        (Spared, 0),
+        (Forgotten, 0),
+        (Began, 1),
+    ];
     assert_eq!(told, expected);
 }
 
@@ -545,7 +555,10 @@ fn who_gives_way_in_a_full_book_is_told_as_forgotten() {
     house.violate("198.51.100.2", 10);
     house.owner.turn();
     let last = house.told().pop().unwrap();
-    assert_eq!(last, (Change::Forgotten, "198.51.100.1".to_owned(), 0, true));
+    assert_eq!(
+        last,
+        (Change::Forgotten, "198.51.100.1".to_owned(), 0, true)
+    );
 }
 
 #[test]

@@ -119,7 +119,13 @@ impl Encoder {
             time: self.stamps.rfc3339(seen.unix_ms),
             cause: seen.cause.name(),
             points: seen.points,
-            path: seen.path.as_bytes().iter().copied().map(char::from).collect(),
+            path: seen
+                .path
+                .as_bytes()
+                .iter()
+                .copied()
+                .map(char::from)
+                .collect(),
         }
     }
 }

@@ -132,7 +132,7 @@ impl Publish for Changes {
         CHANGES_MAX.saturating_sub(taken).min(by_bytes)
     }
 
-    fn tell(&mut self, told: Told) -> Result<(), Told> {
+    fn tell(&mut self, told: Box<Told>) -> Result<(), Box<Told>> {
         let has_room = match told.receipt {
             Some(_) => self.0.bytes() < BYTES_MAX + FOR_ACTS * CHANGE_BYTES_MAX,
             None => self.room() > 0,
@@ -142,12 +142,12 @@ impl Publish for Changes {
         }
         let bytes = bans::bytes_of(&told);
         self.0.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let pushed = self.0.changes.push(Box::new(told));
+        let pushed = self.0.changes.push(told);
         if pushed.is_err() {
             self.0.bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
         self.0.bell.ring();
-        pushed.map_err(|told| *told)
+        pushed
     }
 
     fn trouble(&self) -> Arc<Trouble> {
@@ -303,7 +303,9 @@ impl Publisher {
                 let trouble = self.waiting.trouble.words();
                 tracing::error!(
                     records = self.unwritten(),
-                    trouble = trouble.as_deref().map_or("the disk is slow", String::as_str),
+                    trouble = trouble
+                        .as_deref()
+                        .map_or("the disk is slow", String::as_str),
                     "what was decided last is not on disk, and will not be"
                 );
                 return;
@@ -362,16 +364,14 @@ impl Publisher {
     /// The batches of what waits; none when nothing does.
     fn next_round(&mut self) -> Option<Round> {
         let mut receipts = Vec::new();
-        let has_room = |bans: &Builder, audit: &Builder| {
-            bans.raw_bytes().max(audit.raw_bytes()) < ROUND_BYTES
-        };
+        let has_room =
+            |bans: &Builder, audit: &Builder| bans.raw_bytes().max(audit.raw_bytes()) < ROUND_BYTES;
         while has_room(&self.bans, &self.audit)
             && let Some(told) = self.waiting.changes.pop()
         {
             let bytes = bans::bytes_of(&told);
             self.waiting.bytes.fetch_sub(bytes, Ordering::Relaxed);
-            self.encoder
-                .encode(&told, &mut self.bans, &mut self.audit);
+            self.encoder.encode(&told, &mut self.bans, &mut self.audit);
             receipts.extend(told.receipt);
         }
         while has_room(&self.bans, &self.audit)

@@ -100,7 +100,9 @@ impl Paper {
             for record in view.records(&mut Vec::new()).unwrap() {
                 let record = record.unwrap();
                 let key = String::from_utf8(record.key.unwrap().to_vec()).unwrap();
-                let value = record.value.map(|value| serde_json::from_slice(value).unwrap());
+                let value = record
+                    .value
+                    .map(|value| serde_json::from_slice(value).unwrap());
                 records.push((key, value.unwrap_or_default()));
             }
         }
@@ -110,9 +112,9 @@ impl Paper {
     /// One field of all records of a topic.
     fn field(&self, topic: Topic, name: &str) -> Vec<String> {
         let records = self.records(topic).into_iter();
-        let text = |value: &serde_json::Value| match value {
-            serde_json::Value::String(text) => text.clone(),
-            other => other.to_string(),
+        let text = |value: &serde_json::Value| {
+            let text = value.as_str().map(str::to_owned);
+            text.unwrap_or_else(|| value.to_string())
         };
         records
             .map(|(_, value)| text(value.get(name).unwrap_or_default()))
@@ -271,13 +273,7 @@ impl House {
         let mut replayed = Replayed::default();
         let mut restoring = fresh.owner.restore();
         let bans = self.paper.bans();
-        replay(
-            &bans,
-            64,
-            &mut Vec::new(),
-            &mut restoring,
-            &mut replayed,
-        );
+        replay(&bans, 64, &mut Vec::new(), &mut restoring, &mut replayed);
         restoring.finish();
         (fresh, replayed)
     }
