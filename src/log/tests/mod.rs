@@ -3,6 +3,7 @@
 mod crashes;
 mod failing;
 mod indexes;
+mod measured;
 mod opening;
 mod reading;
 mod rig;
