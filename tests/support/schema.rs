@@ -67,19 +67,7 @@ impl Schema {
                 "integer" => value.is_u64() || value.is_i64(),
                 other => panic!("type {other}"),
             }),
-            "items" => {
-                let items = value.as_array().into_iter().flatten().enumerate();
-                let faults = items.flat_map(|(nth, item)| {
-                    let faults = self.faults_by(rule, item).into_iter();
-                    faults.map(move |fault| format!("{nth}: {fault}"))
-                });
-                faults.collect()
-            }
-            "maxItems" => unless(
-                value
-                    .as_array()
-                    .is_some_and(|items| items.len() as u64 <= rule.as_u64().unwrap()),
-            ),
+            "items" | "maxItems" => self.faults_of_items(keyword, rule, value),
             "const" => unless(value == rule),
             "enum" => unless(rule.as_array().unwrap().contains(value)),
             "minimum" => unless(value.as_i64() >= rule.as_i64()),
@@ -107,6 +95,19 @@ impl Schema {
             }
             other => panic!("the keyword {other}"),
         }
+    }
+
+    fn faults_of_items(&self, keyword: &str, rule: &Value, value: &Value) -> Vec<String> {
+        let items = value.as_array().unwrap();
+        if keyword == "maxItems" {
+            let is_over = items.len() as u64 > rule.as_u64().unwrap();
+            return is_over.then(String::new).into_iter().collect();
+        }
+        let faults = items.iter().enumerate().flat_map(|(nth, item)| {
+            let faults = self.faults_by(rule, item).into_iter();
+            faults.map(move |fault| format!("{nth}: {fault}"))
+        });
+        faults.collect()
     }
 }
 
