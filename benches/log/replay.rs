@@ -35,7 +35,7 @@ impl Publish for Nobody {
         0
     }
 
-    fn tell(&mut self, told: Told) -> Result<(), Told> {
+    fn tell(&mut self, told: Box<Told>) -> Result<(), Box<Told>> {
         Err(told)
     }
 

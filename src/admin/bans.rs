@@ -249,10 +249,10 @@ impl Server {
             why: wanted.why,
             actor: actor.to_owned(),
         };
-        match self.acts.ask(act).await? {
-            Done::Banned(ban) => Ok(ban),
-            _ => Err(Refused::confused()),
-        }
+        let Done::Banned(ban) = self.acts.ask(act).await? else {
+            return Err(Refused::confused());
+        };
+        Ok(ban)
     }
 
     async fn unban(&self, query: Option<&str>, actor: String) -> Reply {

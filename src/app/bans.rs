@@ -15,10 +15,7 @@ use super::{StartError, log::OpenLog};
 use crate::{
     base::clock::Clock,
     config::wardent::Document,
-    event::{
-        audit::{Audit, PolicyStanding, Standing, What},
-        privacy::Privacy,
-    },
+    event::audit::{Audit, What},
     limit::Keeper,
     owner::{Acts, BanPolicy, Owner},
     sink::{
@@ -29,13 +26,13 @@ use crate::{
 };
 
 /// The actor of what nobody in particular does.
-const WARDENT: &str = "wardent";
+pub(super) const WARDENT: &str = "wardent";
 
 /// The owner of bans with all that the log remembers, and the ways to it and from it.
 #[derive(Debug)]
 pub(super) struct Bans {
     pub(super) owner: Owner,
-    pub(super) acts: Acts,
+    acts: Acts,
     pub(super) auditor: Auditor,
     publisher: Publisher,
 }
@@ -46,12 +43,11 @@ impl Bans {
         document: &Document,
         policy: &Arc<ArcSwap<BanPolicy>>,
         log: &OpenLog,
-        privacy: &Privacy,
         clock: &Clock,
     ) -> Result<Self, StartError> {
         let shelf = LogShelf::of(log.log()).map_err(StartError::System)?;
         let bans = Arc::clone(shelf.bans());
-        let encoder = Encoder::new(privacy.clone());
+        let encoder = Encoder::new(log.privacy().clone());
         let (publisher, changes, auditor) = Publisher::new(Box::new(shelf), encoder, clock.clone());
         let limits = &document.limits;
         let (mut owner, acts) = Owner::new(
@@ -108,18 +104,11 @@ impl Bans {
         Ok(BanThreads {
             publisher: Thread::start(|ended| publisher.start(ended))?,
             owner: Thread::start(|ended| self.owner.start(ended))?,
+            acts: self.acts,
             auditor: self.auditor,
             clock: clock.clone(),
         })
     }
-}
-
-/// Tells the audit that this Wardent serves, and by which policy.
-pub(super) fn tell_start(auditor: &Auditor, policy: PolicyStanding, clock: &Clock) {
-    auditor.tell(Audit {
-        after: Some(Standing::Policy(policy)),
-        ..Audit::new(What::Start, WARDENT, clock.unix_ms())
-    });
 }
 
 /// The threads of the owner and of the publisher. They end when this is dropped: the owner first, so that
@@ -128,8 +117,21 @@ pub(super) fn tell_start(auditor: &Auditor, policy: PolicyStanding, clock: &Cloc
 pub(super) struct BanThreads {
     owner: Thread,
     publisher: Thread,
+    acts: Acts,
     auditor: Auditor,
     clock: Clock,
+}
+
+impl BanThreads {
+    /// The way to the owner.
+    pub(super) fn acts(&self) -> Acts {
+        self.acts.clone()
+    }
+
+    /// The way to the audit.
+    pub(super) fn auditor(&self) -> Auditor {
+        self.auditor.clone()
+    }
 }
 
 impl Drop for BanThreads {

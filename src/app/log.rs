@@ -3,7 +3,7 @@
 use std::{
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
@@ -16,10 +16,11 @@ use crate::{
     base::{bell::Bell, clock::Clock, disk::System},
     config::{settings, wardent},
     event::{place::Run, privacy::Privacy},
-    log::{self, Append, Batch, Ended, Log, NotAppended, OpenError, Partition},
+    log::{self, Ended, Log, OpenError},
+    proxy::worker::{LineSink, Outlets},
     sink::{
-        builder::{Builder, Refused, Topic, Written},
-        lane::{self, Lane, LaneCounts, lane_bytes},
+        builder::{Builder, LogTopic},
+        lane::{self, LaneCounts, lane_bytes},
         salt::Salt,
     },
 };
@@ -36,9 +37,11 @@ pub(super) struct OpenLog {
     /// What was not as it should be.
     found: Vec<String>,
     clock: Clock,
-    running: Option<log::Running>,
+    /// In a mutex only so that it may be looked at from anywhere; nobody does.
+    running: Mutex<Option<log::Running>>,
     builder: Option<JoinHandle<()>>,
     bell: Arc<Bell>,
+    privacy: AddressPrivacy,
 }
 
 impl OpenLog {
@@ -47,22 +50,31 @@ impl OpenLog {
     /// # Errors
     /// When another process has it, or the directory or what is in it cannot be used.
     pub(super) fn open(document: &wardent::Log, clock: &Clock) -> Result<Self, StartError> {
+        let privacy = AddressPrivacy::of(document, clock)?;
         let settings = settings::log(document);
-        let opened = log::open(settings, Arc::new(System), clock.clone()).map_err(not_opened)?;
+        let opened = log::open(settings, Arc::new(System), clock.clone())
+            .map_err(|error| not_opened(&error))?;
         let found: Vec<_> = opened.report.iter().map(ToString::to_string).collect();
         for found in &found {
             tracing::warn!("{found}");
         }
         let log = Arc::clone(&opened.log);
-        let running = log::start(opened.appender, opened.flusher).map_err(no_thread)?;
+        let running =
+            log::start(opened.appender, opened.flusher).map_err(|error| no_thread(&error))?;
         Ok(Self {
             log,
             found,
             clock: clock.clone(),
-            running: Some(running),
+            running: Mutex::new(Some(running)),
             builder: None,
             bell: Arc::default(),
+            privacy,
         })
+    }
+
+    /// What events show of addresses.
+    pub(super) fn privacy(&self) -> &Privacy {
+        &self.privacy.shown
     }
 
     /// The log.
@@ -75,11 +87,16 @@ impl OpenLog {
         &self.found
     }
 
-    /// A lane for each of so many workers, with the builder at their other ends.
+    /// Where the events of so many workers go: a lane for each, with the builder at the other ends, and
+    /// `lines`.
     ///
     /// # Errors
     /// When there is no randomness, or no thread.
-    pub(super) fn lanes(&mut self, workers: usize) -> Result<(Vec<Lane>, LogView), StartError> {
+    pub(super) fn outlets(
+        &mut self,
+        workers: usize,
+        lines: Option<&LineSink>,
+    ) -> Result<(Vec<Outlets>, LogView), StartError> {
         let mut number = [0; 4];
         getrandom::fill(&mut number)
             .map_err(|error| StartError::System(format!("no randomness: {error}")))?;
@@ -88,7 +105,7 @@ impl OpenLog {
         let (lanes, drains): (Vec<_>, Vec<_>) = (0..).take(workers).map(lane).unzip();
         let counts = drains.iter().map(|drain| Arc::clone(drain.counts()));
         let counts: Vec<Arc<LaneCounts>> = counts.collect();
-        let topic = AccessTopic::of(&self.log)
+        let topic = LogTopic::named(self.log(), settings::ACCESS)
             .ok_or_else(|| StartError::System(format!("the log has no {}", settings::ACCESS)))?;
         let bell = Arc::clone(&self.bell);
         let builder = Builder::new(drains, Box::new(topic), bell, self.clock.clone());
@@ -97,8 +114,10 @@ impl OpenLog {
             lanes: counts,
             builder: Arc::clone(builder.counts()),
         };
-        self.builder = Some(builder.start().map_err(no_thread)?);
-        Ok((lanes, view))
+        self.builder = Some(builder.start().map_err(|error| no_thread(&error))?);
+        let outlets = lanes.into_iter();
+        let outlets = outlets.map(|lane| Outlets::new(Some(lane), lines));
+        Ok((outlets.collect(), view))
     }
 
     /// Writes what the workers have told, which have ended, makes everything safe, and lets go of the log.
@@ -108,7 +127,11 @@ impl OpenLog {
             // A panic in it has aborted the process.
             let _ = builder.join();
         }
-        match self.running.take().map(|log| log.stop(CLOSED_WITHIN)) {
+        let running = self
+            .running
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        match running.take().map(|log| log.stop(CLOSED_WITHIN)) {
             None | Some(Ended::Clean) => {}
             Some(Ended::Unclean) => {
                 tracing::error!(
@@ -128,67 +151,25 @@ impl Drop for OpenLog {
     }
 }
 
-fn not_opened(error: OpenError) -> StartError {
+fn not_opened(error: &OpenError) -> StartError {
     match error {
         OpenError::Locked { .. } => StartError::Locked(error.to_string()),
-        OpenError::Newer { .. } | OpenError::Wrong { .. } | OpenError::Io { .. } => {
-            StartError::System(error.to_string())
-        }
+        OpenError::Io { .. } => StartError::System(format!(
+            "{error} (`log.dir` must be a directory of the user that serves, on a disk that is well)"
+        )),
+        OpenError::Newer { .. } | OpenError::Wrong { .. } => StartError::System(error.to_string()),
     }
 }
 
-fn no_thread(error: std::io::Error) -> StartError {
+fn no_thread(error: &std::io::Error) -> StartError {
     StartError::System(format!("cannot start a thread: {error}"))
-}
-
-/// The topic of requests.
-#[derive(Debug)]
-struct AccessTopic {
-    log: Arc<Log>,
-    partitions: Vec<Arc<Partition>>,
-}
-
-impl AccessTopic {
-    fn of(log: &Arc<Log>) -> Option<Self> {
-        let partitions: Vec<_> = (0..)
-            .map_while(|index| log.partition(settings::ACCESS, index))
-            .collect();
-        let log = Arc::clone(log);
-        (!partitions.is_empty()).then_some(Self { log, partitions })
-    }
-}
-
-impl Topic for AccessTopic {
-    fn partitions(&self) -> u32 {
-        u32::try_from(self.partitions.len()).unwrap_or(u32::MAX)
-    }
-
-    fn offer(&self, partition: u32, batch: Batch, written: Written) -> Result<(), Batch> {
-        let Some(partition) = self.partitions.get(partition as usize) else {
-            return Err(batch);
-        };
-        let append = Append {
-            partition: Arc::clone(partition),
-            batch,
-            done: Box::new(move |result| {
-                let refused = |NotAppended { batch, reason }| Refused {
-                    batch,
-                    why: reason.to_string(),
-                };
-                written(result.map(drop).map_err(refused));
-            }),
-        };
-        let offered = self.log.appends().offer(append);
-        offered.map_err(|append| append.batch)
-    }
 }
 
 /// What events show of addresses, and who sees to it that the salt changes with the day.
 #[derive(Debug)]
-pub(super) struct AddressPrivacy {
-    /// What is shown.
-    pub(super) privacy: Privacy,
-    salt: Option<SaltThread>,
+struct AddressPrivacy {
+    shown: Privacy,
+    _salt: Option<SaltThread>,
 }
 
 impl AddressPrivacy {
@@ -196,16 +177,13 @@ impl AddressPrivacy {
     ///
     /// # Errors
     /// When the salt's file cannot be used.
-    pub(super) fn of(document: &wardent::Log, clock: &Clock) -> Result<Self, StartError> {
-        let privacy = match document.ip_privacy {
+    fn of(document: &wardent::Log, clock: &Clock) -> Result<Self, StartError> {
+        let shown = match document.ip_privacy {
             wardent::IpPrivacy::Full => Privacy::Full,
             wardent::IpPrivacy::Truncate => Privacy::Truncate,
             wardent::IpPrivacy::Hash => return Self::hashed(&document.dir, clock),
         };
-        Ok(Self {
-            privacy,
-            salt: None,
-        })
+        Ok(Self { shown, _salt: None })
     }
 
     fn hashed(log_dir: &Path, clock: &Clock) -> Result<Self, StartError> {
@@ -216,8 +194,8 @@ impl AddressPrivacy {
             StartError::System(format!("log.ip_privacy: hash: the salt {path}: {error}"))
         })?;
         Ok(Self {
-            privacy: Privacy::Hash(Arc::clone(salt.salted())),
-            salt: Some(SaltThread::start(salt).map_err(no_thread)?),
+            shown: Privacy::Hash(Arc::clone(salt.salted())),
+            _salt: Some(SaltThread::start(salt).map_err(|error| no_thread(&error))?),
         })
     }
 }

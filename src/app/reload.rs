@@ -8,7 +8,7 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 
-use super::bots;
+use super::{bans::WARDENT, bots};
 use crate::{
     admin::{ActResult, Reloads, WantedReload},
     config::{
@@ -48,6 +48,20 @@ pub(super) struct InForce {
     pub(super) auditor: Auditor,
 }
 
+impl InForce {
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        bans: Arc<ArcSwap<BanPolicy>>,
+        auditor: Auditor,
+    ) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            bans,
+            auditor,
+        }
+    }
+}
+
 /// How much is read again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Scope {
@@ -77,8 +91,14 @@ impl Reloading {
         }
     }
 
-    /// Reloads when the policy's file has changed, and when somebody asks.
+    /// Tells the audit by which policy it serves from now on; then reloads when the policy's file has
+    /// changed, and when somebody asks.
     pub(super) async fn run(mut self, mut asked: Asked) {
+        let unix_ms = self.in_force.shared.clock.unix_ms();
+        self.in_force.auditor.tell(Audit {
+            after: Some(Standing::Policy(self.standing())),
+            ..Audit::new(What::Start, WARDENT, unix_ms)
+        });
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -133,7 +153,7 @@ impl Reloading {
     }
 
     /// Which policy is in force.
-    pub(super) fn standing(&self) -> PolicyStanding {
+    fn standing(&self) -> PolicyStanding {
         PolicyStanding {
             policy: self.generation,
             sha256: self.loaded.policy_sha256.clone(),

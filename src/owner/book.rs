@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use foldhash::quality::RandomState;
 use indexmap::IndexMap;
 use ipnet::IpNet;
 use prefix_trie::joint::JointPrefixMap;
@@ -116,7 +117,7 @@ impl Entry {
 /// All bans, and the levels of those that are over. The owner's alone.
 #[derive(Debug)]
 pub struct Book {
-    entries: IndexMap<Target, Entry>,
+    entries: IndexMap<Target, Entry, RandomState>,
     entries_max: usize,
     /// Where the sweep goes on.
     next: usize,
@@ -150,7 +151,7 @@ impl Book {
     /// A book of `bans_max` entries.
     pub fn new(bans_max: usize) -> Self {
         Self {
-            entries: IndexMap::new(),
+            entries: IndexMap::default(),
             entries_max: bans_max,
             next: 0,
             next_room: 0,
@@ -489,11 +490,19 @@ impl Book {
 
     fn insert(&mut self, entry: Entry) {
         let target = entry.ban.target;
-        self.forget(&target);
         self.active += usize::from(entry.is_in_force());
         self.networks += usize::from(entry.is_network_in_force());
         self.spare_network(&target, entry.grace);
-        self.entries.insert(target, entry);
+        if let Some(before) = self.entries.insert(target, entry) {
+            self.uncount(&before);
+        }
+    }
+
+    /// Takes an entry that is no more out of all numbers.
+    fn uncount(&mut self, entry: &Entry) {
+        self.untold -= usize::from(entry.is_untold);
+        self.active -= usize::from(entry.is_in_force());
+        self.networks -= usize::from(entry.is_network_in_force());
     }
 
     /// Makes room for this target, if it has none yet: what is only remembered gives way, or whoever
@@ -535,9 +544,7 @@ impl Book {
 
     fn remove(&mut self, index: usize) -> Option<Target> {
         let (target, entry) = self.entries.swap_remove_index(index)?;
-        self.untold -= usize::from(entry.is_untold);
-        self.active -= usize::from(entry.is_in_force());
-        self.networks -= usize::from(entry.is_network_in_force());
+        self.uncount(&entry);
         self.spare_network(&target, Grace::default());
         Some(target)
     }

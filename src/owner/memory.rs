@@ -171,7 +171,7 @@ pub trait Publish: Send + 'static {
     ///
     /// # Errors
     /// Hands it back when there is no room.
-    fn tell(&mut self, told: Told) -> Result<(), Told>;
+    fn tell(&mut self, told: Box<Told>) -> Result<(), Box<Told>>;
 
     /// Why what was told does not get onto the disk, while it does not.
     fn trouble(&self) -> Arc<Trouble>;

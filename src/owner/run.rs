@@ -286,7 +286,7 @@ impl Owner {
     /// Tells a change; one that finds no room is told again by the sweep, if it holds.
     fn tell(&mut self, told: Told) {
         let (target, enforced) = (told.target, told.enforced);
-        let refused = self.publisher.tell(told).err();
+        let refused = self.publisher.tell(Box::new(told)).err();
         let is_told = refused.is_none();
         if let Some(told) = refused {
             count(&self.numbers.deferred);

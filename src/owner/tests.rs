@@ -34,7 +34,7 @@ impl Publish for Paper {
         ROOM - self.0.lock().unwrap().len().min(ROOM)
     }
 
-    fn tell(&mut self, told: Told) -> Result<(), Told> {
+    fn tell(&mut self, told: Box<Told>) -> Result<(), Box<Told>> {
         if self.room() == 0 {
             return Err(told);
         }

@@ -41,12 +41,6 @@ impl Schema {
                 vec![String::new()]
             }
         };
-        let names = |list: &Value| -> Vec<String> {
-            let names = list.as_array().unwrap().iter();
-            names
-                .map(|name| name.as_str().unwrap().to_owned())
-                .collect()
-        };
         match keyword {
             "$schema" | "$id" | "$defs" | "title" | "description" => Vec::new(),
             "$ref" => {
@@ -62,13 +56,18 @@ impl Schema {
                     count => vec![format!("{count} apply: {faults:?}")],
                 }
             }
+            "required" | "dependentRequired" | "additionalProperties" => {
+                faults_of_names(keyword, rule, schema, value)
+            }
             "type" => unless(match rule.as_str().unwrap() {
                 "object" => value.is_object(),
+                "array" => value.is_array(),
                 "string" => value.is_string(),
                 "boolean" => value.is_boolean(),
                 "integer" => value.is_u64() || value.is_i64(),
                 other => panic!("type {other}"),
             }),
+            "items" | "maxItems" => self.faults_of_items(keyword, rule, value),
             "const" => unless(value == rule),
             "enum" => unless(rule.as_array().unwrap().contains(value)),
             "minimum" => unless(value.as_i64() >= rule.as_i64()),
@@ -85,27 +84,6 @@ impl Schema {
                 let pattern = Regex::new(rule.as_str().unwrap()).unwrap();
                 unless(value.as_str().is_some_and(|text| pattern.is_match(text)))
             }
-            "required" => {
-                let mut missing = names(rule);
-                missing.retain(|name| value.get(name).is_none());
-                missing
-            }
-            "dependentRequired" => {
-                let rules = rule.as_object().unwrap().iter();
-                let rules = rules.filter(|(name, _)| value.get(name).is_some());
-                let mut missing: Vec<_> = rules.flat_map(|(_, needed)| names(needed)).collect();
-                missing.retain(|name| value.get(name).is_none());
-                missing
-            }
-            "additionalProperties" => {
-                assert_eq!(*rule, Value::Bool(false));
-                let known = schema["properties"].as_object().unwrap();
-                let fields = value.as_object().unwrap().keys();
-                fields
-                    .filter(|field| !known.contains_key(*field))
-                    .cloned()
-                    .collect()
-            }
             "properties" => {
                 let rules = rule.as_object().unwrap().iter();
                 let there = rules.filter_map(|(name, rule)| Some((name, rule, value.get(name)?)));
@@ -118,4 +96,43 @@ impl Schema {
             other => panic!("the keyword {other}"),
         }
     }
+
+    fn faults_of_items(&self, keyword: &str, rule: &Value, value: &Value) -> Vec<String> {
+        let items = value.as_array().unwrap();
+        if keyword == "maxItems" {
+            let is_over = items.len() as u64 > rule.as_u64().unwrap();
+            return is_over.then(String::new).into_iter().collect();
+        }
+        let faults = items.iter().enumerate().flat_map(|(nth, item)| {
+            let faults = self.faults_by(rule, item).into_iter();
+            faults.map(move |fault| format!("{nth}: {fault}"))
+        });
+        faults.collect()
+    }
+}
+
+/// The fields that are missing, or should be.
+fn faults_of_names(keyword: &str, rule: &Value, schema: &Value, value: &Value) -> Vec<String> {
+    let names = |list: &Value| -> Vec<String> {
+        let names = list.as_array().unwrap().iter();
+        let names = names.map(|name| name.as_str().unwrap().to_owned());
+        names.collect()
+    };
+    let mut needed = match keyword {
+        "required" => names(rule),
+        "dependentRequired" => {
+            let rules = rule.as_object().unwrap().iter();
+            let rules = rules.filter(|(name, _)| value.get(name).is_some());
+            rules.flat_map(|(_, needed)| names(needed)).collect()
+        }
+        _ => {
+            assert_eq!(*rule, Value::Bool(false));
+            let known = schema["properties"].as_object().unwrap();
+            let mut fields: Vec<_> = value.as_object().unwrap().keys().cloned().collect();
+            fields.retain(|field| !known.contains_key(field));
+            return fields;
+        }
+    };
+    needed.retain(|name| value.get(name).is_none());
+    needed
 }

@@ -1,4 +1,12 @@
 //! The log as a whole, played through step by step.
 
+mod crashes;
+mod failing;
+mod indexes;
+mod measured;
+mod mending;
+mod opening;
 mod reading;
 mod rig;
+mod running;
+mod swapping;

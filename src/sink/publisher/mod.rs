@@ -132,7 +132,7 @@ impl Publish for Changes {
         CHANGES_MAX.saturating_sub(taken).min(by_bytes)
     }
 
-    fn tell(&mut self, told: Told) -> Result<(), Told> {
+    fn tell(&mut self, told: Box<Told>) -> Result<(), Box<Told>> {
         let has_room = match told.receipt {
             Some(_) => self.0.bytes() < BYTES_MAX + FOR_ACTS * CHANGE_BYTES_MAX,
             None => self.room() > 0,
@@ -142,12 +142,12 @@ impl Publish for Changes {
         }
         let bytes = bans::bytes_of(&told);
         self.0.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let pushed = self.0.changes.push(Box::new(told));
+        let pushed = self.0.changes.push(told);
         if pushed.is_err() {
             self.0.bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
         self.0.bell.ring();
-        pushed.map_err(|told| *told)
+        pushed
     }
 
     fn trouble(&self) -> Arc<Trouble> {

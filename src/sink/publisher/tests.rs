@@ -112,9 +112,9 @@ impl Paper {
     /// One field of all records of a topic.
     fn field(&self, topic: Topic, name: &str) -> Vec<String> {
         let records = self.records(topic).into_iter();
-        let text = |value: &serde_json::Value| match value {
-            serde_json::Value::String(text) => text.clone(),
-            other => other.to_string(),
+        let text = |value: &serde_json::Value| {
+            let text = value.as_str().map(str::to_owned);
+            text.unwrap_or_else(|| value.to_string())
         };
         records
             .map(|(_, value)| text(value.get(name).unwrap_or_default()))
