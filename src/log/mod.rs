@@ -2,9 +2,12 @@
 
 pub mod batch;
 pub mod build;
+mod compaction;
 mod lz4;
 pub mod murmur2;
 pub mod record;
+mod retention;
+mod trusted_time;
 
 pub use batch::{Batch, Damage, HEADER_BYTES, Header, View};
 pub use build::{Builder, Compression};
