@@ -4,6 +4,8 @@
 //! cursor, and what was written is safe only after [`File::sync_data`]; a file's name only after
 //! [`Disk::sync_dir`] of the directory it is in.
 
+#[cfg(test)]
+pub(crate) mod sim;
 mod system;
 
 use std::{fmt, io, path::Path};
