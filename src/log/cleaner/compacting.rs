@@ -14,7 +14,7 @@ use crate::log::{
     checkpoint::{self, CLEANED, Unread},
     cleaned::Cleaned,
     commands::{Command, NotDone},
-    compaction::{Compaction, Halt, Job, Source, Step, Summary, Tombstones},
+    compaction::{Compaction, Halt, Job, KEYS_MAX, Source, Step, Summary, Tombstones},
     partition::Partition,
     topic::Cleanup,
 };
@@ -98,7 +98,9 @@ impl Compacting {
                 Unread::Wrong(what) => what,
                 Unread::Io(error) => error.to_string(),
             };
-            tracing::warn!("the log: {CLEANED}: {why}; compacted topics are compacted from their beginning");
+            tracing::warn!(
+                "the log: {CLEANED}: {why}; compacted topics are compacted from their beginning"
+            );
             Vec::new()
         });
         let offsets = offsets.into_iter();
@@ -125,7 +127,9 @@ impl Compacting {
         let progress = match std::mem::replace(&mut pass.swap, Swap::None) {
             Swap::None => match pass.compaction.step() {
                 Ok(Step::More) => Progress::Working,
-                Ok(Step::Replace(replaced, cleaned)) => self.ask(shared, &mut pass, replaced, cleaned),
+                Ok(Step::Replace(replaced, cleaned)) => {
+                    self.ask(shared, &mut pass, replaced, cleaned)
+                }
                 Ok(Step::Done(summary)) => {
                     self.done(shared, &pass, &summary);
                     return Progress::Working;
@@ -175,7 +179,7 @@ impl Compacting {
             bell.ring();
         });
         let command = Command::Replace(Arc::clone(&pass.partition), replaced, cleaned);
-        pass.swap = match shared.log.command(command, done) {
+        pass.swap = match shared.log.ask(command, done) {
             Err(Command::Replace(_, replaced, cleaned)) => Swap::Ready(replaced, cleaned),
             Ok(()) | Err(Command::Roll(_) | Command::DeleteBelow(..)) => Swap::Asked,
         };
@@ -302,6 +306,7 @@ fn job(partition: &Arc<Partition>, first_dirty: i64, now_ms: Option<u64>) -> Job
         segment_bytes: config.segment_bytes,
         delete_retention: config.delete_retention,
         now_ms,
+        keys_max: KEYS_MAX,
     }
 }
 
@@ -313,7 +318,10 @@ fn is_due(job: &Job, known: Known, now_ns: u64, now_ms: Option<u64>) -> bool {
     let Some(last) = known.last else {
         return true;
     };
-    let dirty = job.segments.iter().filter(|one| one.end_offset > job.first_dirty);
+    let dirty = job
+        .segments
+        .iter()
+        .filter(|one| one.end_offset > job.first_dirty);
     let dirty: u64 = dirty.map(|one| one.bytes).sum();
     let all: u64 = job.segments.iter().map(|one| one.bytes).sum();
     let is_old = now_ns.saturating_sub(last.ended_at_ns) >= ns(PASS_EVERY);

@@ -136,7 +136,7 @@ impl Cleaner {
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub fn start(mut self) -> io::Result<Running> {
+    pub fn start(mut self) -> io::Result<CleanerThread> {
         let (bell, health) = (Arc::clone(&self.shared.bell), Arc::clone(self.health()));
         let ended = Arc::<AtomicBool>::default();
         let until = Arc::clone(&ended);
@@ -146,7 +146,7 @@ impl Cleaner {
                 // 0 is the calling thread. Where it is refused the cleaner runs all the same.
                 let _ = rustix::process::setpriority_process(None, NICENESS);
                 self.shared.bell.is_heard_here();
-                // Acquire: pairs with the end of `Running`.
+                // Acquire: pairs with the end of `CleanerThread`.
                 while !until.load(Ordering::Acquire) {
                     let began_ns = self.shared.clock.monotonic_ns();
                     let rest = self.turn();
@@ -161,7 +161,7 @@ impl Cleaner {
                 }
                 self.finish();
             })?;
-        Ok(Running {
+        Ok(CleanerThread {
             ended,
             bell,
             health,
@@ -172,21 +172,21 @@ impl Cleaner {
 
 /// A cleaner on its thread; it ends when this is dropped.
 #[derive(Debug)]
-pub struct Running {
+pub struct CleanerThread {
     ended: Arc<AtomicBool>,
     bell: Arc<Bell>,
     health: Arc<CleanerHealth>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Running {
+impl CleanerThread {
     /// The cleaner's numbers.
     pub fn health(&self) -> &Arc<CleanerHealth> {
         &self.health
     }
 }
 
-impl Drop for Running {
+impl Drop for CleanerThread {
     fn drop(&mut self) {
         // Release: pairs with the thread's looks.
         self.ended.store(true, Ordering::Release);
@@ -202,5 +202,7 @@ fn ns(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
+#[cfg(test)]
+pub(in crate::log) mod rig;
 #[cfg(test)]
 mod tests;

@@ -14,7 +14,9 @@ use crate::log::{
     checkpoint,
     commands::{Command, NotDone},
     partition::Partition,
-    retention::{AtCap, Budget, Decision, Deletion, Holding, Reason, Rules, Segment, credible, decide},
+    retention::{
+        AtCap, Budget, Decision, Deletion, Holding, Reason, Rules, Segment, credible, decide,
+    },
     topic::{Cleanup, Topic},
     trusted_time::{Doubt, Kept, TrustedTime, millis},
 };
@@ -109,7 +111,11 @@ impl Retaining {
 
     /// Whether the log is larger than it may be.
     pub(super) fn is_over(&self, shared: &Shared) -> bool {
-        let sizes = shared.log.all().iter().map(|one| with_indexes(one.size_bytes()));
+        let sizes = shared
+            .log
+            .all()
+            .iter()
+            .map(|one| with_indexes(one.size_bytes()));
         let all = sizes.fold(self.bounds.ballast_bytes, u64::saturating_add);
         all > self.bounds.bytes_max
     }
@@ -133,13 +139,18 @@ impl Retaining {
     /// Decides what goes, and asks for it.
     pub(super) fn look(&mut self, shared: &Shared, now_ms: Option<u64>) {
         let partitions = shared.log.all();
-        let holdings: Vec<_> = partitions.iter().map(|one| self.holding(one, now_ms)).collect();
+        let holdings: Vec<_> = partitions
+            .iter()
+            .map(|one| self.holding(one, now_ms))
+            .collect();
         let segments = partitions.iter().zip(&holdings);
         let still_there: Vec<_> = segments
             .flat_map(|(partition, holding)| {
                 let name = partition.name();
                 let bases = holding.segments.iter().map(|segment| segment.base_offset);
-                bases.map(move |base| (name.clone(), base)).collect::<Vec<_>>()
+                bases
+                    .map(move |base| (name.clone(), base))
+                    .collect::<Vec<_>>()
             })
             .collect();
         self.met.retain(|segment, _| still_there.contains(segment));
@@ -187,7 +198,10 @@ impl Retaining {
     fn ask(&mut self, shared: &Shared, holdings: &[Holding], decision: &Decision) {
         let partitions = shared.log.all();
         for (index, (partition, holding)) in partitions.iter().zip(holdings).enumerate() {
-            let going = decision.deletions.iter().filter(|one| one.partition == index);
+            let going = decision
+                .deletions
+                .iter()
+                .filter(|one| one.partition == index);
             let going: Vec<_> = going.copied().collect();
             // What stays begins where the first segment does that does not go.
             if !going.is_empty()
@@ -197,7 +211,11 @@ impl Retaining {
                 self.give(shared, command, going);
             }
         }
-        for partition in decision.rolls.iter().filter_map(|index| partitions.get(*index)) {
+        for partition in decision
+            .rolls
+            .iter()
+            .filter_map(|index| partitions.get(*index))
+        {
             self.give(shared, Command::Roll(Arc::clone(partition)), Vec::new());
         }
     }
@@ -219,7 +237,7 @@ impl Retaining {
             });
             bell.ring();
         });
-        if shared.log.command(command, done).is_ok() {
+        if shared.log.ask(command, done).is_ok() {
             self.unanswered += 1;
         }
     }

@@ -42,6 +42,7 @@ impl KeyName {
 /// memory where it is just above a power of two, as a million is.
 #[derive(Debug, Default)]
 pub(crate) struct LastOffsets {
+    keys_max: usize,
     slots: Vec<Slot>,
     taken: usize,
 }
@@ -61,10 +62,18 @@ impl Slot {
 }
 
 impl LastOffsets {
+    /// An empty one for so many keys.
+    pub(crate) fn new(keys_max: usize) -> Self {
+        Self {
+            keys_max,
+            ..Self::default()
+        }
+    }
+
     /// Whether a batch of so many records can still be remembered. The first one always can: else a batch
-    /// of more than [`KEYS_MAX`] records would stop compaction for ever.
+    /// of more records than that would stop compaction for ever.
     pub(crate) fn has_room_for(&self, records: usize) -> bool {
-        self.taken == 0 || self.taken.saturating_add(records) <= KEYS_MAX
+        self.taken == 0 || self.taken.saturating_add(records) <= self.keys_max
     }
 
     /// Keys remembered.
@@ -152,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_million_keys_take_thirty_megabytes() {
-        let mut map = LastOffsets::default();
+        let mut map = LastOffsets::new(KEYS_MAX);
         for key in 0..1_000_000_u64 {
             assert!(map.has_room_for(1));
             map.see(KeyName([key.wrapping_mul(0x9e37_79b9_7f4a_7c15), key]), 1);
@@ -163,7 +172,7 @@ mod tests {
 
     #[test]
     fn more_records_than_fit_are_left_for_the_next_pass_but_the_first_batch_never_is() {
-        let mut map = LastOffsets::default();
+        let mut map = LastOffsets::new(KEYS_MAX);
         assert!(map.has_room_for(KEYS_MAX * 2));
         map.see(KeyName::of(b"a"), 0);
         assert!(map.has_room_for(KEYS_MAX - 1));
@@ -172,7 +181,7 @@ mod tests {
 
     #[test]
     fn keys_that_begin_alike_are_told_apart() {
-        let mut map = LastOffsets::default();
+        let mut map = LastOffsets::new(KEYS_MAX);
         for second in 0..200 {
             map.see(KeyName([u64::MAX, second]), 3);
         }
@@ -187,7 +196,7 @@ mod tests {
             seen in prop::collection::vec((0_u64..6_000, 0_i64..100_000), 0..12_000),
         ) {
             let name = |key: u64| KeyName([key << 52, key]);
-            let mut map = LastOffsets::default();
+            let mut map = LastOffsets::new(KEYS_MAX);
             let mut plain: HashMap<u64, i64> = HashMap::new();
             for (key, offset) in seen {
                 map.see(name(key), offset);

@@ -8,7 +8,7 @@
 //! Segments are replaced one after the other, from the oldest, each only when the one before is safe. So
 //! an older value is always gone before the tombstone that hides it.
 //!
-//! Memory: [`keys::KEYS_MAX`] keys at most are handled in one pass, 30 MB; the rest waits for the next.
+//! Memory: [`KEYS_MAX`] keys at most are handled in one pass, 30 MB; the rest waits for the next.
 
 mod judge;
 mod keys;
@@ -19,17 +19,21 @@ mod walk;
 use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
 
 pub(crate) use judge::Tombstones;
+pub(crate) use keys::KEYS_MAX;
+
 use self::{
-    judge::{Judge, Verdict},
+    judge::Judge,
     rest::Rest,
     survey::Survey,
     walk::{Chunk, Walk},
 };
-use super::batch::{Damage, View};
-use crate::base::disk::{Disk, File, Open};
-
-/// The end of the name of a segment's file.
-const LOG: &str = "log";
+use super::{
+    batch::{Damage, View},
+    cleaned::Cleaned,
+    partition::Partition,
+    segment,
+};
+use crate::base::disk::Disk;
 
 /// What is to be compacted.
 #[derive(Debug, Clone)]
@@ -46,6 +50,8 @@ pub(crate) struct Job {
     pub(crate) delete_retention: Duration,
     /// Milliseconds since 1970, where the clock is believed. Without it tombstones stay, and get no horizon.
     pub(crate) now_ms: Option<u64>,
+    /// Keys that are handled at once; the rest waits for the next pass.
+    pub(crate) keys_max: usize,
 }
 
 /// A closed segment.
@@ -154,7 +160,7 @@ enum Stage {
 impl Compaction {
     /// A pass that has done nothing yet.
     pub(crate) fn new(disk: Arc<dyn Disk>, job: Job) -> Self {
-        let stage = Stage::Surveying(Survey::new(job.first_dirty));
+        let stage = Stage::Surveying(Survey::new(job.first_dirty, job.keys_max));
         Self {
             disk,
             job,

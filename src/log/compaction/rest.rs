@@ -101,7 +101,12 @@ impl Rest {
     }
 
     /// Puts what is left of the following segments behind this.
-    pub(super) fn merge(&mut self, next: &mut Self, job: &Job, disk: &dyn Disk) -> Result<(), Halt> {
+    pub(super) fn merge(
+        &mut self,
+        next: &mut Self,
+        job: &Job,
+        disk: &dyn Disk,
+    ) -> Result<(), Halt> {
         self.begin(job, disk)?;
         let path = match &next.cleaned {
             Some(cleaned) => cleaned.path.clone(),

@@ -31,9 +31,10 @@ pub(super) struct Survey {
 }
 
 impl Survey {
-    pub(super) fn new(first_dirty: i64) -> Self {
+    pub(super) fn new(first_dirty: i64, keys_max: usize) -> Self {
         Self {
             first_dirty,
+            keys: LastOffsets::new(keys_max),
             ..Self::default()
         }
     }
