@@ -127,7 +127,7 @@ pub trait File: fmt::Debug + Send + Sync {
     fn forget(&self, offset: u64, len: u64);
 }
 
-impl dyn File {
+impl dyn File + '_ {
     /// Writes all of `bytes` at `offset`.
     ///
     /// # Errors

@@ -72,7 +72,7 @@ enum Swap {
     /// Nothing.
     None,
     /// Room in the appender's queue.
-    Ready(Vec<i64>, Cleaned),
+    Ready(Vec<i64>, Box<Cleaned>),
     /// The appender's answer.
     Asked,
 }
@@ -170,7 +170,7 @@ impl Compacting {
         shared: &Shared,
         pass: &mut Pass,
         replaced: Vec<i64>,
-        cleaned: Cleaned,
+        cleaned: Box<Cleaned>,
     ) -> Progress {
         let (sender, bell) = (self.sender.clone(), Arc::clone(&shared.bell));
         let done = Box::new(move |result| {

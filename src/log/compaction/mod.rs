@@ -72,7 +72,7 @@ pub(crate) enum Step {
     More,
     /// The segments with these base offsets are to be replaced before the next step. If that fails, there
     /// must be none.
-    Replace(Vec<i64>, Cleaned),
+    Replace(Vec<i64>, Box<Cleaned>),
     /// It is over.
     Done(Summary),
 }
@@ -284,7 +284,7 @@ impl Compaction {
         let replaced = rest.of.iter().map(|source| source.base_offset);
         let replaced = replaced.collect();
         Ok(match rest.finish(&*self.disk)? {
-            Some(cleaned) => Step::Replace(replaced, cleaned),
+            Some(cleaned) => Step::Replace(replaced, Box::new(cleaned)),
             None => Step::More,
         })
     }
