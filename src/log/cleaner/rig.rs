@@ -37,6 +37,7 @@ pub(in crate::log) fn compacted() -> TopicConfig {
     TopicConfig {
         cleanup: Cleanup::Compact,
         segment_age: NEVER,
+        max_batch_bytes: 16 << 20,
         delete_retention: Duration::from_hours(24),
         ..TopicConfig::default()
     }
@@ -46,6 +47,7 @@ pub(in crate::log) fn access(retention: Option<Duration>) -> TopicConfig {
     TopicConfig {
         retention,
         segment_age: NEVER,
+        max_batch_bytes: 16 << 20,
         flush: Flush::Lazily {
             age: Duration::from_secs(5),
             bytes: 8 << 20,
