@@ -49,10 +49,18 @@ impl fmt::Display for Doubt {
             Self::TooEarly => write!(f, "it shows a time before 2020"),
             Self::Jumped(by) => write!(f, "it jumped by {} s", by / 1_000),
             Self::BehindTheLog(by) => {
-                write!(f, "it stands {} s before the log's last record", by / 1_000)
+                write!(
+                    f,
+                    "it stands {} s before the log's last sign of life",
+                    by / 1_000
+                )
             }
             Self::FarAhead(by) => {
-                write!(f, "it stands {} s after the log's last record", by / 1_000)
+                write!(
+                    f,
+                    "it stands {} s after the log's last sign of life",
+                    by / 1_000
+                )
             }
             Self::NotYetAgain => write!(f, "it was wrong before the restart"),
         }
@@ -118,7 +126,7 @@ impl Reading {
 }
 
 impl TrustedTime {
-    /// Judges the clock by what the last run kept and by the newest record's timestamp.
+    /// Judges the clock by what the last run kept or, where there is nothing, by the newest record's timestamp.
     pub(crate) fn new(clock: Clock, kept: Option<Kept>, newest_record_ms: Option<u64>) -> Self {
         let held = Reading::of(&clock);
         let doubt = doubt_at_start(held.unix_ms, kept, newest_record_ms);
@@ -184,13 +192,14 @@ fn doubt_at_start(now_ms: u64, kept: Option<Kept>, newest_record_ms: Option<u64>
     if now_ms < EARLIEST_MS {
         return Some(Doubt::TooEarly);
     }
-    let newest_ms = newest_record_ms.max(kept.map(|kept| kept.unix_ms));
+    // What the last run kept comes first: records may be stamped by a foreign producer, or be old because
+    // nothing was written for long.
+    let newest_ms = kept.map(|kept| kept.unix_ms).or(newest_record_ms);
     if let Some(behind) = newest_ms.and_then(|newest| newest.checked_sub(now_ms))
         && behind > millis(JUMP_MAX)
     {
         return Some(Doubt::BehindTheLog(behind));
     }
-    // Where nothing was written for long, what the last run kept is younger than the newest record.
     if let Some(ahead) = newest_ms.and_then(|newest| now_ms.checked_sub(newest))
         && ahead > millis(STOP_MAX)
     {

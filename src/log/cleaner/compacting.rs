@@ -288,8 +288,7 @@ fn job(partition: &Arc<Partition>, first_dirty: i64, now_ms: Option<u64>) -> Job
     let segments = partition.segments();
     let closed = segments
         .iter()
-        .take_while(|one| !one.is_active && one.end_offset <= high_watermark)
-        .filter(|one| one.bytes > 0);
+        .take_while(|one| !one.is_active && one.end_offset <= high_watermark);
     let closed = closed.map(|facts| Source {
         base_offset: facts.base_offset,
         end_offset: facts.end_offset,

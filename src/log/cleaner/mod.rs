@@ -14,6 +14,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, sync_channel},
     },
     thread::{self, JoinHandle},
     time::Duration,
@@ -37,6 +38,9 @@ const ASK_EVERY: Duration = Duration::from_secs(1);
 /// A step of compaction is followed by a pause of so many times its length, and of so much at the most.
 const PAUSES: u32 = 3;
 const PAUSE_MAX: Duration = Duration::from_millis(200);
+
+/// How long who ends it waits for it.
+const END_WITHIN: Duration = Duration::from_secs(5);
 
 /// How much less urgent it is than what else the machine does (nice).
 const NICENESS: i32 = 10;
@@ -69,6 +73,7 @@ pub struct Cleaner {
     now_ms: Option<u64>,
     next_look_ns: u64,
     next_ask_ns: u64,
+    was_full: bool,
 }
 
 /// How long nothing is to be done.
@@ -96,6 +101,7 @@ impl Cleaner {
             now_ms: None,
             next_look_ns: 0,
             next_ask_ns: 0,
+            was_full: false,
             shared,
         }
     }
@@ -113,7 +119,9 @@ impl Cleaner {
         let is_answered = self.retaining.hear(shared);
         if now_ns >= self.next_ask_ns && is_answered {
             self.next_ask_ns = now_ns.saturating_add(ns(ASK_EVERY));
-            let is_urgent = shared.log.health().is_full.get() || self.retaining.is_over(shared);
+            let is_full = self.retaining.is_full(shared);
+            let is_urgent = is_full && !self.was_full || self.retaining.is_over(shared);
+            self.was_full = is_full;
             if is_urgent || now_ns >= self.next_look_ns {
                 self.next_look_ns = now_ns.saturating_add(ns(LOOK_EVERY));
                 self.now_ms = self.retaining.read_clock(shared);
@@ -140,6 +148,7 @@ impl Cleaner {
         let (bell, health) = (Arc::clone(&self.shared.bell), Arc::clone(self.health()));
         let ended = Arc::<AtomicBool>::default();
         let until = Arc::clone(&ended);
+        let (told, over) = sync_channel(1);
         let thread = thread::Builder::new()
             .name("log cleaner".to_owned())
             .spawn(move || {
@@ -160,11 +169,14 @@ impl Cleaner {
                     self.shared.bell.nap(nap, || until.load(Ordering::Acquire));
                 }
                 self.finish();
+                // Who ended it may have stopped waiting.
+                let _ = told.send(());
             })?;
         Ok(CleanerThread {
             ended,
             bell,
             health,
+            over,
             thread: Some(thread),
         })
     }
@@ -176,6 +188,7 @@ pub struct CleanerThread {
     ended: Arc<AtomicBool>,
     bell: Arc<Bell>,
     health: Arc<CleanerHealth>,
+    over: Receiver<()>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -191,8 +204,10 @@ impl Drop for CleanerThread {
         // Release: pairs with the thread's looks.
         self.ended.store(true, Ordering::Release);
         self.bell.ring();
-        if let Some(thread) = self.thread.take() {
-            // A cleaner that panicked has told it.
+        // A disk that does not answer keeps the thread, but not who ends it. One that panicked is over, too.
+        let is_over = self.over.recv_timeout(END_WITHIN) != Err(RecvTimeoutError::Timeout);
+        if let Some(thread) = self.thread.take().filter(|_| is_over) {
+            // A panic in it has been told.
             let _ = thread.join();
         }
     }

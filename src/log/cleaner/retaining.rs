@@ -27,6 +27,9 @@ const KEPT: &str = "trusted-time-checkpoint";
 /// How often it is written where nothing changes.
 const KEPT_EVERY: Duration = Duration::from_mins(10);
 
+/// What is freed at the most beyond what must be, in bytes.
+const SPARE_MAX: u64 = 256 * 1024 * 1024;
+
 /// Bytes of both indexes for a byte of log, one in so many: 20 for every 4,096.
 const INDEXED: u64 = 204;
 
@@ -37,13 +40,17 @@ pub(super) struct Retaining {
     time: TrustedTime,
     told: Option<Doubt>,
     kept_at_ns: Option<u64>,
-    /// When closed segments without a credible stamp were met first, in milliseconds since 1970.
-    met: HashMap<(String, i64), u64>,
+    is_over_told: bool,
+    /// Closed segments without a credible stamp.
+    met: Met,
     /// Commands that the appender has not answered.
     unanswered: usize,
     sender: Sender<Answer>,
     answers: Receiver<Answer>,
 }
+
+/// By partition and base offset, when a segment was met first, in milliseconds since 1970.
+type Met = HashMap<(String, i64), u64>;
 
 /// What became of a command.
 #[derive(Debug)]
@@ -61,6 +68,7 @@ impl Retaining {
             time: TrustedTime::new(shared.clock.clone(), kept(shared), newest_record(shared)),
             told: None,
             kept_at_ns: None,
+            is_over_told: false,
             met: HashMap::new(),
             unanswered: 0,
             sender,
@@ -111,13 +119,37 @@ impl Retaining {
 
     /// Whether the log is larger than it may be.
     pub(super) fn is_over(&self, shared: &Shared) -> bool {
-        let sizes = shared
-            .log
-            .all()
-            .iter()
-            .map(|one| with_indexes(one.size_bytes()));
-        let all = sizes.fold(self.bounds.ballast_bytes, u64::saturating_add);
-        all > self.bounds.bytes_max
+        self.bytes(shared) > self.bounds.bytes_max
+    }
+
+    fn bytes(&self, shared: &Shared) -> u64 {
+        with_indexes(shared.log.size_bytes()).saturating_add(self.bounds.ballast_bytes)
+    }
+
+    /// Whether there is no room on the disk: a write found none, and since then none came.
+    pub(super) fn is_full(&self, shared: &Shared) -> bool {
+        let free = || shared.disk.free_bytes(shared.log.dir());
+        shared.log.health().is_full.get() && free().is_ok_and(|free| free < self.spare())
+    }
+
+    /// What is freed beyond what must be, for what is written until the next look.
+    fn spare(&self) -> u64 {
+        (self.bounds.bytes_max / 64).min(SPARE_MAX)
+    }
+
+    /// What the log may take. On a disk that others filled that is less than it takes, so that its oldest
+    /// access segment goes, one with each look, until writes succeed again.
+    fn budget(&self, shared: &Shared) -> Budget {
+        let mut budget = Budget {
+            bytes_max: self.bounds.bytes_max,
+            bytes_else: self.bounds.ballast_bytes,
+            bytes_spare: self.spare(),
+        };
+        if self.is_full(shared) && !self.is_over(shared) {
+            budget.bytes_max = self.bytes(shared).saturating_sub(1);
+            budget.bytes_spare = 0;
+        }
+        budget
     }
 
     /// Counts what was done since, and says whether everything asked for is answered.
@@ -139,29 +171,14 @@ impl Retaining {
     /// Decides what goes, and asks for it.
     pub(super) fn look(&mut self, shared: &Shared, now_ms: Option<u64>) {
         let partitions = shared.log.all();
+        let met = std::mem::take(&mut self.met);
         let holdings: Vec<_> = partitions
             .iter()
-            .map(|one| self.holding(one, now_ms))
+            .map(|one| self.holding(one, now_ms, &met))
             .collect();
-        let segments = partitions.iter().zip(&holdings);
-        let still_there: Vec<_> = segments
-            .flat_map(|(partition, holding)| {
-                let name = partition.name();
-                let bases = holding.segments.iter().map(|segment| segment.base_offset);
-                bases
-                    .map(move |base| (name.clone(), base))
-                    .collect::<Vec<_>>()
-            })
-            .collect();
-        self.met.retain(|segment, _| still_there.contains(segment));
-
-        let budget = Budget {
-            bytes_max: self.bounds.bytes_max,
-            bytes_else: self.bounds.ballast_bytes,
-            bytes_spare: self.bounds.bytes_max / 64,
-        };
+        let budget = self.budget(shared);
         let decision = decide(&holdings, now_ms, budget);
-        shared.health.bytes_over.set(decision.bytes_over);
+        self.tell_over(shared, &decision);
         self.ask(shared, &holdings, &decision);
         for (partition, holding) in partitions.iter().zip(&holdings) {
             if is_stale(partition, holding, now_ms) {
@@ -170,7 +187,7 @@ impl Retaining {
         }
     }
 
-    fn holding(&mut self, partition: &Arc<Partition>, now_ms: Option<u64>) -> Holding {
+    fn holding(&mut self, partition: &Partition, now_ms: Option<u64>, met: &Met) -> Holding {
         let facts = partition.segments();
         let segments = facts.iter().map(|facts| {
             let mut segment = Segment {
@@ -180,12 +197,10 @@ impl Retaining {
                 max_timestamp_ms: facts.max_timestamp_ms,
                 met_ms: None,
             };
-            if let Some(now_ms) = now_ms
-                && !facts.is_active
-                && credible(&segment, Some(now_ms)).is_none()
-            {
-                let met = self.met.entry((partition.name(), facts.base_offset));
-                segment.met_ms = Some(*met.or_insert(now_ms));
+            if !facts.is_active && credible(&segment, now_ms).is_none() {
+                let name = (partition.name(), facts.base_offset);
+                segment.met_ms = met.get(&name).copied().or(now_ms);
+                self.met.extend(segment.met_ms.map(|met_ms| (name, met_ms)));
             }
             segment
         });
@@ -193,6 +208,19 @@ impl Retaining {
             segments: segments.collect(),
             rules: rules(partition.topic()),
         }
+    }
+
+    fn tell_over(&mut self, shared: &Shared, decision: &Decision) {
+        shared.health.bytes_over.set(decision.bytes_over);
+        let is_over = decision.bytes_over > 0 && decision.rolls.is_empty();
+        if is_over && !self.is_over_told {
+            tracing::warn!(
+                "the log takes {} bytes more than it may, and nothing is left that may be deleted for it: \
+                 raise `log.disk_max`, free space on its disk, or shorten what is kept",
+                decision.bytes_over
+            );
+        }
+        self.is_over_told = is_over;
     }
 
     fn ask(&mut self, shared: &Shared, holdings: &[Holding], decision: &Decision) {
@@ -246,6 +274,15 @@ impl Retaining {
 fn count(health: &CleanerHealth, answer: &Answer) {
     if answer.deletions.is_empty() {
         health.rolls.add(1);
+    }
+    if let (Some(first), Some(last)) = (answer.deletions.first(), answer.deletions.last()) {
+        tracing::info!(
+            "the log: {} segments of {} deleted, from {} to {}",
+            answer.deletions.len(),
+            answer.partition,
+            first.base_offset,
+            last.base_offset
+        );
     }
     for deletion in &answer.deletions {
         let deleted = match deletion.reason {

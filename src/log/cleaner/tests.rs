@@ -640,10 +640,61 @@ fn on_its_thread_it_compacts_by_itself_and_ends_when_it_is_told() {
     let clock = Clock::system();
     while thread.health().passes.get() == 0 {
         assert!(clock.monotonic_ns() < 30_000_000_000, "no pass in 30 s");
-        std::thread::yield_now();
+        thread::yield_now();
     }
     assert_eq!(records(&bans).len(), 1);
     drop(thread);
     let ended = running.stop(Duration::from_secs(30));
     assert_eq!(ended, run::Ended::Clean);
+}
+
+#[test]
+fn on_a_disk_that_is_full_old_access_segments_make_room_and_bans_stay() {
+    let dir = Path::new("/log");
+    let sim = Sim::new(7, dir);
+    let topics = vec![topic(ACCESS, 1, access(None)), topic(BANS, 1, compacted())];
+    let clock = Clock::manual(NOW_MS);
+    let mut rig = Rig::open(Arc::new(sim.clone()), dir, clock, topics);
+    let (access, bans) = (rig.partition(ACCESS, 0), rig.partition(BANS, 0));
+    let large = "x".repeat(500);
+    rig.append(&bans, &[("a", Some(&large))]);
+    rig.roll(&bans);
+    for _ in 0..4 {
+        rig.append(&access, &[("a", Some(&large))]);
+        rig.roll(&access);
+    }
+    let mut cleaner = rig.cleaner(64 << 20);
+    rig.clean(&mut cleaner);
+    assert_eq!(bases(&access), [0, 1, 2, 3, 4]);
+
+    // Others fill the disk, and a write finds that out.
+    let paths = sim.paths();
+    let taken = paths
+        .iter()
+        .map(|path| sim.bytes(path).unwrap().len() as u64);
+    sim.set_capacity(taken.sum());
+    rig.log.health().is_full.set(true);
+    rig.clock.advance_ms(1_000);
+    cleaner.turn();
+    rig.settle();
+    assert_eq!(bases(&access), [1, 2, 3, 4], "one goes at once");
+    for _ in 0..5 {
+        rig.clock.advance_ms(1_000);
+        cleaner.turn();
+        rig.settle();
+    }
+    assert_eq!(bases(&access).len(), 4, "and no more before the next look");
+    rig.append(&access, &[("a", Some("1"))]);
+    for _ in 0..3 {
+        rig.clean(&mut cleaner);
+    }
+    assert_eq!(bases(&access).len(), 4, "writes succeed again");
+
+    // A disk that others emptied costs nothing more, though no write has found that out.
+    rig.log.health().is_full.set(true);
+    sim.set_capacity(1 << 40);
+    for _ in 0..3 {
+        rig.clean(&mut cleaner);
+    }
+    assert_eq!((bases(&access).len(), bases(&bans).len()), (4, 2));
 }

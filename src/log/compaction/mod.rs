@@ -340,7 +340,7 @@ fn judge_chunk(
         // Once more: a new checksum must not make right what was read wrongly.
         view.verify().map_err(at)?;
         let verdict = judge.judge(&view).map_err(at)?;
-        rest.take(&view, verdict, job, disk).map_err(Unfit::Disk)?;
+        rest.take(&view, &verdict, job, disk).map_err(Unfit::Disk)?;
         bytes = after;
     }
     Ok(())

@@ -59,11 +59,11 @@ impl Rest {
     pub(super) fn take(
         &mut self,
         view: &View<'_>,
-        verdict: Verdict,
+        verdict: &Verdict,
         job: &Job,
         disk: &dyn Disk,
     ) -> Result<(), Halt> {
-        let stays = match &verdict {
+        let stays = match verdict {
             Verdict::Stays => view.bytes(),
             Verdict::Becomes(batch) => {
                 self.begin(job, disk)?;

@@ -199,7 +199,7 @@ fn while_the_clock_is_not_believed_tombstones_stay_and_get_no_horizon() {
         now_ms: None,
         ..bans.rig.job(&bans.partition)
     };
-    let (summary, _) = bans.rig.compact(job.clone());
+    let (summary, _) = bans.rig.compact(job);
     assert_eq!(bans.left(), [(1, None)]);
     assert_eq!(summary.tombstones.without_horizon, 1);
     bans.compact();
@@ -557,12 +557,11 @@ fn check_pass(
         .filter(|one| one.offset < end && one.value.is_none())
     {
         let stays = expected.iter().any(|left| left.offset == one.offset);
-        match (stays, now_ms) {
-            (true, Some(now_ms)) => {
-                drop(horizons.entry(one.offset).or_insert(Some(now_ms + DAY_MS)))
-            }
-            (true, None) => {}
-            (false, _) => drop(horizons.insert(one.offset, None)),
+        if !stays {
+            horizons.insert(one.offset, None);
+        } else if let Some(now_ms) = now_ms {
+            let first = Some(now_ms + DAY_MS);
+            horizons.entry(one.offset).or_insert(first);
         }
     }
     assert_eq!(read, expected);
