@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use super::{super::*, rig::*};
-use crate::base::{disk::sim::Sim, fuzz::Dice};
+use crate::base::{
+    disk::sim::{Fault, Plan, Sim},
+    fuzz::Dice,
+};
 
 const DIR: &str = "/log";
 
@@ -90,7 +93,23 @@ impl Story {
     }
 }
 
-fn play(seed: u64) {
+/// Something that will go wrong soon.
+fn trouble(sim: &Sim, dice: &mut Dice) -> Plan {
+    let faults = [
+        Fault::Eio,
+        Fault::Enospc,
+        Fault::Eintr,
+        Fault::Eagain,
+        Fault::Short,
+    ];
+    Plan {
+        from: sim.operations() + dice.below(30) as u64,
+        count: 1 + dice.below(3) as u64,
+        fault: faults[dice.below(faults.len())],
+    }
+}
+
+fn play(seed: u64, has_trouble: bool) {
     let mut story = Story {
         dice: Dice::seeded(seed),
         next: 0,
@@ -110,14 +129,19 @@ fn play(seed: u64) {
         story.check(&rig, round > 0 && story.forgot);
         story.forgot = false;
         for _ in 0..story.dice.below(120) {
+            if has_trouble && story.dice.below(8) == 0 {
+                sim.plan(Some(trouble(&sim, &mut story.dice)));
+            }
             story.act(&mut rig);
         }
         clean = story.dice.below(4) == 0;
         if clean {
             rig.appender.finish();
-            assert!(rig.flusher.finish());
+            clean = rig.flusher.finish();
+            assert!(clean || has_trouble);
             story.hear();
         }
+        sim.plan(None);
         story.waiting.clear();
         sim = match story.dice.below(2) {
             0 => sim.kill(),
@@ -129,12 +153,23 @@ fn play(seed: u64) {
     }
 }
 
-#[test]
-fn what_was_acknowledged_is_found_again() {
-    for seed in 0..300 {
-        if let Err(panic) = std::panic::catch_unwind(|| play(seed)) {
+fn play_all(has_trouble: bool) {
+    let seeds = std::env::var("WARDENT_LOG_SEEDS").ok();
+    let seeds = seeds.map_or(60, |seeds| seeds.parse().unwrap());
+    for seed in 0..seeds {
+        if let Err(panic) = std::panic::catch_unwind(|| play(seed, has_trouble)) {
             eprintln!("seed {seed}");
             std::panic::resume_unwind(panic);
         }
     }
+}
+
+#[test]
+fn what_was_acknowledged_is_found_again() {
+    play_all(false);
+}
+
+#[test]
+fn what_was_acknowledged_is_found_again_on_a_disk_that_fails() {
+    play_all(true);
 }
