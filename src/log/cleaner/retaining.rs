@@ -123,7 +123,9 @@ impl Retaining {
     }
 
     fn bytes(&self, shared: &Shared) -> u64 {
-        with_indexes(shared.log.size_bytes()).saturating_add(self.bounds.ballast_bytes)
+        let segments = shared.log.all().iter().flat_map(|one| one.segments());
+        let bytes = segments.map(|facts| with_indexes(facts.bytes));
+        bytes.fold(self.bounds.ballast_bytes, u64::saturating_add)
     }
 
     /// Whether there is no room on the disk: a write found none, and since then none came.
