@@ -30,6 +30,9 @@ const KEPT_EVERY: Duration = Duration::from_mins(10);
 /// What is freed at the most beyond what must be, in bytes.
 const SPARE_MAX: u64 = 256 * 1024 * 1024;
 
+/// Segments of a partition that are deleted at once: the appender does it, and appends wait meanwhile.
+const DELETED_AT_ONCE: usize = 8;
+
 /// Bytes of both indexes for a byte of log, one in so many: 20 for every 4,096.
 const INDEXED: u64 = 204;
 
@@ -232,7 +235,7 @@ impl Retaining {
                 .deletions
                 .iter()
                 .filter(|one| one.partition == index);
-            let going: Vec<_> = going.copied().collect();
+            let going: Vec<_> = going.take(DELETED_AT_ONCE).copied().collect();
             // What stays begins where the first segment does that does not go.
             if !going.is_empty()
                 && let Some(first) = holding.segments.get(going.len())

@@ -8,6 +8,9 @@ use crate::{
     log::{batch::View, cleaned::Cleaned},
 };
 
+/// Written at once.
+const WRITE_BYTES: usize = 256 * 1024;
+
 /// What is left of one segment, or of neighbours.
 #[derive(Debug)]
 pub(super) struct Rest {
@@ -17,6 +20,8 @@ pub(super) struct Rest {
     pub(super) bytes: u64,
     /// Where they are written; none while they are the first bytes of the one segment.
     pub(super) cleaned: Option<Cleaned>,
+    /// What is not written yet of what `cleaned` shall have.
+    pending: Vec<u8>,
     /// The last batch, when no record of it stays. It is kept without them, unless a further segment's
     /// rest is put behind it: so that what takes the place of segments ends where they do.
     pub(super) tail: Option<Vec<u8>>,
@@ -29,6 +34,7 @@ impl Rest {
             of: vec![source],
             bytes: 0,
             cleaned: None,
+            pending: Vec::new(),
             tail: None,
         }
     }
@@ -80,10 +86,22 @@ impl Rest {
             }
         };
         self.bytes += stays.len() as u64;
-        match &mut self.cleaned {
-            Some(cleaned) => cleaned.write(stays).map_err(|error| failed(cleaned, error)),
-            None => Ok(()),
+        if self.cleaned.is_some() {
+            self.pending.extend_from_slice(stays);
         }
+        match self.pending.len() {
+            ..WRITE_BYTES => Ok(()),
+            _ => self.write_out(),
+        }
+    }
+
+    fn write_out(&mut self) -> Result<(), Halt> {
+        if let Some(cleaned) = &mut self.cleaned {
+            let written = cleaned.write(&self.pending);
+            written.map_err(|error| failed(cleaned, error))?;
+        }
+        self.pending.clear();
+        Ok(())
     }
 
     /// From here on it differs from the segment. Up to here it did not, so it begins as that does.
@@ -108,6 +126,8 @@ impl Rest {
         disk: &dyn Disk,
     ) -> Result<(), Halt> {
         self.begin(job, disk)?;
+        self.write_out()?;
+        next.write_out()?;
         let path = match &next.cleaned {
             Some(cleaned) => cleaned.path.clone(),
             None => job.path(next.base_offset()),
@@ -128,8 +148,9 @@ impl Rest {
             return Ok(None);
         };
         let path = cleaned.path.clone();
-        let tail = self.tail.as_deref().unwrap_or_default();
-        let written = cleaned.write(tail).and_then(|()| cleaned.finish());
+        self.pending.extend(self.tail.iter().flatten());
+        let written = cleaned.write(&self.pending);
+        let written = written.and_then(|()| cleaned.finish());
         written.map(Some).map_err(|error| {
             remove(disk, &path);
             Halt::Io(path, error)
