@@ -9,6 +9,7 @@ use super::{
     commands::{Asked, Command, NotDone},
     flusher::Pending,
     heal,
+    mend::mend,
     partition::{Partition, Standing},
     store::Log,
     swap,
@@ -202,18 +203,26 @@ impl Appender {
             );
             result = writer.write(batch, now_ns);
         }
-        let health = self.log.health();
         match result {
             Ok(appended) => {
-                if health.is_full.get() && self.refused.is_some() {
-                    tracing::info!("the log's disk has room again");
-                }
-                health.is_full.set(false);
-                self.refused = None;
+                self.succeeded(is_durable, now_ns);
                 Ok(appended)
             }
             Err(error) => Err(self.failed(partition, &error, now_ns)),
         }
+    }
+
+    /// A write succeeded. What a durable topic got into its ballast says nothing of the others.
+    fn succeeded(&mut self, is_durable: bool, now_ns: u64) {
+        let Some(refused) = self.refused else {
+            return;
+        };
+        if is_durable && now_ns < refused.until_ns {
+            return;
+        }
+        tracing::info!("the log: its disk takes writes again");
+        self.log.health().is_full.set(false);
+        self.refused = None;
     }
 
     /// A write failed: tells it, and spares the disk the lazily flushed topics for a second.
@@ -254,6 +263,7 @@ impl Appender {
                 Command::Replace(_, run, cleaned) => {
                     swap::replace(&partition, &self.log.disk, &run, *cleaned)
                 }
+                Command::Mend(_, base) => mended(writer, &self.log, base).map_err(NotDone::Io),
             },
             _ => Err(NotDone::Offline),
         };
@@ -269,8 +279,25 @@ impl Appender {
         let mut offline = 0;
         for number in 0..self.writers.len() {
             offline += u64::from(!self.is_well(number, now_ns));
+            self.look_for_odd(number);
         }
         self.log.health().offline.set(offline);
+    }
+
+    /// Mends what readers found odd in a partition. What cannot be mended is when it is met again.
+    fn look_for_odd(&mut self, number: usize) {
+        let Some(writer) = self.writers.get_mut(number) else {
+            return;
+        };
+        let partition = Arc::clone(&writer.partition);
+        if partition.is_offline() {
+            return;
+        }
+        for segment in partition.all_segments().iter().filter(|one| one.take_odd()) {
+            if let Err(error) = mended(writer, &self.log, segment.base_offset) {
+                tracing::error!("the log: mending {} failed: {error}", partition.name());
+            }
+        }
     }
 
     /// Whether a partition is online, or could be brought there.
@@ -317,4 +344,13 @@ impl Appender {
             }
         }
     }
+}
+
+/// Mends a segment, and tells what was found.
+fn mended(writer: &mut Writer, log: &Log, base_offset: i64) -> io::Result<()> {
+    for found in mend(writer, &log.disk, log.dir(), base_offset)? {
+        tracing::error!("the log: {found}");
+        log.health().mended.add(1);
+    }
+    Ok(())
 }

@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     Appender, Found,
-    ballast::Ballast,
+    ballast::{Ballast, is_full},
     checkpoint::{
         self, CLEANED, HIGH_WATERMARKS, LOG_STARTS, RECOVERY_POINTS, TMP, Unread, read_epochs,
         read_offsets, write_epochs,
@@ -53,8 +53,15 @@ pub fn open(settings: Settings, disk: Arc<dyn Disk>, clock: Clock) -> Result<Ope
     };
     let meta = opening.meta()?;
     opening.tidy()?;
-    let ballast = Ballast::new(Arc::clone(&disk), &dir, settings.ballast_bytes);
-    let topics = opening.topics(settings.topics)?;
+    let mut ballast = Ballast::new(Arc::clone(&disk), &dir, settings.ballast_bytes);
+    let mut topics = opening.topics(&settings.topics);
+    let is_full = matches!(&topics, Err(OpenError::Io { error, .. }) if is_full(error));
+    if is_full && ballast.give_up() {
+        opening.partitions.clear();
+        opening.writers.clear();
+        topics = opening.topics(&settings.topics);
+    }
+    let topics = topics?;
     let Opening {
         found,
         partitions,
@@ -247,10 +254,13 @@ impl Opening<'_> {
     }
 
     /// Topics that should be there, and those that are.
-    fn topics(&mut self, settings: Vec<TopicSettings>) -> Result<Vec<Arc<Topic>>, OpenError> {
+    fn topics(&mut self, settings: &[TopicSettings]) -> Result<Vec<Arc<Topic>>, OpenError> {
         let mut wanted = BTreeMap::new();
         for one in settings {
-            wanted.insert(one.name, (one.partitions.max(1), one.config));
+            wanted.insert(
+                one.name.clone(),
+                (one.partitions.max(1), one.config.clone()),
+            );
         }
         for (topic, index) in partitions_in(&**self.disk, self.dir)? {
             let foreign = || (1, TopicConfig::default());

@@ -30,6 +30,7 @@ mod heal;
 pub mod health;
 mod index;
 mod lz4;
+mod mend;
 mod meta;
 pub mod murmur2;
 mod offline;

@@ -261,7 +261,7 @@ impl Recovery<'_> {
     }
 
     /// Keeps what is bad in the middle of a segment.
-    fn quarantine(
+    pub(super) fn quarantine(
         &mut self,
         name: &Path,
         base: i64,

@@ -80,7 +80,7 @@ fn missing_short_and_garbage_indexes_are_made_anew_and_answer_the_same() {
         },
         |path, dice| {
             let len = fs::read(path).unwrap().len();
-            let noise: Vec<u8> = (0..len).map(|_| dice.below(256) as u8).collect();
+            let noise: Vec<u8> = (0..len).map(|_| dice.next().to_le_bytes()[0]).collect();
             fs::write(path, noise).unwrap();
         },
     ];
@@ -170,10 +170,8 @@ fn what_is_read_while_the_log_is_down_is_the_same_and_nothing_is_written() {
     for path in index_files(dir.path()) {
         fs::remove_file(path).unwrap();
     }
-    let last = before
-        .keys()
-        .filter(|path| path.extension().is_some_and(|end| end == "log"))
-        .next_back();
+    let is_log = |path: &&PathBuf| path.extension().is_some_and(|end| end == "log");
+    let last = before.keys().rfind(is_log);
     let bytes = fs::read(last.unwrap()).unwrap();
     fs::write(last.unwrap(), &bytes[..bytes.len() - 1]).unwrap();
     let before = listing(dir.path());

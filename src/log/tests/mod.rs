@@ -3,6 +3,8 @@
 mod crashes;
 mod failing;
 mod indexes;
+mod measured;
+mod mending;
 mod opening;
 mod reading;
 mod rig;

@@ -1,6 +1,6 @@
 //! Opening a log: who may, what is found, what is set right.
 
-use std::{collections::BTreeSet, fs, path::Path, sync::Arc, time::Instant};
+use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
 
 use super::{super::*, rig::*};
 use crate::base::disk::System;
@@ -228,42 +228,4 @@ fn only_what_follows_the_recovery_point_is_walked() {
     fs::write(&first, bytes).unwrap();
     let rig = Rig::open(dir.path());
     assert!(!rig.was_clean && rig.report.is_empty(), "{:?}", rig.report);
-}
-
-/// Half a gigabyte is told in `docs/operations.md`; this is the same in small.
-#[test]
-#[ignore = "writes a gigabyte; run with --ignored --nocapture for the figures"]
-fn opening_a_gigabyte_takes_little_time() {
-    let dir = tempfile::tempdir().unwrap();
-    let settings = || {
-        let mut settings = settings(dir.path());
-        settings.topics[0].config.segment_bytes = 64 * 1024 * 1024;
-        settings
-    };
-    let mut rig = Rig::with(settings(), Arc::new(System));
-    let value = vec![b'x'; 40_000];
-    for _ in 0..26_000 {
-        let mut builder = Builder::new();
-        builder.push(NOW_MS.cast_signed(), None, Some(&value), &[]);
-        rig.append(LAZY, builder.finish(Compression::None)).unwrap();
-        if rig.log.size_bytes() % (8 << 20) < 40_000 {
-            rig.clock.advance_ms(6_000);
-        }
-    }
-    rig.append(LAZY, batch(0, 1)).unwrap();
-    drop(rig);
-    #[expect(clippy::disallowed_methods, reason = "it is measured")]
-    let timed = || {
-        let began = Instant::now();
-        let rig = Rig::with(settings(), Arc::new(System));
-        (began.elapsed(), rig)
-    };
-    let (unclean, rig) = timed();
-    rig.close();
-    let (clean, rig) = timed();
-    eprintln!(
-        "{} bytes: unclean {unclean:?}, clean {clean:?}",
-        rig.log.size_bytes()
-    );
-    assert!(unclean.as_secs_f64() < 2.0 && clean.as_secs_f64() < 0.5);
 }

@@ -77,7 +77,7 @@ fn a_segment_is_closed_when_it_is_old_or_large() {
     let mut settings = settings(Path::new(DIR));
     settings.topics[1].config.segment_age = std::time::Duration::from_secs(60);
     settings.topics[1].config.segment_bytes = 1_000;
-    let mut rig = Rig::with(settings, Arc::new(sim.clone()));
+    let mut rig = Rig::with(settings, Arc::new(sim));
     rig.append(DURABLE, batch(0, 1)).unwrap();
     rig.clock.advance_ms(59_000);
     rig.append(DURABLE, batch(1, 1)).unwrap();
