@@ -16,6 +16,7 @@ use crate::log::{
     commands::{Command, NotDone},
     compaction::{Compaction, Halt, Job, KEYS_MAX, Source, Step, Summary, Tombstones},
     partition::Partition,
+    segment::{LOG, base_of},
     topic::Cleanup,
 };
 
@@ -25,8 +26,7 @@ const DIRTY: u64 = 2;
 /// One with anything new is compacted so long after its last pass (`max.compaction.lag.ms`).
 const PASS_EVERY: Duration = Duration::from_hours(24);
 
-/// After the disk failed a pass, the next try comes so much later; after damage, which does not mend itself,
-/// so much.
+/// After the disk failed a pass, the next try comes so much later; after damage, so much.
 const AGAIN_AFTER_DISK: Duration = Duration::from_mins(1);
 const AGAIN_AFTER_DAMAGE: Duration = Duration::from_hours(1);
 
@@ -181,7 +181,9 @@ impl Compacting {
         let command = Command::Replace(Arc::clone(&pass.partition), replaced, cleaned);
         pass.swap = match shared.log.ask(command, done) {
             Err(Command::Replace(_, replaced, cleaned)) => Swap::Ready(replaced, cleaned),
-            Ok(()) | Err(Command::Roll(_) | Command::DeleteBelow(..)) => Swap::Asked,
+            Ok(()) | Err(Command::Roll(_) | Command::DeleteBelow(..) | Command::Mend(..)) => {
+                Swap::Asked
+            }
         };
         Progress::Waiting
     }
@@ -263,13 +265,21 @@ impl Compacting {
     fn failed(&mut self, shared: &Shared, pass: &Pass, halt: &Halt) {
         let (what, after) = match halt {
             Halt::Io(..) => ("the disk failed it", AGAIN_AFTER_DISK),
-            Halt::Damaged { .. } => ("nothing of it was changed", AGAIN_AFTER_DAMAGE),
+            Halt::Damaged { .. } => ("it waits until this is mended", AGAIN_AFTER_DAMAGE),
         };
         let name = pass.partition.name();
         tracing::warn!(
             "the log: {name} could not be compacted, {what}: {halt}; next try in {} min",
             after.as_secs() / 60
         );
+        if let Halt::Damaged { path, .. } = halt
+            && let Some(name) = path.file_name().and_then(|name| name.to_str())
+            && let Some(base_offset) = base_of(name, LOG)
+        {
+            let mend = Command::Mend(Arc::clone(&pass.partition), base_offset);
+            // Where there is no room for it, the next pass asks again.
+            let _ = shared.log.ask(mend, Box::new(drop));
+        }
         shared.health.pass_errors.add(1);
         let known = self.known.entry(name).or_default();
         known.again_at_ns = Some(shared.clock.monotonic_ns().saturating_add(ns(after)));
