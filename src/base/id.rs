@@ -40,9 +40,25 @@ impl RequestIds {
 }
 
 impl RequestId {
+    /// Reads an id back; none for any other text.
+    pub fn read(text: &[u8]) -> Option<Self> {
+        let id: [u8; 26] = text.try_into().ok()?;
+        let is_id = id.iter().all(|byte| ALPHABET.contains(byte));
+        is_id.then_some(Self(id))
+    }
+
     /// The id as ASCII bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+
+    /// When the id was made, in milliseconds since 1970.
+    pub fn unix_ms(&self) -> u64 {
+        let digits = self.0.iter().take(10);
+        digits.fold(0, |ms, digit| {
+            let value = ALPHABET.iter().position(|own| own == digit).unwrap_or(0);
+            ms << 5 | value as u64
+        })
     }
 }
 
@@ -61,9 +77,24 @@ mod tests {
     }
 
     #[test]
+    fn an_id_reads_back_and_nothing_else_does() {
+        let id = RequestIds::starting_at(7).next(1_000);
+        assert_eq!(RequestId::read(id.as_bytes()), Some(id));
+        for text in [
+            "",
+            "01ARYZ6S41",
+            "01ARYZ6S4100000000000000-0",
+            "01aryz6s410000000000000000",
+        ] {
+            assert_eq!(RequestId::read(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
     fn the_layout_is_the_ulid_one() {
         // The stamp of the ULID specification's own example.
         let id = RequestIds::starting_at(0).next(1_469_918_176_385);
         assert_eq!(id.as_bytes().get(..10), Some(b"01ARYZ6S41".as_slice()));
+        assert_eq!(id.unix_ms(), 1_469_918_176_385);
     }
 }

@@ -1,3 +1,4 @@
-//! Where events go.
+//! Where events go, and how they are read back.
 
 pub mod lines;
+pub mod query;

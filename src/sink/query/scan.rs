@@ -1,0 +1,436 @@
+//! A walk over partitions that finds wanted events, oldest or newest first, a page at a time.
+//!
+//! Within a partition events come in the order of the log, or its reverse; between partitions, by time.
+//! An event stands in the log where its request ended and carries the moment it began, so neighbours may
+//! be out of order by as long as requests take. Memory is bounded by what one read of each partition
+//! holds.
+
+use std::{collections::VecDeque, fmt, ops::Range, sync::Arc};
+
+use serde_json::{Map, Value};
+
+use super::{
+    filter::{Filter, Tally},
+    position::Position,
+};
+use crate::log::{
+    batch::View,
+    store::{Partition, ReadError},
+};
+
+/// Which events come first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Those told last.
+    Newest,
+    /// Those told first.
+    Oldest,
+}
+
+/// One record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// The partition it is in.
+    pub partition: u32,
+    /// Its offset there.
+    pub offset: i64,
+    /// Its moment, in milliseconds since 1970.
+    pub timestamp_ms: i64,
+    /// What it is about.
+    pub key: Option<Vec<u8>>,
+    /// The event as it is stored: a JSON object. None forgets what was told of the key before.
+    pub value: Option<Vec<u8>>,
+}
+
+/// When a page is done, beside having come to the end.
+pub struct Bounds<'a> {
+    /// Events of one page.
+    pub events: usize,
+    /// Asked between two reads: whether the page has taken long enough, or nobody waits for it.
+    pub is_over: &'a mut dyn FnMut() -> bool,
+}
+
+impl fmt::Debug for Bounds<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bounds")
+            .field("events", &self.events)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What was found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The events, in the order that was asked for.
+    pub events: Vec<Event>,
+    /// Where to go on, in the same order.
+    pub next: Position,
+    /// Whether there is nothing more, for now.
+    pub is_end: bool,
+    /// What it took.
+    pub tally: Tally,
+}
+
+/// The place behind all events that can be read now.
+pub fn end(partitions: &[Arc<Partition>]) -> Position {
+    let mut end = Position::default();
+    for partition in partitions {
+        end.set(partition.index(), partition.high_watermark());
+    }
+    end
+}
+
+/// The next page of wanted events of the partitions of one topic, going on from `from`; in a partition of
+/// which that says nothing, from the beginning of the order.
+///
+/// # Errors
+/// When a partition cannot be read.
+pub fn page(
+    partitions: &[Arc<Partition>],
+    filter: &Filter,
+    order: Order,
+    from: &Position,
+    bounds: &mut Bounds<'_>,
+) -> Result<Page, ReadError> {
+    let mut search = Search {
+        filter,
+        order,
+        tally: Tally::default(),
+        scratch: Vec::new(),
+    };
+    let mut readers = Vec::with_capacity(partitions.len());
+    for partition in partitions {
+        let at = from.offset(partition.index());
+        readers.push(Reader::new(partition, at, bounds.events, &mut search)?);
+    }
+    let mut page = Page::default();
+    loop {
+        take_what_is_due(&mut readers, &mut search, bounds.events, &mut page.events);
+        page.is_end = readers.iter().all(Reader::is_exhausted);
+        let is_full = page.events.len() >= bounds.events;
+        // Each partition is read once, so that every page gets further than the one before.
+        let has_begun = readers
+            .iter()
+            .all(|reader| reader.has_begun || reader.is_done);
+        if page.is_end || is_full || (has_begun && (bounds.is_over)()) {
+            break;
+        }
+        let unread = readers.iter_mut().filter(|reader| !reader.is_done);
+        if let Some(reader) = unread.min_by_key(|reader| order.rank(reader.frontier_ms)) {
+            reader.read(&mut search)?;
+        }
+    }
+    for reader in &readers {
+        page.next
+            .set(reader.partition.index(), reader.position(order));
+    }
+    page.tally = search.tally;
+    Ok(page)
+}
+
+/// What is looked for, and what that took so far.
+struct Search<'a> {
+    filter: &'a Filter,
+    order: Order,
+    tally: Tally,
+    /// Where batches are unpacked to.
+    scratch: Vec<u8>,
+}
+
+/// Moves events to the page, as long as no partition could still hold one that comes before.
+fn take_what_is_due(
+    readers: &mut [Reader],
+    search: &mut Search<'_>,
+    events_max: usize,
+    events: &mut Vec<Event>,
+) {
+    let order = search.order;
+    let unread = readers.iter().filter(|reader| !reader.is_done);
+    let horizon = unread.map(|reader| order.rank(reader.frontier_ms)).min();
+    while events.len() < events_max {
+        let with_event = readers.iter_mut().filter_map(|reader| {
+            let rank = order.rank(reader.found.front()?.timestamp_ms);
+            Some((rank, reader))
+        });
+        let Some((rank, reader)) = with_event.min_by_key(|(rank, _)| *rank) else {
+            return;
+        };
+        if horizon.is_some_and(|horizon| rank > horizon) {
+            return;
+        }
+        let Some(event) = reader.found.pop_front() else {
+            return;
+        };
+        // Whoever asks for all has not parsed it yet.
+        let is_sound = |value: &[u8]| !search.filter.takes_all() || object(value).is_some();
+        if event.value.as_deref().is_none_or(is_sound) {
+            events.push(event);
+        } else {
+            search.tally.unreadable += 1;
+        }
+    }
+}
+
+impl Order {
+    /// What comes first has the lower rank.
+    fn rank(self, timestamp_ms: i64) -> i64 {
+        match self {
+            Self::Newest => !timestamp_ms,
+            Self::Oldest => timestamp_ms,
+        }
+    }
+
+    /// The moment that all others come after.
+    fn first_ms(self) -> i64 {
+        match self {
+            Self::Newest => i64::MAX,
+            Self::Oldest => i64::MIN,
+        }
+    }
+}
+
+fn object(value: &[u8]) -> Option<Map<String, Value>> {
+    serde_json::from_slice(value).ok()
+}
+
+/// Bytes of one read.
+const READ_BYTES: usize = 256 * 1024;
+
+/// Offsets of one read, newest first: what is found in it waits to be turned round.
+const WINDOW_MAX: i64 = 4_096;
+
+/// The widest a read becomes where compaction has left nothing.
+const EMPTY_WINDOW_MAX: i64 = 1 << 20;
+
+/// Offsets that are passed over where bytes are no batch, until reading goes on.
+const PAST_DAMAGE: i64 = 256;
+
+/// An event may be told so long after its moment, for [`Filter::until_ms`] to be sure to find it.
+const LATE_MS: i64 = 3_600_000;
+
+/// What is read of one partition.
+#[derive(Debug)]
+struct Reader {
+    partition: Arc<Partition>,
+    /// Oldest first: the next offset to read. Newest first: the one above it.
+    at: i64,
+    /// Where reading ends: above, or at, which offset.
+    end: i64,
+    window: i64,
+    has_begun: bool,
+    is_done: bool,
+    /// The moment up to which it has been read, or nearly.
+    frontier_ms: i64,
+    /// Wanted events that were not given out yet, in order.
+    found: VecDeque<Event>,
+}
+
+impl Reader {
+    fn new(
+        partition: &Arc<Partition>,
+        at: Option<i64>,
+        events: usize,
+        search: &mut Search<'_>,
+    ) -> Result<Self, ReadError> {
+        let (start, end) = (partition.log_start_offset(), partition.high_watermark());
+        let first = match search.filter.since_ms() {
+            Some(since) => partition
+                .offset_at_or_after(since)?
+                .map_or(end, |(offset, _)| offset.clamp(start, end)),
+            None => start,
+        };
+        let (at, end) = match search.order {
+            Order::Oldest => {
+                let gone = at.map_or(0, |at| start.saturating_sub(at).max(0));
+                search.tally.gone += gone.unsigned_abs();
+                (at.unwrap_or(first).max(first), end)
+            }
+            Order::Newest => (at.unwrap_or(end).min(end), first),
+        };
+        let events = i64::try_from(events).unwrap_or(WINDOW_MAX);
+        Ok(Self {
+            partition: Arc::clone(partition),
+            at,
+            end,
+            window: events.saturating_mul(2).clamp(64, WINDOW_MAX),
+            has_begun: false,
+            is_done: match search.order {
+                Order::Oldest => at >= end,
+                Order::Newest => at <= end,
+            },
+            frontier_ms: search.order.first_ms(),
+            found: VecDeque::new(),
+        })
+    }
+
+    fn is_exhausted(&self) -> bool {
+        self.is_done && self.found.is_empty()
+    }
+
+    /// Where to go on: before what was not given out.
+    fn position(&self, order: Order) -> i64 {
+        match (self.found.front(), order) {
+            (Some(event), Order::Oldest) => event.offset,
+            (Some(event), Order::Newest) => event.offset + 1,
+            (None, _) => self.at,
+        }
+    }
+
+    fn read(&mut self, search: &mut Search<'_>) -> Result<(), ReadError> {
+        self.has_begun = true;
+        match search.order {
+            Order::Oldest => self.read_on(search),
+            Order::Newest => self.read_back(search),
+        }
+    }
+
+    fn read_on(&mut self, search: &mut Search<'_>) -> Result<(), ReadError> {
+        let seen = self.look_at(self.at..self.end, search)?;
+        self.at = seen.next;
+        self.is_done = self.at >= self.end;
+        self.frontier_ms = seen.last_ms.unwrap_or(self.frontier_ms);
+        Ok(())
+    }
+
+    fn read_back(&mut self, search: &mut Search<'_>) -> Result<(), ReadError> {
+        let low = self.at.saturating_sub(self.window).max(self.end);
+        let waiting = self.found.len();
+        let mut next = low;
+        let mut first_ms = None;
+        while next < self.at {
+            let seen = self.look_at(next..self.at, search)?;
+            first_ms = first_ms.or(seen.first_ms);
+            next = seen.next;
+        }
+        if let Some(new) = self.found.make_contiguous().get_mut(waiting..) {
+            new.reverse();
+        }
+        self.at = low;
+        self.is_done = low <= self.end;
+        self.frontier_ms = first_ms.unwrap_or(self.frontier_ms);
+        self.window = match first_ms {
+            Some(_) => WINDOW_MAX,
+            None => (self.window * 2).min(EMPTY_WINDOW_MAX),
+        };
+        Ok(())
+    }
+
+    /// Reads once and looks for wanted events with these offsets.
+    fn look_at(&mut self, offsets: Range<i64>, search: &mut Search<'_>) -> Result<Seen, ReadError> {
+        let mut seen = Seen {
+            next: offsets.end,
+            first_ms: None,
+            last_ms: None,
+        };
+        let stored = match self.partition.read(offsets.start, READ_BYTES) {
+            Ok(stored) => stored,
+            Err(ReadError::OutOfRange { first, .. }) => {
+                // Retention was faster.
+                let next = first.clamp(offsets.start, offsets.end);
+                search.tally.gone += (next - offsets.start).unsigned_abs();
+                seen.next = next;
+                // Where it is not gone it cannot be read, and neither can what follows.
+                if next == offsets.start {
+                    seen.next = offsets.end;
+                }
+                return Ok(seen);
+            }
+            Err(ReadError::Damaged { .. }) => {
+                // What stands behind the damage is found again by the index.
+                search.tally.damaged += 1;
+                seen.next = (offsets.start + PAST_DAMAGE).min(offsets.end);
+                return Ok(seen);
+            }
+            Err(error @ ReadError::Io(..)) => return Err(error),
+        };
+        let mut bytes = stored.as_slice();
+        while let Ok((batch, rest)) = View::read(bytes) {
+            bytes = rest;
+            if batch.base_offset() >= offsets.end {
+                seen.next = offsets.end;
+                break;
+            }
+            seen.next = (batch.last_offset() + 1).max(offsets.start);
+            seen.first_ms = seen.first_ms.or(Some(batch.base_timestamp()));
+            seen.last_ms = Some(batch.max_timestamp());
+            let is_sound = batch.is_control()
+                || !may_hold(search.filter, &batch)
+                || self.look_into(&batch, &offsets, search);
+            search.tally.damaged += u64::from(!is_sound);
+        }
+        Ok(seen)
+    }
+
+    /// Whether the batch is what was written.
+    fn look_into(
+        &mut self,
+        batch: &View<'_>,
+        offsets: &Range<i64>,
+        search: &mut Search<'_>,
+    ) -> bool {
+        if batch.verify().is_err() {
+            return false;
+        }
+        let Ok(records) = batch.records(&mut search.scratch) else {
+            return false;
+        };
+        for record in records {
+            let Ok(record) = record else {
+                return false;
+            };
+            if !offsets.contains(&record.offset) {
+                continue;
+            }
+            search.tally.scanned += 1;
+            let is_wanted = search.filter.is_in_time(record.timestamp_ms)
+                && search.filter.wants(record.value, &mut search.tally);
+            if is_wanted {
+                self.found.push_back(Event {
+                    partition: self.partition.index(),
+                    offset: record.offset,
+                    timestamp_ms: record.timestamp_ms,
+                    key: record.key.map(<[u8]>::to_vec),
+                    value: record.value.map(<[u8]>::to_vec),
+                });
+            }
+        }
+        true
+    }
+}
+
+/// What one read came to.
+struct Seen {
+    /// The offset after the last one seen; the end of what was asked for, if nothing was.
+    next: i64,
+    first_ms: Option<i64>,
+    last_ms: Option<i64>,
+}
+
+/// Whether a batch may hold events of the wanted time; it need not be unpacked if not.
+fn may_hold(filter: &Filter, batch: &View<'_>) -> bool {
+    let is_late = |until: i64| batch.base_timestamp() >= until.saturating_add(LATE_MS);
+    filter
+        .since_ms()
+        .is_none_or(|since| batch.max_timestamp() >= since)
+        && !filter.until_ms().is_some_and(is_late)
+}
+
+impl Filter {
+    /// Whether a record is wanted, by both looks. A tombstone is wanted by who wants all.
+    fn wants(&self, value: Option<&[u8]>, tally: &mut Tally) -> bool {
+        let Some(value) = value else {
+            return self.takes_all();
+        };
+        if self.takes_all() {
+            return true;
+        }
+        if !self.may_take(value, tally) {
+            return false;
+        }
+        let Some(event) = object(value) else {
+            tally.unreadable += 1;
+            return false;
+        };
+        self.takes(&event, tally)
+    }
+}
