@@ -11,6 +11,7 @@ pub mod telemetry;
 pub mod bots;
 pub mod client;
 pub mod event;
+pub mod log;
 pub mod secret;
 
 // Every client's clocks.
