@@ -5,9 +5,12 @@
 
 mod api;
 pub mod bans;
+mod events;
 pub mod explain;
 pub mod health;
+pub mod log;
 pub mod metrics;
+mod reading;
 pub mod server;
 pub mod watchdog;
 

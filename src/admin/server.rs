@@ -23,9 +23,12 @@ use tokio::{
 use super::{
     Reloader, View,
     api::{Answer, Refused},
-    health, metrics,
+    health,
+    log::Jobs,
+    metrics,
+    reading::Walks,
 };
-use crate::owner::Acts;
+use crate::{log::Log, owner::Acts};
 
 /// Connections at once, of the listener and of the socket each; more wait in the backlog.
 const CONNECTIONS_MAX: usize = 64;
@@ -40,6 +43,8 @@ pub struct Server {
     pub(super) view: Arc<View>,
     reloader: Reloader,
     pub(super) acts: Acts,
+    pub(super) walks: Walks,
+    pub(super) jobs: Arc<Jobs>,
 }
 
 /// Where a question came in.
@@ -73,6 +78,7 @@ fn methods_of(path: &str) -> &'static str {
     match path {
         "/api/v1/bans" => "GET, POST, DELETE",
         "/api/v1/explain" | "/api/v1/reload" => "POST",
+        "/api/v1/log/verify" => "GET, POST",
         _ => "GET, HEAD",
     }
 }
@@ -84,7 +90,19 @@ impl Server {
             view,
             reloader,
             acts,
+            walks: Walks::new(),
+            jobs: Arc::default(),
         }
+    }
+
+    /// The log that is read.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(super) fn log(&self) -> Result<&Arc<Log>, Refused> {
+        self.view.log.as_ref().ok_or_else(|| {
+            Refused::new(StatusCode::NOT_FOUND, "this wardent keeps no log")
+        })
     }
 
     /// Serves a TCP listener until the task is dropped.
@@ -185,12 +203,18 @@ impl Server {
             ),
             (_, "/api/v1/bans", _) => self.bans(request, door).await.unwrap_or_else(Answer::from),
             (_, "/api/v1/explain", _) => self.explain(request).await.unwrap_or_else(Answer::from),
+            (_, "/api/v1/events", _) => self.events(request).await.unwrap_or_else(Answer::from),
+            (_, "/api/v1/log/topics", _) => self.topics(&request).unwrap_or_else(Answer::from),
+            (_, "/api/v1/log/verify", _) => {
+                self.verify(request, door).await.unwrap_or_else(Answer::from)
+            }
             (_, "/metrics" | "/livez" | "/readyz" | "/api/v1/reload", _) => {
                 text(StatusCode::METHOD_NOT_ALLOWED, "another method, please\n")
             }
             _ => text(
                 StatusCode::NOT_FOUND,
-                "here are /metrics, /livez, /readyz, /api/v1/bans and /api/v1/explain\n",
+                "here are /metrics, /livez, /readyz, /api/v1/bans, /api/v1/explain, /api/v1/events \
+                 and /api/v1/log/topics\n",
             ),
         }
     }

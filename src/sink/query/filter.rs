@@ -8,7 +8,7 @@ use std::{fmt, net::IpAddr, ops::RangeInclusive};
 use ipnet::IpNet;
 use serde_json::{Map, Value};
 
-use super::{EventTopic, field::Field, when::moment};
+use super::{EventTopic, field::Field, tally::Tally, when::moment};
 use crate::{
     base::id::RequestId,
     event::access::Verdict,
@@ -29,8 +29,8 @@ const ID_SLACK_MS: u64 = 10_000;
 pub struct Filter {
     /// Whether its events are flat objects of Wardent's own writing, which can be looked at raw.
     is_flat: bool,
-    since_ms: Option<i64>,
-    until_ms: Option<i64>,
+    pub(super) since_ms: Option<i64>,
+    pub(super) until_ms: Option<i64>,
     tests: Vec<Test>,
 }
 
@@ -56,21 +56,6 @@ enum Client {
     Network(IpNet),
     /// As a log with `ip_privacy: hash` names it.
     Hashed(String),
-}
-
-/// What a scan took note of beside the events.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Events that were looked at.
-    pub scanned: u64,
-    /// Events whose client is hashed, so that an address or network finds them not.
-    pub hashed: u64,
-    /// Records that hold no JSON object.
-    pub unreadable: u64,
-    /// Batches whose bytes are damaged.
-    pub damaged: u64,
-    /// Events that retention took before they were read.
-    pub gone: u64,
 }
 
 /// A condition that cannot be meant.

@@ -3,11 +3,15 @@
 //! It reads what [`log`](crate::log) hands out below the high watermark, of a log that runs or of a
 //! directory that nobody writes to, and changes nothing.
 
+pub mod ask;
 pub mod field;
 pub mod filter;
 pub mod position;
 pub mod scan;
+pub mod tally;
 pub mod when;
+#[cfg(test)]
+pub(crate) mod written;
 
 /// The topics that events are told in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

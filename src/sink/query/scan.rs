@@ -9,10 +9,7 @@ use std::{collections::VecDeque, fmt, ops::Range, sync::Arc};
 
 use serde_json::{Map, Value};
 
-use super::{
-    filter::{Filter, Tally},
-    position::Position,
-};
+use super::{filter::Filter, position::Position, tally::Tally};
 use crate::log::{
     batch::View,
     store::{Partition, ReadError},
@@ -234,9 +231,12 @@ impl Reader {
     ) -> Result<Self, ReadError> {
         let (start, end) = (partition.log_start_offset(), partition.high_watermark());
         let first = match search.filter.since_ms() {
-            Some(since) => partition
-                .offset_at_or_after(since)?
-                .map_or(end, |(offset, _)| offset.clamp(start, end)),
+            Some(since) => match partition.offset_at_or_after(since) {
+                Ok(found) => found.map_or(end, |(offset, _)| offset.clamp(start, end)),
+                // What is in the way of looking it up is in the way of reading, too, and told then.
+                Err(ReadError::Damaged { .. } | ReadError::OutOfRange { .. }) => start,
+                Err(error @ ReadError::Io(..)) => return Err(error),
+            },
             None => start,
         };
         let (at, end) = match search.order {
@@ -432,5 +432,218 @@ impl Filter {
             return false;
         };
         self.takes(&event, tally)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sink::query::{
+        EventTopic,
+        written::{Events, partitions},
+    };
+
+    fn filter(conditions: &[(&str, &str)]) -> Filter {
+        let get = |name| {
+            let found = conditions.iter().find(|(own, _)| *own == name);
+            found.map(|(_, text)| *text)
+        };
+        Filter::read(EventTopic::Access, get, 1_000).unwrap()
+    }
+
+    fn one_page(
+        partitions: &[Arc<Partition>],
+        filter: &Filter,
+        order: Order,
+        from: &Position,
+        events: usize,
+    ) -> Page {
+        let is_over = &mut || false;
+        page(
+            partitions,
+            filter,
+            order,
+            from,
+            &mut Bounds { events, is_over },
+        )
+        .unwrap()
+    }
+
+    fn moments(page: &Page) -> Vec<i64> {
+        page.events.iter().map(|event| event.timestamp_ms).collect()
+    }
+
+    /// All pages one after another.
+    fn all(
+        partitions: &[Arc<Partition>],
+        filter: &Filter,
+        order: Order,
+        events: usize,
+    ) -> Vec<(u32, i64)> {
+        let mut from = Position::default();
+        let mut found = Vec::new();
+        loop {
+            let page = one_page(partitions, filter, order, &from, events);
+            assert!(page.events.len() <= events);
+            assert!(page.is_end || page.next != from, "no way on from {from}");
+            found.extend(
+                page.events
+                    .iter()
+                    .map(|event| (event.partition, event.offset)),
+            );
+            from = page.next;
+            if page.is_end {
+                return found;
+            }
+        }
+    }
+
+    const A: &str = r#"{"event":"access","status":200}"#;
+    const B: &str = r#"{"event":"access","status":403}"#;
+
+    #[test]
+    fn partitions_are_merged_by_time_either_way() {
+        let first: &[Events<'_>] = &[&[(10, A), (40, A)], &[(50, A)]];
+        let second: &[Events<'_>] = &[&[(20, A), (30, B)], &[(45, A), (60, A)]];
+        let log = partitions(&[first, second]);
+        let none = Position::default();
+        let oldest = one_page(&log, &filter(&[]), Order::Oldest, &none, 100);
+        assert_eq!(moments(&oldest), [10, 20, 30, 40, 45, 50, 60]);
+        assert_eq!((oldest.is_end, oldest.next), (true, end(&log)));
+        let newest = one_page(&log, &filter(&[]), Order::Newest, &none, 3);
+        assert_eq!(moments(&newest), [60, 50, 45]);
+        let rest = one_page(&log, &filter(&[]), Order::Newest, &newest.next, 100);
+        assert_eq!(moments(&rest), [40, 30, 20, 10]);
+        assert!(rest.is_end && !newest.is_end);
+    }
+
+    #[test]
+    fn a_position_lies_between_what_was_read_and_what_was_not_either_way() {
+        let first: &[Events<'_>] = &[&[(10, A), (20, A), (30, A)]];
+        let log = partitions(&[first]);
+        let two = one_page(&log, &filter(&[]), Order::Oldest, &Position::default(), 2);
+        assert_eq!(two.next.to_string(), "0-2");
+        let back = one_page(&log, &filter(&[]), Order::Newest, &two.next, 100);
+        assert_eq!(moments(&back), [20, 10]);
+    }
+
+    #[test]
+    fn what_is_written_later_comes_behind_the_end() {
+        let first: &[Events<'_>] = &[&[(10, A)]];
+        let log = partitions(&[first]);
+        let page = one_page(&log, &filter(&[]), Order::Oldest, &Position::default(), 9);
+        let again = one_page(&log, &filter(&[]), Order::Oldest, &page.next, 9);
+        assert_eq!((again.events.len(), again.is_end), (0, true));
+        assert_eq!(again.next, page.next);
+    }
+
+    #[test]
+    fn pages_of_any_size_are_the_same_events() {
+        let mut events: [Vec<Vec<(i64, &str)>>; 3] = Default::default();
+        for number in 0..600_i64 {
+            // Out of order by up to 40, in batches of 1 to 100.
+            let moment = number + (number * 7_919) % 41;
+            let batches = &mut events[(number % 7 % 3) as usize];
+            if number % 100 == 0 || number % 33 == 0 || batches.is_empty() {
+                batches.push(Vec::new());
+            }
+            let event = if number % 3 == 0 { B } else { A };
+            batches.last_mut().unwrap().push((moment, event));
+        }
+        let batches: Vec<Vec<Events<'_>>> = events
+            .iter()
+            .map(|batches| batches.iter().map(Vec::as_slice).collect())
+            .collect();
+        let lists: Vec<&[Events<'_>]> = batches.iter().map(Vec::as_slice).collect();
+        let log = partitions(&lists);
+        for conditions in [&[][..], &[("status", "201")], &[("status", "5xx")]] {
+            let filter = filter(conditions);
+            let mut expected = all(&log, &filter, Order::Oldest, 10_000);
+            expected.sort_unstable();
+            let wanted = if conditions.is_empty() {
+                3_000
+            } else {
+                expected.len()
+            };
+            assert_eq!(expected.len(), wanted);
+            for (order, events) in [
+                (Order::Oldest, 1),
+                (Order::Oldest, 7),
+                (Order::Newest, 1),
+                (Order::Newest, 7),
+                (Order::Newest, 10_000),
+            ] {
+                let mut found = all(&log, &filter, order, events);
+                found.sort_unstable();
+                assert_eq!(found, expected, "{order:?} {events} {conditions:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_page_that_takes_too_long_is_cut_and_the_next_goes_on() {
+        let many: Vec<(i64, &str)> = (0..2_000).map(|ms| (ms, A)).collect();
+        let batches: Vec<Events<'_>> = many.chunks(10).collect();
+        let log = partitions(&[&batches, &batches]);
+        for order in [Order::Oldest, Order::Newest] {
+            let (mut from, mut pages) = (Position::default(), 0);
+            loop {
+                let bounds = &mut Bounds {
+                    events: 10,
+                    is_over: &mut || true,
+                };
+                let none = filter(&[("status", "500")]);
+                let cut = page(&log, &none, order, &from, bounds).unwrap();
+                pages += 1;
+                if cut.is_end {
+                    break;
+                }
+                assert_ne!(cut.next, from);
+                from = cut.next;
+            }
+            assert!(pages < 100, "{order:?}: {pages}");
+        }
+    }
+
+    #[test]
+    fn since_and_until_bound_what_is_found() {
+        let first: &[Events<'_>] = &[&[(100, A), (300, A)], &[(200, A)], &[(400, A), (500, A)]];
+        let log = partitions(&[first]);
+        let mut wanted = filter(&[]);
+        for (since, until, found) in [
+            (Some(200), None, vec![300, 200, 400, 500]),
+            (Some(200), Some(400), vec![300, 200]),
+            (None, Some(101), vec![100]),
+            (Some(501), None, vec![]),
+        ] {
+            (wanted.since_ms, wanted.until_ms) = (since, until);
+            for order in [Order::Oldest, Order::Newest] {
+                let page = one_page(&log, &wanted, order, &Position::default(), 10);
+                let mut told = moments(&page);
+                if order == Order::Newest {
+                    told.reverse();
+                }
+                assert_eq!(told, found, "{since:?} {until:?} {order:?}");
+                assert!(page.is_end);
+            }
+        }
+    }
+
+    #[test]
+    fn tombstones_are_for_who_wants_all_and_what_is_no_json_is_counted() {
+        let first: &[Events<'_>] = &[&[(10, ""), (20, "x"), (30, "[1]"), (40, A)]];
+        let log = partitions(&[first]);
+        let none = Position::default();
+        let page = one_page(&log, &filter(&[]), Order::Oldest, &none, 10);
+        assert_eq!(moments(&page), [10, 40]);
+        assert_eq!((page.tally.unreadable, page.tally.scanned), (2, 4));
+        let page = one_page(
+            &log,
+            &filter(&[("status", "200")]),
+            Order::Oldest,
+            &none,
+            10,
+        );
+        assert_eq!(moments(&page), [40]);
     }
 }
