@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     base::units::parse_duration,
-    log::partition::Partition,
+    log::Partition,
     sink::query::{
         ask::{Ask, Found},
         filter::BadFilter,
@@ -57,7 +57,7 @@ impl Server {
             Some(wait) => Some(Instant::now() + wait_of(wait, ask.order)?),
             None => None,
         };
-        let partitions = ask.partitions(self.log()?.partitions());
+        let partitions = ask.partitions(self.view.log.log.partitions());
         if partitions.is_empty() {
             let words = format!("there is no topic {}", ask.topic.name());
             return Err(Refused::new(StatusCode::NOT_FOUND, words));

@@ -1,296 +1,204 @@
-//! `/api/v1/log`: which topics there are, for whoever may read; a look at every byte, for whoever may act.
+//! How the log is, and how events get into it: numbers for metrics, words for health.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{fmt, sync::Arc};
 
-use http::{Method, Request, StatusCode};
-use hyper::body::Incoming;
-use serde::{Deserialize, Serialize};
-use tokio::{
-    sync::{Mutex, watch},
-    time::timeout,
-};
+use serde_json::{Value, json};
 
-use super::{
-    api::{Query, Refused, Reply, say},
-    server::{Door, Server},
-};
+use super::metrics::Encoder;
 use crate::{
-    base::clock::Clock,
-    log::{
-        partition::Partition,
-        topic::{Cleanup, TopicConfig},
-    },
-    sink::verify::{Progress, Subject, Verified, verify},
+    log::{Log, health::Appending},
+    sink::{builder, lane::LaneCounts},
 };
 
-/// All topics.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Topics {
-    /// By name.
-    pub topics: Vec<TopicShown>,
-}
-
-/// A topic.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TopicShown {
-    /// Its name.
-    pub name: String,
-    /// How it is kept; none where only its files are known.
-    #[serde(flatten)]
-    pub kept: Option<Kept>,
-    /// Its partitions.
-    pub partitions: Vec<PartitionShown>,
-}
-
-/// How a topic is kept.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Kept {
-    /// Whether what is acknowledged outlives a power cut.
-    pub durable: bool,
-    /// `delete` or `compact`.
-    pub cleanup: String,
-    /// How old a record may become, in milliseconds.
-    pub retention_ms: Option<u64>,
-    /// How many bytes one partition may have.
-    pub retention_bytes: Option<u64>,
-}
-
-/// A partition.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PartitionShown {
-    /// Its number.
-    pub partition: u32,
-    /// The first offset that is there.
-    pub log_start_offset: i64,
-    /// The first offset that cannot be read yet.
-    pub high_watermark: i64,
-    /// The first offset that is not written yet.
-    pub log_end_offset: i64,
-    /// Bytes on disk.
-    pub bytes: u64,
-    /// Segments.
-    pub segments: u64,
-    /// Whether the disk failed it: it can be read, and takes nothing until it is healed.
-    pub offline: bool,
-}
-
-impl Topics {
-    /// The topics of these partitions; `is_configured` where the log runs and knows how they are kept.
-    pub fn of(partitions: &[Arc<Partition>], is_configured: bool) -> Self {
-        let mut partitions = partitions.to_vec();
-        partitions.sort_by_key(|one| (one.topic().name.clone(), one.index()));
-        let mut topics = Vec::<TopicShown>::new();
-        for partition in &partitions {
-            let topic = partition.topic();
-            if topics.last().is_none_or(|last| last.name != topic.name) {
-                topics.push(TopicShown {
-                    name: topic.name.clone(),
-                    kept: is_configured.then(|| Kept::from(&topic.config)),
-                    partitions: Vec::new(),
-                });
-            }
-            if let Some(topic) = topics.last_mut() {
-                topic.partitions.push(PartitionShown::of(partition));
-            }
-        }
-        Self { topics }
-    }
-}
-
-impl From<&TopicConfig> for Kept {
-    fn from(config: &TopicConfig) -> Self {
-        Self {
-            durable: config.flush.is_durable(),
-            cleanup: match config.cleanup {
-                Cleanup::Delete => "delete".to_owned(),
-                Cleanup::Compact => "compact".to_owned(),
-            },
-            retention_ms: config
-                .retention
-                .map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
-            retention_bytes: config.retention_bytes,
-        }
-    }
-}
-
-impl PartitionShown {
-    fn of(partition: &Partition) -> Self {
-        Self {
-            partition: partition.index(),
-            log_start_offset: partition.log_start_offset(),
-            high_watermark: partition.high_watermark(),
-            log_end_offset: partition.log_end_offset(),
-            bytes: partition.size_bytes(),
-            segments: partition.segments().len() as u64,
-            offline: partition.is_offline(),
-        }
-    }
-}
-
-/// How far a look at every byte is, and what came of it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Verification {
-    /// Which: they are counted from the start.
-    pub job: u64,
-    /// How far it is.
-    pub progress: Progress,
-    /// What was found, when it is done.
-    pub verified: Option<Verified>,
-    /// Why it ended without that.
-    pub error: Option<String>,
-}
-
-impl Verification {
-    fn is_over(&self) -> bool {
-        self.verified.is_some() || self.error.is_some()
-    }
-}
-
-/// How long a question waits for it to be done.
-const ANSWER_WITHIN: Duration = Duration::from_secs(1);
-
-/// When nobody has asked for it for so long, it ends.
-const FORGOTTEN_AFTER_NS: u64 = 15_000_000_000;
-
-/// Bytes a second: a few hundredths of what memory gives, and a part of what a disk does.
-const PACE: u64 = 128 * 1024 * 1024;
-
-/// The last look at every byte; one is under way at once.
-#[derive(Debug, Default)]
-pub(super) struct Jobs(Mutex<Option<Job>>);
-
+/// The log and the way to it, as the admin side sees them.
 #[derive(Debug, Clone)]
-struct Job {
-    state: watch::Receiver<Verification>,
-    /// When somebody asked for it, in nanoseconds of the monotonic clock. Written by questions, read by
-    /// the job; relaxed, since it stands for itself.
-    asked_ns: Arc<AtomicU64>,
+pub struct LogView {
+    /// The log itself.
+    pub log: Arc<Log>,
+    /// What each worker has told.
+    pub lanes: Vec<Arc<LaneCounts>>,
+    /// What has become of that.
+    pub builder: Arc<builder::Counts>,
 }
 
-impl Server {
-    /// Shows the topics.
-    ///
-    /// # Errors
-    /// When there is no log, or by any method but GET.
-    pub(super) fn topics(&self, request: &Request<Incoming>) -> Reply {
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            return Err(Refused::new(StatusCode::METHOD_NOT_ALLOWED, "use GET to read"));
-        }
-        Query::read(request.uri().query(), &[])?;
-        say(StatusCode::OK, &Topics::of(self.log()?.partitions(), true))
-    }
-
-    /// Begins a look at every byte, or joins the one under way; says how far it is, and what came of it.
-    ///
-    /// # Errors
-    /// When there is no log, none is under way, or this door is not for acts.
-    pub(super) async fn verify(&self, request: Request<Incoming>, door: Door) -> Reply {
-        let state = match *request.method() {
-            Method::POST => {
-                door.actor()?;
-                self.begin_to_verify().await?
-            }
-            Method::GET | Method::HEAD => {
-                let query = Query::read(request.uri().query(), &["job"])?;
-                self.job(query.get("job")).await?
-            }
-            _ => {
-                return Err(Refused::new(
-                    StatusCode::METHOD_NOT_ALLOWED,
-                    "use POST to begin, GET to ask how far it is",
-                ));
-            }
+impl LogView {
+    /// Whether all is well, and what is not, in words for the operator. A log that is sick keeps no
+    /// request from being answered.
+    pub fn detail(&self) -> Value {
+        let reasons = self.reasons();
+        let state = if reasons.is_empty() {
+            "well"
+        } else {
+            "degraded"
         };
-        let Job { mut state, asked_ns } = state;
-        // Late or not, what is known now is the answer.
-        let _ = timeout(ANSWER_WITHIN, state.wait_for(Verification::is_over)).await;
-        let clock = &self.view.shared.clock;
-        asked_ns.store(clock.monotonic_ns(), Ordering::Relaxed);
-        let now = state.borrow().clone();
-        say(StatusCode::OK, &now)
+        json!({"state": state, "reasons": reasons})
     }
 
-    async fn job(&self, number: Option<&str>) -> Result<Job, Refused> {
-        let job = self.jobs.0.lock().await.clone();
-        let is_asked = |job: &Job| number.is_none_or(|own| job.state.borrow().job.to_string() == own);
-        job.filter(is_asked).ok_or_else(|| {
-            Refused::new(
-                StatusCode::NOT_FOUND,
-                "no such look at the log is known any more: begin another with POST",
-            )
-        })
-    }
-
-    async fn begin_to_verify(&self) -> Result<Job, Refused> {
-        let log = Arc::clone(self.log()?);
-        let mut last = self.jobs.0.lock().await;
-        if let Some(job) = last.as_ref().filter(|job| !job.state.borrow().is_over()) {
-            return Ok(job.clone());
+    fn reasons(&self) -> Vec<String> {
+        let health = self.log.health();
+        let mut reasons = Vec::new();
+        if let Some(why) = self.builder.trouble() {
+            reasons.push(format!("access events wait: {why}"));
         }
-        let number = last.as_ref().map_or(1, |job| job.state.borrow().job + 1);
-        let (told, state) = watch::channel(Verification {
-            job: number,
-            ..Verification::default()
-        });
-        let clock = self.view.shared.clock.clone();
-        let job = Job {
-            state,
-            asked_ns: Arc::new(clock.monotonic_ns().into()),
+        if health.is_full.get() {
+            reasons.push("the disk is full".to_owned());
+        }
+        if !health.has_ballast.get() {
+            reasons.push("the room kept for bans is used or not there".to_owned());
+        }
+        match health.offline.get() {
+            0 => {}
+            count => reasons.push(format!("partitions that the disk failed: {count}")),
+        }
+        reasons
+    }
+
+    pub(super) fn encode(&self, encoder: &mut Encoder<'_>) -> fmt::Result {
+        self.events(encoder)?;
+        self.appends(encoder)?;
+        self.disk(encoder)
+    }
+
+    fn sum(&self, of: impl Fn(&LaneCounts) -> u64) -> u64 {
+        self.lanes.iter().map(|lane| of(lane)).sum()
+    }
+
+    fn events(&self, encoder: &mut Encoder<'_>) -> fmt::Result {
+        let builder = &self.builder;
+        encoder.counter(
+            "wardent_events",
+            "Finished requests that were numbered as events, those that were lost among them",
+            self.sum(LaneCounts::numbered),
+        )?;
+        encoder.counters(
+            "wardent_events_lost",
+            "Events that are not in the log, by why: no room in a worker's lane, or not written when the process ended",
+            "reason",
+            [
+                ("lane_full", self.sum(LaneCounts::lost)),
+                ("stopped", builder.given_up()),
+            ]
+            .into_iter(),
+        )?;
+        encoder.counter(
+            "wardent_events_gaps",
+            "Marks in the log that tell which events were lost",
+            self.sum(LaneCounts::gaps),
+        )?;
+        encoder.counter(
+            "wardent_events_written",
+            "Records written to wardent.http.access, gaps among them",
+            builder.events(),
+        )?;
+        encoder.counter(
+            "wardent_events_batches",
+            "Batches of these records",
+            builder.batches(),
+        )?;
+        encoder.counter(
+            "wardent_events_bytes",
+            "Bytes of these batches, as stored",
+            builder.bytes(),
+        )?;
+        encoder.counter(
+            "wardent_events_retries",
+            "Batches that could not be written and were kept to be offered again",
+            builder.refusals(),
+        )?;
+        encoder.gauge(
+            "wardent_events_backlog_bytes",
+            "Bytes of batches that wait to be written",
+            builder.backlog_bytes(),
+        )
+    }
+
+    fn appends(&self, encoder: &mut Encoder<'_>) -> fmt::Result {
+        let health = self.log.health();
+        let of = |number: fn(&Appending) -> u64| {
+            [
+                ("durable", number(&health.durable)),
+                ("lazy", number(&health.lazy)),
+            ]
+            .into_iter()
         };
-        let asked_ns = Arc::clone(&job.asked_ns);
-        self.walks
-            .begin(move || {
-                let pace = &mut Pace::new(clock, asked_ns);
-                let subject = Subject {
-                    dir: log.dir(),
-                    disk: &**log.disk(),
-                    partitions: log.partitions(),
-                    is_running: true,
-                };
-                let verified = verify(subject, &mut |progress| {
-                    told.send_modify(|state| state.progress = progress);
-                    pace.goes_on(progress)
-                });
-                told.send_modify(|state| match verified {
-                    Ok(Some(verified)) => state.verified = Some(verified),
-                    Ok(None) => state.error = Some("nobody waited for it any more".to_owned()),
-                    Err(error) => state.error = Some(format!("the log cannot be read: {error}")),
-                });
-            })
-            .await?;
-        *last = Some(job.clone());
-        Ok(job)
-    }
-}
-
-/// Lets a job go on at its pace, as long as somebody asks for it.
-struct Pace {
-    clock: Clock,
-    began_ns: u64,
-    asked_ns: Arc<AtomicU64>,
-}
-
-impl Pace {
-    fn new(clock: Clock, asked_ns: Arc<AtomicU64>) -> Self {
-        Self {
-            began_ns: clock.monotonic_ns(),
-            clock,
-            asked_ns,
-        }
+        encoder.counters(
+            "wardent_log_batches",
+            "Batches appended, by when they are acknowledged: on disk (durable), or in the page cache (lazy)",
+            "flush",
+            of(|appending| appending.batches.get()),
+        )?;
+        encoder.counters(
+            "wardent_log_records",
+            "Records of these batches",
+            "flush",
+            of(|appending| appending.records.get()),
+        )?;
+        encoder.counters(
+            "wardent_log_appended_bytes",
+            "Bytes of these batches, as stored",
+            "flush",
+            of(|appending| appending.bytes.get()),
+        )?;
+        encoder.counters(
+            "wardent_log_append_errors",
+            "Batches that could not be appended",
+            "flush",
+            of(|appending| appending.errors.get()),
+        )
     }
 
-    fn goes_on(&mut self, progress: Progress) -> bool {
-        let now_ns = self.clock.monotonic_ns();
-        let due_ns = self.began_ns + progress.bytes.saturating_mul(1_000_000_000) / PACE;
-        if due_ns > now_ns {
-            std::thread::sleep(Duration::from_nanos(due_ns - now_ns));
-        }
-        now_ns.saturating_sub(self.asked_ns.load(Ordering::Relaxed)) < FORGOTTEN_AFTER_NS
+    fn disk(&self, encoder: &mut Encoder<'_>) -> fmt::Result {
+        let health = self.log.health();
+        encoder.counter(
+            "wardent_log_syncs",
+            "Calls that make what was appended safe (fdatasync)",
+            health.syncs.get(),
+        )?;
+        encoder.counter(
+            "wardent_log_sync_errors",
+            "Those of them that failed, after which a partition is offline until it is healed",
+            health.sync_errors.get(),
+        )?;
+        encoder.gauge(
+            "wardent_log_sync_last_microseconds",
+            "What the last of them took",
+            health.sync_last_ns.get() / 1_000,
+        )?;
+        encoder.gauge(
+            "wardent_log_sync_max_microseconds",
+            "What the longest of them took",
+            health.sync_max_ns.get() / 1_000,
+        )?;
+        encoder.gauge(
+            "wardent_log_offline_partitions",
+            "Partitions that take no appends because the disk failed them",
+            health.offline.get(),
+        )?;
+        encoder.counter(
+            "wardent_log_healed_partitions",
+            "Partitions that were offline and are not any more",
+            health.healed.get(),
+        )?;
+        encoder.counter(
+            "wardent_log_checkpoint_errors",
+            "Checkpoints that could not be written; they are tried again",
+            health.checkpoint_errors.get(),
+        )?;
+        encoder.gauge(
+            "wardent_log_disk_full",
+            "Whether the last write to the log found no room",
+            u64::from(health.is_full.get()),
+        )?;
+        encoder.gauge(
+            "wardent_log_ballast",
+            "Whether the room that is kept for bans is there",
+            u64::from(health.has_ballast.get()),
+        )?;
+        let sizes = self.log.partitions();
+        encoder.gauge(
+            "wardent_log_bytes",
+            "Bytes of all topics on disk",
+            sizes.iter().map(|partition| partition.size_bytes()).sum(),
+        )
     }
 }

@@ -412,15 +412,16 @@ impl Collector for Numbers {
         self.clients(&mut encoder)?;
         self.bot_lookups(&mut encoder)?;
         self.bans(&mut encoder)?;
+        self.0.log.encode(&mut encoder)?;
         self.house(&mut encoder)
     }
 }
 
 /// Writes families of one label at most.
-struct Encoder<'a>(DescriptorEncoder<'a>);
+pub(super) struct Encoder<'a>(DescriptorEncoder<'a>);
 
 impl<'a> Encoder<'a> {
-    fn counters<'n>(
+    pub(super) fn counters<'n>(
         &mut self,
         name: &str,
         help: &str,
@@ -431,7 +432,7 @@ impl<'a> Encoder<'a> {
         self.family(MetricType::Counter, name, help, label, values)
     }
 
-    fn counter(&mut self, name: &str, help: &str, count: u64) -> fmt::Result {
+    pub(super) fn counter(&mut self, name: &str, help: &str, count: u64) -> fmt::Result {
         let metric = self
             .0
             .encode_descriptor(name, help, None, MetricType::Counter)?;
@@ -464,7 +465,7 @@ impl<'a> Encoder<'a> {
         Ok(())
     }
 
-    fn gauge(&mut self, name: &str, help: &str, number: u64) -> fmt::Result {
+    pub(super) fn gauge(&mut self, name: &str, help: &str, number: u64) -> fmt::Result {
         let metric = self
             .0
             .encode_descriptor(name, help, None, MetricType::Gauge)?;

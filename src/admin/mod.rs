@@ -12,6 +12,8 @@ pub mod log;
 pub mod metrics;
 mod reading;
 pub mod server;
+pub mod topics;
+pub mod verify;
 pub mod watchdog;
 
 use std::sync::{
@@ -21,6 +23,7 @@ use std::sync::{
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use log::LogView;
 use watchdog::Vitals;
 
 use crate::{
@@ -40,6 +43,8 @@ pub struct View {
     pub phase: watch::Receiver<Phase>,
     /// The event lines, where they are written.
     pub lines: Option<Lines>,
+    /// The log, and what became of events.
+    pub log: LogView,
     /// What the watchdog found last.
     pub vitals: Arc<Vitals>,
     /// What the owner of bans counts.

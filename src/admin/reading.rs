@@ -80,7 +80,10 @@ impl Walks {
         let result = result.await;
         drop(waiting);
         result.map_err(|_| {
-            Refused::new(StatusCode::INTERNAL_SERVER_ERROR, "reading the log broke off")
+            Refused::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "reading the log broke off",
+            )
         })
     }
 
@@ -88,10 +91,7 @@ impl Walks {
     ///
     /// # Errors
     /// When there are walks enough already, or no thread can be had.
-    pub(super) async fn begin(
-        &self,
-        walk: impl FnOnce() + Send + 'static,
-    ) -> Result<(), Refused> {
+    pub(super) async fn begin(&self, walk: impl FnOnce() + Send + 'static) -> Result<(), Refused> {
         let turn = timeout(TURN_WITHIN, Arc::clone(&self.0).acquire_owned()).await;
         let Ok(Ok(turn)) = turn else {
             return Err(Refused::new(

@@ -23,12 +23,11 @@ use tokio::{
 use super::{
     Reloader, View,
     api::{Answer, Refused},
-    health,
-    log::Jobs,
-    metrics,
+    health, metrics,
     reading::Walks,
+    verify::Jobs,
 };
-use crate::{log::Log, owner::Acts};
+use crate::owner::Acts;
 
 /// Connections at once, of the listener and of the socket each; more wait in the backlog.
 const CONNECTIONS_MAX: usize = 64;
@@ -93,16 +92,6 @@ impl Server {
             walks: Walks::new(),
             jobs: Arc::default(),
         }
-    }
-
-    /// The log that is read.
-    ///
-    /// # Errors
-    /// When there is none.
-    pub(super) fn log(&self) -> Result<&Arc<Log>, Refused> {
-        self.view.log.as_ref().ok_or_else(|| {
-            Refused::new(StatusCode::NOT_FOUND, "this wardent keeps no log")
-        })
     }
 
     /// Serves a TCP listener until the task is dropped.
@@ -205,9 +194,10 @@ impl Server {
             (_, "/api/v1/explain", _) => self.explain(request).await.unwrap_or_else(Answer::from),
             (_, "/api/v1/events", _) => self.events(request).await.unwrap_or_else(Answer::from),
             (_, "/api/v1/log/topics", _) => self.topics(&request).unwrap_or_else(Answer::from),
-            (_, "/api/v1/log/verify", _) => {
-                self.verify(request, door).await.unwrap_or_else(Answer::from)
-            }
+            (_, "/api/v1/log/verify", _) => self
+                .verify(request, door)
+                .await
+                .unwrap_or_else(Answer::from),
             (_, "/metrics" | "/livez" | "/readyz" | "/api/v1/reload", _) => {
                 text(StatusCode::METHOD_NOT_ALLOWED, "another method, please\n")
             }

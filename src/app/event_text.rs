@@ -67,7 +67,9 @@ fn other(event: &Map<String, Value>) -> String {
 
 /// All fields of an event, but for the names in `but`.
 pub(super) fn fields(event: &Map<String, Value>, but: &[&str]) -> Vec<[String; 2]> {
-    let others = event.iter().filter(|(name, _)| !but.contains(&name.as_str()));
+    let others = event
+        .iter()
+        .filter(|(name, _)| !but.contains(&name.as_str()));
     let pairs = others.map(|(name, value)| [escaped(name), shown(value)]);
     pairs.collect()
 }
@@ -87,7 +89,9 @@ fn shown(value: &Value) -> String {
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
             // JSON has escapes of its own; what is not ASCII has not.
             let told = value.to_string();
-            told.chars().map(|c| if is_plain(c) { c.to_string() } else { code(c) }).collect()
+            told.chars()
+                .map(|c| if is_plain(c) { c.to_string() } else { code(c) })
+                .collect()
         }
     }
 }
@@ -130,13 +134,19 @@ mod tests {
              01KAJ0000000000000000000AA"
         );
         let event = r#"{"event":"access","time":"t","method":"GET","status":0,"verdict":"aborted","reason":"bot","enforced":false,"total_us":5}"#;
-        assert_eq!(told(event), "t - GET  0 aborted (only observed: bot: -) 0.005 ms -");
+        assert_eq!(
+            told(event),
+            "t - GET  0 aborted (only observed: bot: -) 0.005 ms -"
+        );
     }
 
     #[test]
     fn a_gap_says_what_was_lost() {
         let event = r#"{"event":"gap","v":1,"time":"t","run":"00c0ffee","lane":1,"from":3,"to":5,"events":3,"reason":"lane_full"}"#;
-        assert_eq!(told(event), "t 3 events were lost: 3 to 5 of lane 1, run 00c0ffee (lane_full)");
+        assert_eq!(
+            told(event),
+            "t 3 events were lost: 3 to 5 of lane 1, run 00c0ffee (lane_full)"
+        );
     }
 
     #[test]
@@ -152,14 +162,22 @@ mod tests {
     fn nothing_a_stranger_wrote_moves_the_cursor() {
         let hostile = "\\u001b[2J\\u009b\\u202e\\r\\n\\u007f\u{85}\u{9b}é\\\"\\\\";
         for kind in ["access", "gap", "x\\u001b"] {
-            let names = ["time", "client", "host", "path", "reason", "why", "id", "run", "z\\u009b"];
-            let fields: Vec<_> = names.iter().map(|name| format!("\"{name}\":\"{hostile}\"")).collect();
+            let names = [
+                "time", "client", "host", "path", "reason", "why", "id", "run", "z\\u009b",
+            ];
+            let fields: Vec<_> = names
+                .iter()
+                .map(|name| format!("\"{name}\":\"{hostile}\""))
+                .collect();
             let event = format!(
                 "{{\"event\":\"{kind}\",{},\"deep\":[\"{hostile}\"]}}",
                 fields.join(",")
             );
             let told = told(&event);
-            assert!(told.bytes().all(|byte| (0x20..=0x7e).contains(&byte)), "{told:?}");
+            assert!(
+                told.bytes().all(|byte| (0x20..=0x7e).contains(&byte)),
+                "{told:?}"
+            );
         }
     }
 }

@@ -167,11 +167,7 @@ pub(super) fn run(command: &EventsCommand, config: &Path, output: Output) -> Exi
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Stopped::Misused(words)) => {
-            complain(&format!("error: {words}"));
-            ExitCode::from(EX_MISUSED)
-        }
-        Err(Stopped::Ended(ended)) => ended.told(output),
+        Err(stopped) => stopped.told(output),
     }
 }
 
@@ -180,6 +176,19 @@ pub(super) enum Stopped {
     /// The command cannot be meant.
     Misused(String),
     Ended(Ended),
+}
+
+impl Stopped {
+    /// Says why, and gives the exit status.
+    pub(super) fn told(self, output: Output) -> ExitCode {
+        match self {
+            Self::Misused(words) => {
+                complain(&format!("error: {words}"));
+                ExitCode::from(EX_MISUSED)
+            }
+            Self::Ended(ended) => ended.told(output),
+        }
+    }
 }
 
 impl From<String> for Stopped {

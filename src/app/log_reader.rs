@@ -14,7 +14,7 @@ use super::{
 use crate::{
     base::disk::{Disk, System},
     config::{self, wardent::Document},
-    log::{self, partition::Partition, store::OpenError},
+    log::{self, OpenError, Partition},
 };
 
 /// What answers.
@@ -68,7 +68,7 @@ impl Files {
     /// When there is none, or this user may not read it.
     pub(super) fn open(dir: &Path) -> Result<Self, String> {
         let disk: Arc<dyn Disk> = Arc::new(System);
-        let opened = log::open_to_read(dir, Arc::clone(&disk));
+        let opened = log::open_to_read(dir, &disk);
         let partitions = opened.map_err(|error| in_words(dir, &error))?;
         if partitions.is_empty() {
             return Err(format!("{}: no log is there", dir.display()));

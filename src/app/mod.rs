@@ -8,7 +8,12 @@ mod bots_cli;
 pub mod cli;
 mod client;
 mod demo;
+mod event_text;
+mod events_cli;
 mod explain_cli;
+mod log;
+mod log_cli;
+mod log_reader;
 mod reload;
 mod run;
 mod sockets;
@@ -40,18 +45,20 @@ use crate::{
         wardent::Document,
         watch::Watch,
     },
+    event::privacy::Privacy,
     guard::{bots::Bots, policy::Policy},
     limit::Keeper,
     owner::{Acts, BanPolicy, Owner},
     proxy::{
         canary::Canary,
-        listener::{self, Phase, WorkerThread},
+        listener::{self, Listener, Phase, WorkerThread},
         upstream::health::{self, HealthCheck},
-        worker::{Bound, HELD_BYTES_MAX, LineSink, Shared},
+        worker::{Bound, HELD_BYTES_MAX, LineSink, Outlets, Shared},
     },
     sink::lines::Lines,
 };
 use bans::{BanLog, OwnerThread};
+use log::{AddressPrivacy, OpenLog};
 use reload::{InForce, Reloading};
 use sockets::Sockets;
 
@@ -64,13 +71,15 @@ pub enum StartError {
     Secrets(String),
     /// The system does not give what the configuration asks for.
     System(String),
+    /// Another process has the log.
+    Locked(String),
 }
 
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Config(report) => report.fmt(f),
-            Self::Secrets(what) | Self::System(what) => f.write_str(what),
+            Self::Secrets(what) | Self::System(what) | Self::Locked(what) => f.write_str(what),
         }
     }
 }
@@ -104,6 +113,8 @@ pub struct Running {
     /// Ends the admin thread.
     ended: watch::Sender<bool>,
     owner: Option<OwnerThread>,
+    log: OpenLog,
+    _privacy: AddressPrivacy,
     watchdog: Option<Watchdog>,
     admin_thread: Option<JoinHandle<()>>,
     reloader: Reloader,
@@ -136,10 +147,13 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
     } = Prepared::from(config)?;
     let clock = Clock::system();
     let document = &loaded.wardent;
+    let mut log = OpenLog::open(&document.log, &clock)?;
+    let privacy = AddressPrivacy::of(&document.log, &clock)?;
     let bans = Arc::new(ArcSwap::from_pointee(built.bans));
     let (owner, acts) = owner(document, &bans, &clock);
     let (bots, questions) = bots::begin(&document.bots)?;
-    let shared = Arc::new(shared(document, built.policy, bots, &owner, &clock)?);
+    let shown = privacy.privacy.clone();
+    let shared = Arc::new(shared(document, built.policy, bots, &owner, shown, &clock)?);
     let mut sockets = Sockets::bind(document, options.takes_passed_sockets)?;
     let admin = sockets.admin_address();
     let (proxy, own_unix_paths) = (sockets.proxy_addresses(), sockets.own_unix_paths());
@@ -151,7 +165,13 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
         aborts: options.aborts_when_hung,
         report_dir: report_dir(&document.log.dir),
     };
-    let workers = start_workers(&shared, &mut sockets, lines.as_ref(), &phase_of_workers)?;
+    let listeners = sockets.take_listeners_of_workers()?;
+    let (lanes, log_view) = log.lanes(listeners.len())?;
+    let outlets = lanes
+        .into_iter()
+        .map(|lane| Outlets::new(Some(lane), lines.as_ref()));
+    let workers = listeners.into_iter().zip(outlets).collect();
+    let workers = start_workers(&shared, workers, &phase_of_workers)?;
     let reloads = Arc::new(Reloads::default());
     reloads.succeeded(clock.unix_ms());
     let view = Arc::new(View {
@@ -159,6 +179,7 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
         workers: workers.iter().map(|w| Arc::clone(&w.metrics)).collect(),
         phase: phase_of_workers,
         lines: lines.map(|sink| sink.lines),
+        log: log_view,
         vitals: Arc::default(),
         owner: Arc::clone(owner.numbers()),
         reloads: Arc::clone(&reloads),
@@ -191,6 +212,8 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
         workers: workers.into_iter().map(|worker| worker.thread).collect(),
         ended,
         owner: Some(owner),
+        log,
+        _privacy: privacy,
         watchdog: Some(watchdog),
         admin_thread: Some(side.start()?),
         reloader,
@@ -242,6 +265,7 @@ fn shared(
     policy: Policy,
     bots: Bots,
     owner: &Owner,
+    privacy: Privacy,
     clock: &Clock,
 ) -> Result<Shared, StartError> {
     let canary = Canary::new(document.client_ip.header.as_str())
@@ -254,6 +278,7 @@ fn shared(
         bots,
         canary,
         upstream: Arc::new(settings::upstream(document).map_err(StartError::System)?),
+        privacy,
         clock: clock.clone(),
         connections: Bound::new(document.max_connections.get() as usize),
         in_flight: Bound::new(document.upstream.max_in_flight.get() as usize),
@@ -268,17 +293,15 @@ fn start_watchdog(view: &Arc<View>, settings: watchdog::Settings) -> Result<Watc
 
 fn start_workers(
     shared: &Arc<Shared>,
-    sockets: &mut Sockets,
-    lines: Option<&LineSink>,
+    workers: Vec<(Vec<Listener>, Outlets)>,
     phase: &watch::Receiver<Phase>,
 ) -> Result<Vec<WorkerThread>, StartError> {
-    let listeners = sockets.take_listeners_of_workers()?;
-    let start = |(index, listeners)| {
+    let start = |(index, (listeners, outlets))| {
         let shared = Arc::clone(shared);
-        listener::start(index, shared, listeners, lines.cloned(), phase.clone())
+        listener::start(index, shared, listeners, outlets, phase.clone())
             .map_err(|error| StartError::System(format!("cannot start a worker: {error}")))
     };
-    listeners.into_iter().enumerate().map(start).collect()
+    workers.into_iter().enumerate().map(start).collect()
 }
 
 /// Returns when every worker has ticked, so that whoever connects is served.
@@ -420,6 +443,7 @@ impl Running {
         }
         self.watchdog = None;
         self.owner = None;
+        self.log.close();
         for path in self.own_unix_paths.drain(..) {
             // Somebody may have tidied up already.
             let _ = std::fs::remove_file(path);

@@ -1,6 +1,7 @@
 //! Ground: values without opinions.
 
 pub mod abort;
+pub mod bell;
 pub mod clock;
 pub mod disk;
 pub mod id;

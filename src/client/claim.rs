@@ -26,6 +26,11 @@ impl<'a> Claim<'a> {
         }
     }
 
+    /// The one address the field holds, folded; none when there is none, or no single one.
+    pub fn single_address(&self) -> Option<IpAddr> {
+        self.address().ok().flatten()
+    }
+
     /// The one address the field holds, folded; none when it is absent or empty.
     ///
     /// # Errors

@@ -12,7 +12,10 @@ use super::{
 
 /// Keys that are read and checked, but do nothing yet. A feature that comes deletes its line.
 const NOT_IN_FORCE: &[(File, &str)] = &[
-    (File::Wardent, "log"),
+    (File::Wardent, "log.listen"),
+    (File::Wardent, "log.advertised"),
+    (File::Wardent, "log.tls"),
+    (File::Wardent, "log.sasl"),
     (File::Wardent, "admin.token"),
     (File::Wardent, "admin.tls"),
     (File::Wardent, "telemetry.otlp"),
@@ -44,8 +47,8 @@ fn not_in_force(file: File, source: &Source<'_>) -> Vec<Problem> {
     let of_file = NOT_IN_FORCE.iter().filter(|(of, _)| *of == file);
     let written = of_file.flat_map(|(_, pattern)| source.index().written(pattern));
     // Without a feature, skipping it is what happens anyway.
-    let means_something =
-        written.filter(|place| source.index().scalar(&place.path) != Some("skip"));
+    let means_something = written
+        .filter(|place| !matches!(source.index().scalar(&place.path), Some("skip" | "null")));
     let note = |place| {
         let what = "is read and checked, but not yet in force in this version";
         source.warning(&place, format!("`{}` {what}", place.path))

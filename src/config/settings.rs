@@ -1,6 +1,6 @@
 //! From the documents to what the rooms below work with.
 
-use std::net::ToSocketAddrs as _;
+use std::{net::ToSocketAddrs as _, time::Duration};
 
 use super::{
     Loaded,
@@ -19,6 +19,7 @@ use crate::{
         signature::Stripe,
     },
     limit::{ClockIds, Limit, Quota},
+    log::{self, Cleanup, Flush, TopicConfig, TopicSettings},
     owner::BanPolicy,
     proxy::{
         ConfiguredNames, Settings, UpstreamSettings,
@@ -73,6 +74,65 @@ pub fn upstream(document: &wardent::Document) -> Result<Upstream, String> {
         Ok(Server::new(target))
     });
     servers.collect::<Result<_, String>>().map(Upstream::new)
+}
+
+/// The topic of requests.
+pub const ACCESS: &str = "wardent.http.access";
+/// The topic of bans as they are.
+pub const BANS: &str = "wardent.client.ban";
+/// The topic of what was done.
+pub const AUDIT: &str = "wardent.audit.event";
+
+/// The log: its directory, its bounds, and Wardent's own topics.
+pub fn log(document: &wardent::Log) -> log::Settings {
+    const MIB: u64 = 1 << 20;
+    const DAY: Duration = Duration::from_secs(24 * 3_600);
+    let segment_bytes = (document.disk_max / 128).clamp(MIB, 64 * MIB);
+    let kept = TopicConfig {
+        segment_bytes,
+        delete_retention: DAY,
+        ..TopicConfig::default()
+    };
+    let access = &document.access;
+    let retention_bytes = (access.retention_size / u64::from(access.partitions.get())).max(1);
+    let of_access = TopicConfig {
+        retention: Some(access.retention),
+        retention_bytes: Some(retention_bytes),
+        // What is kept is given up in segments: the last of them should not be all of it.
+        segment_bytes: (retention_bytes / 8).clamp(MIB, segment_bytes),
+        segment_age: (access.retention / 28).clamp(Duration::from_secs(60), DAY),
+        flush: Flush::Lazily {
+            age: Duration::from_secs(5),
+            bytes: 8 * MIB,
+        },
+        is_expendable: true,
+        ..kept.clone()
+    };
+    let of_bans = TopicConfig {
+        cleanup: Cleanup::Compact,
+        segment_age: DAY,
+        ..kept.clone()
+    };
+    let of_audit = TopicConfig {
+        retention: Some(365 * DAY),
+        ..kept
+    };
+    let topics = [
+        (ACCESS, access.partitions.get(), of_access),
+        (BANS, 1, of_bans),
+        (AUDIT, 1, of_audit),
+    ];
+    let topic = |(name, partitions, config)| TopicSettings {
+        name: str::to_owned(name),
+        partitions,
+        config,
+    };
+    log::Settings {
+        dir: document.dir.clone(),
+        disk_max: document.disk_max,
+        ballast_bytes: (document.disk_max / 256).clamp(MIB, 32 * MIB),
+        topics: topics.map(topic).into(),
+    }
 }
 
 /// What outlives a reload, so that what it names stays what it is.

@@ -1,4 +1,6 @@
 //! What happened, as data, encoded once.
 
 pub mod access;
+pub mod place;
+pub mod privacy;
 pub mod time;

@@ -44,10 +44,15 @@ impl Limits {
         self.names.iter().map(String::as_str).zip(&self.limits)
     }
 
+    /// The name of the limit that a request met.
+    pub fn name_of(&self, spent: &Spent) -> Option<&str> {
+        self.names.get(spent.tightest).map(String::as_str)
+    }
+
     /// Appends the fields that tell the client where it stands: `r` requests are left at once, and
     /// after `t` seconds all are again.
     pub fn write_fields(&self, spent: &Spent, out: &mut Vec<u8>) {
-        let Some(name) = self.names.get(spent.tightest) else {
+        let Some(name) = self.name_of(spent) else {
             return;
         };
         let mut number = itoa::Buffer::new();

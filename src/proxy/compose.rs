@@ -99,7 +99,7 @@ fn passes(meaning: Name, name: &[u8], trusted: bool) -> bool {
         Name::Expect => false,
         // Only with `Connection: Upgrade`, which the head's judge decided on.
         Name::Upgrade => true,
-        Name::Identity | Name::ConnectingIpv6 => trusted,
+        Name::Identity | Name::Country | Name::Ray | Name::ConnectingIpv6 => trusted,
         Name::ClientIp | Name::Edge => trusted && well_known(name) != Name::OwnIdentity,
         Name::ForwardedHost | Name::ForwardedProto | Name::OwnIdentity => false,
         Name::Secret | Name::Wardent => false,
@@ -227,6 +227,8 @@ pub(crate) fn goes_back(meaning: Name, status: u16) -> bool {
         | Name::Expect
         | Name::Host
         | Name::Identity
+        | Name::Country
+        | Name::Ray
         | Name::ForwardedHost
         | Name::ForwardedProto
         | Name::OwnIdentity

@@ -296,7 +296,10 @@ impl Exchange<'_, '_> {
         };
         self.worker.give_back(out);
         sent.set(match copied {
-            Ok(()) => Sending::Whole,
+            Ok(()) => {
+                self.record.body_ended();
+                Sending::Whole
+            }
             Err(CopyError::From(error)) => return client_failure(error),
             // The server may have answered before it stopped reading: what it said counts.
             Err(CopyError::To(WireError::Broken)) => Sending::BrokenOff,

@@ -26,7 +26,7 @@ use super::{
     http2,
     metrics::{ENDED, WorkerMetrics},
     socket::Socket,
-    worker::{LineSink, Shared, Worker},
+    worker::{Outlets, Shared, Worker},
 };
 use crate::client::{Peer, fold};
 
@@ -103,7 +103,8 @@ pub struct WorkerThread {
     pub thread: JoinHandle<io::Result<()>>,
 }
 
-/// Starts one worker that serves `listeners` until `phase` says otherwise.
+/// Starts one worker that serves `listeners` until `phase` says otherwise, and tells `outlets` what
+/// became of each request.
 ///
 /// # Errors
 /// When the system gives no thread.
@@ -111,7 +112,7 @@ pub fn start(
     index: usize,
     shared: Arc<Shared>,
     listeners: Vec<Listener>,
-    lines: Option<LineSink>,
+    outlets: Outlets,
     phase: watch::Receiver<Phase>,
 ) -> io::Result<WorkerThread> {
     let metrics = Arc::new(WorkerMetrics::default());
@@ -125,8 +126,7 @@ pub fn start(
                 .enable_all()
                 .build_local(LocalOptions::default())?;
             runtime.block_on(async {
-                let worker =
-                    Worker::new(shared, counted, lines.as_ref(), u128::from_ne_bytes(seed));
+                let worker = Worker::new(shared, counted, outlets, u128::from_ne_bytes(seed));
                 work(&Rc::new(worker), listeners, phase).await
             })
         })?;

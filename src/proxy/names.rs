@@ -13,6 +13,10 @@ pub(crate) enum Name {
     Host,
     /// Says who the client is, to those that believe it: `CF-*`, `X-Forwarded-*`, `Forwarded`, …
     Identity,
+    /// Likewise: `CF-IPCountry`.
+    Country,
+    /// Likewise: `CF-Ray`.
+    Ray,
     ForwardedHost,
     ForwardedProto,
     /// Identity that Wardent sets itself, or that nobody may claim.
@@ -110,7 +114,9 @@ pub(crate) fn well_known(name: &[u8]) -> Name {
 
 fn well_known_c(name: &[u8]) -> Name {
     match name.len() {
+        6 if is(name, "cf-ray") => Name::Ray,
         10 if is(name, "connection") => Name::Connection,
+        12 if is(name, "cf-ipcountry") => Name::Country,
         14 if is(name, "content-length") => Name::ContentLength,
         18 if is(name, "cf-connecting-ipv6") => Name::ConnectingIpv6,
         _ if starts_with(name, "cf-") => Name::Identity,
@@ -154,7 +160,9 @@ mod tests {
     fn names_are_known_in_any_case() {
         assert_eq!(well_known(b"TRANSFER-encoding"), Name::TransferEncoding);
         assert_eq!(well_known(b"X-Wardent-Reason"), Name::Wardent);
-        assert_eq!(well_known(b"Cf-Ray"), Name::Identity);
+        assert_eq!(well_known(b"Cf-Ray"), Name::Ray);
+        assert_eq!(well_known(b"CF-IPCountry"), Name::Country);
+        assert_eq!(well_known(b"cf-visitor"), Name::Identity);
         assert_eq!(well_known(b"x-forwarded-port"), Name::Identity);
         assert_eq!(well_known(b"accept"), Name::Other);
     }

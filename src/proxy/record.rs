@@ -1,9 +1,11 @@
 //! What is known of one request, gathered while it lives and told once when it ends.
 
-use std::{cell::Cell, rc::Rc};
+use std::{cell::Cell, net::IpAddr, rc::Rc};
 
 use super::{
+    body::Framing,
     head::RequestHead,
+    names::Name,
     respond::Failure,
     socket::Side,
     worker::{UnderWay, Worker},
@@ -11,8 +13,11 @@ use super::{
 use crate::{
     base::id::RequestId,
     bots::{Action, Standing},
-    client::{Client, Peer},
-    event::access::{Access, SeenBot, Verdict},
+    client::{Claim, Client, Peer},
+    event::{
+        access::{Access, SeenBot, Verdict},
+        privacy::{AddressText, Privacy},
+    },
     guard::{
         bots::Seen,
         chain::Judgement,
@@ -22,6 +27,7 @@ use crate::{
     },
     limit::Spent,
     owner::{Cause, Excerpt, Violation},
+    sink::lane::Lane,
 };
 
 /// What a client has got of an upstream's answer.
@@ -66,6 +72,7 @@ pub(crate) struct Record<'a> {
     verdict: Cell<Verdict>,
     refusal: Cell<Option<Refusal>>,
     body_bytes_in: Cell<u64>,
+    body_ended_ns: Cell<Option<u64>>,
     server: Cell<Option<usize>>,
     connected_ns: Cell<Option<u64>>,
     answered_ns: Cell<Option<u64>>,
@@ -103,6 +110,7 @@ impl<'a> Record<'a> {
             verdict: Cell::new(Verdict::Aborted),
             refusal: Cell::new(None),
             body_bytes_in: Cell::new(0),
+            body_ended_ns: Cell::new(None),
             server: Cell::new(None),
             connected_ns: Cell::new(None),
             answered_ns: Cell::new(None),
@@ -213,6 +221,14 @@ impl<'a> Record<'a> {
         self.body_bytes_in.set(body_bytes);
     }
 
+    /// The request's body has come whole.
+    pub(crate) fn body_ended(&self) {
+        if self.head.framing != Framing::None && self.body_ended_ns.get().is_none() {
+            let now_ns = self.worker.shared.clock.monotonic_ns();
+            self.body_ended_ns.set(Some(now_ns));
+        }
+    }
+
     /// The request came to no good end; the answer, if any, is that of `failure`.
     pub(crate) fn failed(&self, failure: Failure) {
         let refusal = failure.refusal();
@@ -237,6 +253,47 @@ impl<'a> Record<'a> {
 
     fn since_us(&self, moment_ns: u64) -> u64 {
         moment_ns.saturating_sub(self.began_ns) / 1_000
+    }
+
+    /// What is shown of the peer: all of it where it is one of the operator's own.
+    fn shown_peer(&self, privacy: &Privacy) -> Option<AddressText> {
+        let ip = self.peer.ip()?;
+        let is_whole = privacy.is_full() || self.peer_is_trusted();
+        Some(if is_whole {
+            AddressText::whole(ip)
+        } else {
+            privacy.of(ip)
+        })
+    }
+
+    /// The hop before the peer, where the peer was asked for it.
+    fn edge(&self) -> Option<IpAddr> {
+        self.worker.shared.settings.names.edge.as_ref()?;
+        let claimed = Claim::of(self.head.values(Name::Edge)).single_address()?;
+        self.peer_is_trusted().then_some(claimed)
+    }
+
+    fn peer_is_trusted(&self) -> bool {
+        match self.client.get() {
+            Some(client) => client.peer_trusted,
+            None => {
+                let policy = self.worker.shared.policy.load();
+                policy.trust.trusted.trusts(self.peer)
+            }
+        }
+    }
+
+    /// Whether what Cloudflare says of the client may be believed.
+    fn is_proven_by_header(&self) -> bool {
+        let by_header = |client: Client| client.by_header;
+        self.is_proven.get() && self.client.get().is_some_and(by_header)
+    }
+
+    /// The name of the limit that `refusal` is about.
+    fn rule_of(&self, refusal: Refusal) -> Option<&'a str> {
+        let spent = self.spent.get()?;
+        let is_limit = refusal.reason == Reason::RateLimited;
+        is_limit.then(|| self.rules.get()?.limits.name_of(&spent))?
     }
 }
 
@@ -269,32 +326,56 @@ impl Drop for Record<'_> {
         }
         metrics.body_bytes_in.add(self.body_bytes_in.get());
         metrics.bytes_out.add(bytes_out);
-        let bot = self.bot.get();
-        if let Some(bot) = &bot {
+        if let Some(bot) = self.bot.get() {
             metrics.bot(bot.category);
         }
-        let Some(lines) = &self.worker.lines else {
+        self.tell(
+            total_us,
+            bytes_out,
+            refusal.or(observed),
+            observed.is_some(),
+        );
+    }
+}
+
+impl Record<'_> {
+    /// Tells the event. `said` is why it was refused or failed, or would have been.
+    fn tell(&self, total_us: u64, bytes_out: u64, said: Option<Refusal>, is_observed: bool) {
+        let mut outlets = self.worker.outlets.borrow_mut();
+        if !outlets.is_open() {
             return;
-        };
-        let servers = self.worker.shared.upstream.servers();
+        }
+        let shared = &self.worker.shared;
+        let servers = shared.upstream.servers();
+        let privacy = &shared.privacy;
+        let client = self.client.get().as_ref().and_then(Client::ip);
+        let client = client.map(|ip| privacy.of(ip));
+        let peer = self.shown_peer(privacy);
+        let edge = self.edge().map(|ip| privacy.of(ip));
+        let bot = self.bot.get();
+        let is_proven_by_header = self.is_proven_by_header();
         let access = Access {
+            place: outlets.lane.as_ref().map(Lane::next),
             arrived_unix_ms: self.arrived_unix_ms(),
             id: self.id.as_bytes(),
-            client: self.client.get().as_ref().and_then(Client::ip),
+            client: client.as_ref(),
             is_proven: self.is_proven.get(),
-            peer: self.peer.ip(),
+            peer: peer.as_ref(),
+            edge: edge.as_ref(),
             method: self.head.method(),
             host: self.head.host(),
             path: self.head.path(),
             status: self.status.get(),
             verdict: self.verdict.get(),
-            reason: refusal.or(observed).map(|refusal| refusal.reason.name()),
-            is_observed: observed.is_some(),
-            why: refusal.or(observed).map(|refusal| refusal.why),
+            reason: said.map(|refusal| refusal.reason.name()),
+            is_observed,
+            why: said.map(|refusal| refusal.why),
+            rule: said.and_then(|refusal| self.rule_of(refusal)),
             route: self.rules.get().map_or("", |rules| &rules.route),
             body_bytes_in: self.body_bytes_in.get(),
             bytes_out,
             total_us,
+            body_us: self.body_ended_ns.get().map(|ns| self.since_us(ns)),
             connected_us: self.connected_ns.get().map(|ns| self.since_us(ns)),
             answered_us: self.answered_ns.get().map(|ns| self.since_us(ns)),
             upstream: self
@@ -308,9 +389,9 @@ impl Drop for Record<'_> {
                 category: bot.category.word(),
                 standing: bot.standing.map(Standing::name),
             }),
+            country: self.head.country().filter(|_| is_proven_by_header),
+            ray: self.head.ray().filter(|_| is_proven_by_header),
         };
-        lines.borrow_mut().append(|line| {
-            access.write(self.worker.line_format, &self.worker.stamps, line);
-        });
+        outlets.tell(&access, &self.worker.stamps);
     }
 }

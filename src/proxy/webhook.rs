@@ -62,6 +62,7 @@ pub(crate) async fn prove<'a>(
             Piece::End => break,
         }
     }
+    record.body_ended();
     scheme
         .check(&claimed, &[body.bytes()])
         .map_err(|bad| forged(bad.why()))?;

@@ -21,7 +21,11 @@ use super::{
 };
 use crate::{
     base::{clock::Clock, id::RequestIds},
-    event::{access::Format, time::Stamps},
+    event::{
+        access::{Access, Format},
+        privacy::{AddressText, Privacy},
+        time::Stamps,
+    },
     guard::{
         bots::{Bots, People},
         chain::Known,
@@ -29,7 +33,10 @@ use crate::{
     },
     limit::Clients,
     owner::Facts,
-    sink::lines::{Lane, Lines},
+    sink::{
+        lane::Lane,
+        lines::{self, Lines},
+    },
 };
 
 /// What all workers share: the policy, the clients, the servers' state, and three bounds.
@@ -49,6 +56,8 @@ pub struct Shared {
     pub canary: Canary,
     /// The servers behind.
     pub upstream: Arc<Upstream>,
+    /// What events show of addresses.
+    pub privacy: Privacy,
     /// The clock of all workers.
     pub clock: Clock,
     /// Client connections that are open; `max_connections` at most.
@@ -144,8 +153,7 @@ pub(crate) struct Worker {
     pub(crate) stamps: Stamps,
     people: People,
     pub(crate) ids: RefCell<RequestIds>,
-    pub(crate) lines: Option<RefCell<Lane>>,
-    pub(crate) line_format: Format,
+    pub(crate) outlets: RefCell<Outlets>,
     /// What the wall clock was ahead of the monotonic one at the last tick, in milliseconds.
     unix_ahead_ms: Cell<u64>,
     /// Output buffers between two uses.
@@ -157,6 +165,65 @@ pub(crate) struct Worker {
     draining: Cell<bool>,
     /// Requests under way: begun before the drain, and since.
     under_way: [Cell<usize>; 2],
+}
+
+/// Where one worker's events go.
+#[derive(Debug)]
+pub struct Outlets {
+    /// To the log.
+    pub lane: Option<Lane>,
+    /// To standard output, and how they are written there.
+    pub lines: Option<(lines::Lane, Format)>,
+    /// The event that is being told.
+    event: Vec<u8>,
+}
+
+impl Outlets {
+    /// No event has been told yet.
+    pub fn new(lane: Option<Lane>, lines: Option<&LineSink>) -> Self {
+        Self {
+            lane,
+            lines: lines.map(|sink| (sink.lines.lane(), sink.format)),
+            event: Vec::with_capacity(2048),
+        }
+    }
+
+    /// Whether anybody wants to hear of an event.
+    pub(crate) fn is_open(&self) -> bool {
+        self.lane.is_some() || self.lines.is_some()
+    }
+
+    /// Tells a finished request, written once for all that read JSON.
+    pub fn tell(&mut self, access: &Access<'_>, stamps: &Stamps) {
+        self.event.clear();
+        let is_for_people = matches!(self.lines, Some((_, Format::Human)));
+        if self.lane.is_some() || !is_for_people {
+            access.write_json(stamps, &mut self.event);
+        }
+        if let Some(lane) = &mut self.lane {
+            let key = access.client.or(access.peer).map(AddressText::as_bytes);
+            lane.tell(access.arrived_unix_ms, key, &self.event);
+        }
+        if let Some((lines, format)) = &mut self.lines {
+            lines.append(|line| {
+                match format {
+                    Format::Json => line.extend_from_slice(&self.event),
+                    Format::Human => access.write_human(stamps, line),
+                }
+                line.push(b'\n');
+            });
+        }
+    }
+
+    /// Hands over what waits for a moment such as this.
+    fn tick(&mut self) {
+        if let Some(lane) = &mut self.lane {
+            lane.tell_gap();
+        }
+        if let Some((lines, _)) = &mut self.lines {
+            lines.hand_over();
+        }
+    }
 }
 
 /// How lines are written, and to whom they go.
@@ -172,7 +239,7 @@ impl Worker {
     pub(crate) fn new(
         shared: Arc<Shared>,
         metrics: Arc<WorkerMetrics>,
-        lines: Option<&LineSink>,
+        outlets: Outlets,
         seed: u128,
     ) -> Self {
         let worker = Self {
@@ -183,8 +250,7 @@ impl Worker {
             stamps: Stamps::default(),
             people: People::default(),
             ids: RefCell::new(RequestIds::starting_at(seed)),
-            lines: lines.map(|sink| RefCell::new(sink.lines.lane())),
-            line_format: lines.map_or(Format::Json, |sink| sink.format),
+            outlets: RefCell::new(outlets),
             unix_ahead_ms: Cell::new(0),
             spare: RefCell::default(),
             open: Cell::new(0),
@@ -203,9 +269,7 @@ impl Worker {
             .set(self.shared.clock.unix_ms().saturating_sub(now_ms));
         self.deadlines.tick(now_ms);
         self.pool.reap(now_ms);
-        if let Some(lines) = &self.lines {
-            lines.borrow_mut().hand_over();
-        }
+        self.outlets.borrow_mut().tick();
         let metrics = &self.metrics;
         metrics.connections.set(self.open.get() as u64);
         metrics.idle_upstream.set(self.pool.kept() as u64);

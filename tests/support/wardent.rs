@@ -37,6 +37,8 @@ pub(crate) struct Setup {
     listen: String,
     servers: Vec<String>,
     top: Vec<String>,
+    log_dir: Option<PathBuf>,
+    log: String,
     upstream: Vec<String>,
     client_ip: Vec<String>,
     trusted_peers: String,
@@ -79,6 +81,8 @@ impl Setup {
             listen: "127.0.0.1:0".to_owned(),
             servers: servers.to_vec(),
             top: Vec::new(),
+            log_dir: None,
+            log: String::new(),
             upstream: Vec::new(),
             client_ip: Vec::new(),
             trusted_peers: "127.0.0.1/32, unix".to_owned(),
@@ -92,6 +96,18 @@ impl Setup {
     /// Adds a line at the top level of `wardent.yaml`.
     pub(crate) fn top(mut self, line: &str) -> Self {
         self.top.push(line.to_owned());
+        self
+    }
+
+    /// Adds to what stands under `log`, in one line.
+    pub(crate) fn log(mut self, more: &str) -> Self {
+        self.log += &format!(", {more}");
+        self
+    }
+
+    /// Puts the log somewhere else than in the work directory.
+    pub(crate) fn log_dir(mut self, dir: &Path) -> Self {
+        self.log_dir = Some(dir.to_owned());
         self
     }
 
@@ -167,7 +183,10 @@ impl Setup {
             text += &block("secret", &self.secret);
         }
         text += "policy: policy.yaml\n";
-        text += &format!("log: {{dir: \"{dir}/log\", listen: null}}\n");
+        let log_dir = self.log_dir.clone();
+        let log_dir = log_dir.unwrap_or_else(|| self.dir.path().join("log"));
+        let more = &self.log;
+        text += &format!("log: {{dir: {log_dir:?}, listen: null{more}}}\n");
         text += &format!("admin: {{listen: 127.0.0.1:0, socket: \"{dir}/admin.sock\"}}\n");
         for line in &self.top {
             text += line;
@@ -193,14 +212,7 @@ impl Setup {
     /// Starts it, or gives the operator's report.
     pub(crate) fn try_start(self) -> Result<Wardent, String> {
         let config = self.write();
-        let running = app::start(&config).map_err(|error| error.to_string())?;
-        let addresses = running.proxy().to_vec();
-        assert!(!addresses.is_empty(), "Wardent listens nowhere");
-        Ok(Wardent {
-            running: Some(running),
-            addresses,
-            dir: self.dir,
-        })
+        Wardent::in_dir(&config, self.dir)
     }
 
     /// Starts it as a process of its own, on a unix socket.
@@ -226,6 +238,17 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) {
 }
 
 impl Wardent {
+    fn in_dir(config: &Path, dir: TempDir) -> Result<Self, String> {
+        let running = app::start(config).map_err(|error| error.to_string())?;
+        let addresses = running.proxy().to_vec();
+        assert!(!addresses.is_empty(), "Wardent listens nowhere");
+        Ok(Self {
+            running: Some(running),
+            addresses,
+            dir,
+        })
+    }
+
     /// One in front of an origin, with nothing special.
     pub(crate) fn before(origin: &Origin) -> Self {
         Self::setup(origin).start()
@@ -291,6 +314,20 @@ impl Wardent {
     /// Waits until the drain has ended.
     pub(crate) fn wait(mut self) {
         self.running.take().unwrap().wait();
+    }
+
+    /// Ends, and starts again with the same files.
+    pub(crate) fn again(self) -> Self {
+        let dir = self.end();
+        let config = dir.path().join("wardent.yaml");
+        Self::in_dir(&config, dir).unwrap()
+    }
+
+    /// Drains, waits for the end of that, and leaves the files.
+    pub(crate) fn end(mut self) -> TempDir {
+        self.drain();
+        self.running.take().unwrap().wait();
+        self.dir
     }
 
     fn running(&self) -> &Running {

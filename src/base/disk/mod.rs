@@ -4,6 +4,8 @@
 //! cursor, and what was written is safe only after [`File::sync_data`]; a file's name only after
 //! [`Disk::sync_dir`] of the directory it is in.
 
+#[cfg(test)]
+pub(crate) mod sim;
 mod system;
 
 use std::{fmt, io, path::Path};
@@ -125,7 +127,7 @@ pub trait File: fmt::Debug + Send + Sync {
     fn forget(&self, offset: u64, len: u64);
 }
 
-impl dyn File {
+impl dyn File + '_ {
     /// Writes all of `bytes` at `offset`.
     ///
     /// # Errors

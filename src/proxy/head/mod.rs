@@ -43,6 +43,8 @@ pub(crate) struct RequestHead {
     host: Span,
     user_agent: Span,
     user_agents: usize,
+    country: Span,
+    ray: Span,
     pub(crate) is_http_1_0: bool,
     pub(crate) framing: Framing,
     pub(crate) wants_close: bool,
@@ -119,6 +121,23 @@ impl RequestHead {
             1 => Claim::One(self.user_agent()),
             _ => Claim::Several,
         }
+    }
+
+    /// Where Cloudflare places the client: `DE`, or `T1` for Tor; none where it is not told so
+    /// (<https://developers.cloudflare.com/fundamentals/reference/http-headers/#cf-ipcountry>).
+    pub(crate) fn country(&self) -> Option<&[u8]> {
+        let country = self.text(&self.country);
+        let is_code = |byte: &u8| byte.is_ascii_uppercase() || byte.is_ascii_digit();
+        (country.len() == 2 && country.iter().all(is_code)).then_some(country)
+    }
+
+    /// Cloudflare's id of the request: hexadecimal digits and the data centre.
+    pub(crate) fn ray(&self) -> Option<&[u8]> {
+        const RAY_BYTES_MAX: usize = 40;
+        let ray = self.text(&self.ray);
+        let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-';
+        let is_ray = (1..=RAY_BYTES_MAX).contains(&ray.len()) && ray.iter().all(is_plain);
+        is_ray.then_some(ray)
     }
 
     /// Whether the client wants its connection to end with the answer.
@@ -316,6 +335,8 @@ impl Reading {
             }
             Name::SecWebSocketKey => self.websocket_key = !value.is_empty(),
             Name::Wardent => into.has_wardent_fields = true,
+            Name::Country => into.country = span(head, value),
+            Name::Ray => into.ray = span(head, value),
             Name::SecWebSocketVersion => self.websocket_version = value == b"13",
             Name::Other
             | Name::HopByHop

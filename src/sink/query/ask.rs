@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     event::time::Stamps,
-    log::{partition::Partition, segment::ReadError},
+    log::{Partition, ReadError},
 };
 
 /// Events of one answer, unless asked otherwise.
@@ -170,24 +170,25 @@ fn ascii(json: &str) -> String {
         return json.to_owned();
     }
     let mut units = [0; 2];
-    json.chars().fold(String::with_capacity(json.len() * 2), |mut out, c| {
-        match c {
-            ' '..='~' => out.push(c),
-            '\t' | '\n' | '\r' => out.push(' '),
-            _ => {
-                for unit in c.encode_utf16(&mut units) {
-                    out.push_str(&format!("\\u{unit:04x}"));
+    json.chars()
+        .fold(String::with_capacity(json.len() * 2), |mut out, c| {
+            match c {
+                ' '..='~' => out.push(c),
+                '\t' | '\n' | '\r' => out.push(' '),
+                _ => {
+                    for unit in c.encode_utf16(&mut units) {
+                        out.push_str(&format!("\\u{unit:04x}"));
+                    }
                 }
             }
-        }
-        out
-    })
+            out
+        })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sink::query::written::{Events, partitions};
+    use crate::sink::query::written::{Events, Written};
 
     fn ask(parameters: &[(&str, &str)]) -> Result<Ask, BadFilter> {
         let get = |name| {
@@ -201,11 +202,18 @@ mod tests {
     fn events_are_told_as_they_are_stored_and_move_no_cursor() {
         let batch: Events<'_> = &[
             (1, r#"{"event":"access","path":"/\u001b[2J"}"#),
-            (2, "{\"event\":\"access\",\n\"path\":\"/\u{9b}\u{202e}\u{1f4a9}\u{7f}\"}"),
+            (
+                2,
+                "{\"event\":\"access\",\n\"path\":\"/\u{9b}\u{202e}\u{1f4a9}\u{7f}\"}",
+            ),
             (3, ""),
         ];
-        let log = partitions(&[&[batch]]);
-        let found = ask(&[("order", "oldest")]).unwrap().answer(&log, &mut || false).unwrap();
+        let written = Written::new(&[&[batch]]);
+        let log = written.partitions();
+        let found = ask(&[("order", "oldest")])
+            .unwrap()
+            .answer(log, &mut || false)
+            .unwrap();
         let told: Vec<&str> = found.events.iter().map(|event| event.get()).collect();
         assert_eq!(
             told,
@@ -215,18 +223,28 @@ mod tests {
                 r#"{"event":"tombstone","key":"key","time":"1970-01-01T00:00:00.003Z"}"#,
             ]
         );
-        assert!(told.iter().all(|told| serde_json::from_str::<serde_json::Value>(told).is_ok()));
+        assert!(
+            told.iter()
+                .all(|told| serde_json::from_str::<serde_json::Value>(told).is_ok())
+        );
         assert!(found.is_end);
     }
 
     #[test]
     fn the_tail_is_where_the_newest_began() {
         let batch: Events<'_> = &[(1, "{}"), (2, "{}")];
-        let log = partitions(&[&[batch]]);
-        let found = ask(&[("limit", "1")]).unwrap().answer(&log, &mut || false).unwrap();
-        assert_eq!((found.next.as_str(), found.tail.as_str(), found.is_end), ("0-1", "0-2", false));
+        let written = Written::new(&[&[batch]]);
+        let log = written.partitions();
+        let found = ask(&[("limit", "1")])
+            .unwrap()
+            .answer(log, &mut || false)
+            .unwrap();
+        assert_eq!(
+            (found.next.as_str(), found.tail.as_str(), found.is_end),
+            ("0-1", "0-2", false)
+        );
         let on = [("order", "oldest"), ("after", found.tail.as_str())];
-        let found = ask(&on).unwrap().answer(&log, &mut || false).unwrap();
+        let found = ask(&on).unwrap().answer(log, &mut || false).unwrap();
         assert!(found.events.is_empty() && found.is_end);
         assert_eq!((found.next.as_str(), found.tail.as_str()), ("0-2", "0-2"));
     }
@@ -237,13 +255,24 @@ mod tests {
             ("topic", "x", "`topic`: there are access, ban, audit"),
             ("order", "x", "`order`: write newest or oldest"),
             ("limit", "0", "`limit`: write a whole number from 1 to 1000"),
-            ("limit", "1001", "`limit`: write a whole number from 1 to 1000"),
-            ("after", "x", "`after`: give `next` of an earlier answer, as it stands there"),
-            ("since", "x", "`since`: `x` is not a whole number"),
+            (
+                "limit",
+                "1001",
+                "`limit`: write a whole number from 1 to 1000",
+            ),
+            (
+                "after",
+                "x",
+                "`after`: give `next` of an earlier answer, as it stands there",
+            ),
+            ("since", "xh", "`since`: `x` is not a whole number"),
         ] {
             let told = ask(&[(name, text)]).unwrap_err().to_string();
             assert!(told.starts_with(words), "{told}");
         }
-        assert_eq!(ask(&[("topic", "wardent.client.ban")]).unwrap().topic, EventTopic::Ban);
+        assert_eq!(
+            ask(&[("topic", "wardent.client.ban")]).unwrap().topic,
+            EventTopic::Ban
+        );
     }
 }

@@ -10,10 +10,7 @@ use std::{collections::VecDeque, fmt, ops::Range, sync::Arc};
 use serde_json::{Map, Value};
 
 use super::{filter::Filter, position::Position, tally::Tally};
-use crate::log::{
-    batch::View,
-    store::{Partition, ReadError},
-};
+use crate::log::{Partition, ReadError, View};
 
 /// Which events come first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -440,7 +437,7 @@ mod tests {
     use super::*;
     use crate::sink::query::{
         EventTopic,
-        written::{Events, partitions},
+        written::{Events, Written},
     };
 
     fn filter(conditions: &[(&str, &str)]) -> Filter {
@@ -505,14 +502,15 @@ mod tests {
     fn partitions_are_merged_by_time_either_way() {
         let first: &[Events<'_>] = &[&[(10, A), (40, A)], &[(50, A)]];
         let second: &[Events<'_>] = &[&[(20, A), (30, B)], &[(45, A), (60, A)]];
-        let log = partitions(&[first, second]);
+        let written = Written::new(&[first, second]);
+        let log = written.partitions();
         let none = Position::default();
-        let oldest = one_page(&log, &filter(&[]), Order::Oldest, &none, 100);
+        let oldest = one_page(log, &filter(&[]), Order::Oldest, &none, 100);
         assert_eq!(moments(&oldest), [10, 20, 30, 40, 45, 50, 60]);
-        assert_eq!((oldest.is_end, oldest.next), (true, end(&log)));
-        let newest = one_page(&log, &filter(&[]), Order::Newest, &none, 3);
+        assert_eq!((oldest.is_end, oldest.next), (true, end(log)));
+        let newest = one_page(log, &filter(&[]), Order::Newest, &none, 3);
         assert_eq!(moments(&newest), [60, 50, 45]);
-        let rest = one_page(&log, &filter(&[]), Order::Newest, &newest.next, 100);
+        let rest = one_page(log, &filter(&[]), Order::Newest, &newest.next, 100);
         assert_eq!(moments(&rest), [40, 30, 20, 10]);
         assert!(rest.is_end && !newest.is_end);
     }
@@ -520,19 +518,21 @@ mod tests {
     #[test]
     fn a_position_lies_between_what_was_read_and_what_was_not_either_way() {
         let first: &[Events<'_>] = &[&[(10, A), (20, A), (30, A)]];
-        let log = partitions(&[first]);
-        let two = one_page(&log, &filter(&[]), Order::Oldest, &Position::default(), 2);
+        let written = Written::new(&[first]);
+        let log = written.partitions();
+        let two = one_page(log, &filter(&[]), Order::Oldest, &Position::default(), 2);
         assert_eq!(two.next.to_string(), "0-2");
-        let back = one_page(&log, &filter(&[]), Order::Newest, &two.next, 100);
+        let back = one_page(log, &filter(&[]), Order::Newest, &two.next, 100);
         assert_eq!(moments(&back), [20, 10]);
     }
 
     #[test]
     fn what_is_written_later_comes_behind_the_end() {
         let first: &[Events<'_>] = &[&[(10, A)]];
-        let log = partitions(&[first]);
-        let page = one_page(&log, &filter(&[]), Order::Oldest, &Position::default(), 9);
-        let again = one_page(&log, &filter(&[]), Order::Oldest, &page.next, 9);
+        let written = Written::new(&[first]);
+        let log = written.partitions();
+        let page = one_page(log, &filter(&[]), Order::Oldest, &Position::default(), 9);
+        let again = one_page(log, &filter(&[]), Order::Oldest, &page.next, 9);
         assert_eq!((again.events.len(), again.is_end), (0, true));
         assert_eq!(again.next, page.next);
     }
@@ -555,10 +555,11 @@ mod tests {
             .map(|batches| batches.iter().map(Vec::as_slice).collect())
             .collect();
         let lists: Vec<&[Events<'_>]> = batches.iter().map(Vec::as_slice).collect();
-        let log = partitions(&lists);
+        let written = Written::new(&lists);
+        let log = written.partitions();
         for conditions in [&[][..], &[("status", "201")], &[("status", "5xx")]] {
             let filter = filter(conditions);
-            let mut expected = all(&log, &filter, Order::Oldest, 10_000);
+            let mut expected = all(log, &filter, Order::Oldest, 10_000);
             expected.sort_unstable();
             let wanted = if conditions.is_empty() {
                 3_000
@@ -573,7 +574,7 @@ mod tests {
                 (Order::Newest, 7),
                 (Order::Newest, 10_000),
             ] {
-                let mut found = all(&log, &filter, order, events);
+                let mut found = all(log, &filter, order, events);
                 found.sort_unstable();
                 assert_eq!(found, expected, "{order:?} {events} {conditions:?}");
             }
@@ -584,7 +585,8 @@ mod tests {
     fn a_page_that_takes_too_long_is_cut_and_the_next_goes_on() {
         let many: Vec<(i64, &str)> = (0..2_000).map(|ms| (ms, A)).collect();
         let batches: Vec<Events<'_>> = many.chunks(10).collect();
-        let log = partitions(&[&batches, &batches]);
+        let written = Written::new(&[&batches, &batches]);
+        let log = written.partitions();
         for order in [Order::Oldest, Order::Newest] {
             let (mut from, mut pages) = (Position::default(), 0);
             loop {
@@ -593,7 +595,7 @@ mod tests {
                     is_over: &mut || true,
                 };
                 let none = filter(&[("status", "500")]);
-                let cut = page(&log, &none, order, &from, bounds).unwrap();
+                let cut = page(log, &none, order, &from, bounds).unwrap();
                 pages += 1;
                 if cut.is_end {
                     break;
@@ -608,7 +610,8 @@ mod tests {
     #[test]
     fn since_and_until_bound_what_is_found() {
         let first: &[Events<'_>] = &[&[(100, A), (300, A)], &[(200, A)], &[(400, A), (500, A)]];
-        let log = partitions(&[first]);
+        let written = Written::new(&[first]);
+        let log = written.partitions();
         let mut wanted = filter(&[]);
         for (since, until, found) in [
             (Some(200), None, vec![300, 200, 400, 500]),
@@ -618,7 +621,7 @@ mod tests {
         ] {
             (wanted.since_ms, wanted.until_ms) = (since, until);
             for order in [Order::Oldest, Order::Newest] {
-                let page = one_page(&log, &wanted, order, &Position::default(), 10);
+                let page = one_page(log, &wanted, order, &Position::default(), 10);
                 let mut told = moments(&page);
                 if order == Order::Newest {
                     told.reverse();
@@ -632,18 +635,13 @@ mod tests {
     #[test]
     fn tombstones_are_for_who_wants_all_and_what_is_no_json_is_counted() {
         let first: &[Events<'_>] = &[&[(10, ""), (20, "x"), (30, "[1]"), (40, A)]];
-        let log = partitions(&[first]);
+        let written = Written::new(&[first]);
+        let log = written.partitions();
         let none = Position::default();
-        let page = one_page(&log, &filter(&[]), Order::Oldest, &none, 10);
+        let page = one_page(log, &filter(&[]), Order::Oldest, &none, 10);
         assert_eq!(moments(&page), [10, 40]);
         assert_eq!((page.tally.unreadable, page.tally.scanned), (2, 4));
-        let page = one_page(
-            &log,
-            &filter(&[("status", "200")]),
-            Order::Oldest,
-            &none,
-            10,
-        );
+        let page = one_page(log, &filter(&[("status", "200")]), Order::Oldest, &none, 10);
         assert_eq!(moments(&page), [40]);
     }
 }

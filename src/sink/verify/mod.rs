@@ -22,7 +22,7 @@ use self::{
 use super::query::EventTopic;
 use crate::{
     base::disk::Disk,
-    log::{batch::View, partition::{Partition, SegmentFacts}, topic::Cleanup},
+    log::{Cleanup, Partition, SegmentFacts, View},
 };
 
 /// What is told in full of what is wrong.
@@ -54,6 +54,9 @@ pub struct Verified {
     pub batches: u64,
     /// Their records.
     pub records: u64,
+    /// Bytes at the ends of partitions that are no whole batches, where nobody appends: the next start
+    /// takes them off.
+    pub torn_bytes: u64,
     /// How much is wrong.
     pub wrong: u64,
     /// What is wrong; the first 100.
@@ -195,6 +198,9 @@ impl<'a> PartitionWalk<'a> {
         }
         told.segments += 1;
         told.bytes += files.bytes;
+        if !self.subject.is_running && !files.is_closed {
+            told.torn_bytes += walk.torn_bytes();
+        }
         let wrong = match walk.wrong.is_empty() || !self.subject.is_running {
             true => std::mem::take(&mut walk.wrong),
             // Perhaps it was changed while it was read.
@@ -285,7 +291,9 @@ fn files_of(subject: Subject<'_>, partition: &Partition) -> Vec<Files> {
     let may_skip = match subject.is_running {
         true => topic.config.cleanup == Cleanup::Compact,
         // How it is kept is not known then, but for Wardent's own.
-        false => ![EventTopic::Access, EventTopic::Audit].map(EventTopic::name).contains(&&*topic.name),
+        false => ![EventTopic::Access, EventTopic::Audit]
+            .map(EventTopic::name)
+            .contains(&&*topic.name),
     };
     let segments = partition.segments();
     let last = segments.last().map(|last| last.base_offset);

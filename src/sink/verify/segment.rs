@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use crate::{
     base::disk::{Disk, File, Open},
-    log::batch::{HEADER_BYTES, Header, View},
+    log::{HEADER_BYTES, Header, View},
 };
 
 /// Bytes of one read; a batch that is longer is read whole.
@@ -27,6 +27,8 @@ pub(super) struct Walk {
     base_offset: i64,
     /// Bytes of whole batches, as far as the log knows.
     bytes: u64,
+    /// Bytes of the file.
+    size: u64,
     position: u64,
     /// The least offset that the next batch may begin with.
     expected: i64,
@@ -108,6 +110,7 @@ impl Walk {
             log,
             base_offset: files.base_offset,
             bytes: files.bytes.min(size),
+            size,
             position: 0,
             expected,
             may_skip: files.may_skip,
@@ -131,6 +134,11 @@ impl Walk {
     /// Bytes that were looked at.
     pub(super) fn position(&self) -> u64 {
         self.position
+    }
+
+    /// Bytes that follow the last whole batch.
+    pub(super) fn torn_bytes(&self) -> u64 {
+        self.size - self.bytes
     }
 
     /// The offset that should come next.
@@ -258,6 +266,10 @@ impl Walk {
     fn finish(&mut self) {
         if !self.is_closed {
             return;
+        }
+        if self.torn_bytes() > 0 {
+            let what = format!("{} bytes follow the last batch", self.torn_bytes());
+            self.tell("log", Some(self.bytes), what);
         }
         while let Some((number, (_, at))) = self.offsets.next_if(|_| true) {
             let what = format!("points at byte {at}, behind the last batch");

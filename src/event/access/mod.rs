@@ -1,12 +1,11 @@
-//! One finished request, as one line.
+//! One finished request, as one JSON object: the record in the log and the line on standard output.
 //!
-//! The field names are public and stable. Query strings, cookies and secrets never stand in it;
-//! what a client wrote is escaped and cut.
+//! The field names are public and stable; `docs/schemas/wardent.http.access.v1.json` describes each.
+//! Query strings, cookies and secrets never stand in it; what a client wrote is escaped and cut.
 
-use std::{io::Write as _, net::IpAddr};
+use std::io::Write as _;
 
-use super::time::Stamps;
-use crate::base::ip_text::IpText;
+use super::{place::Place, privacy::AddressText, time::Stamps};
 
 /// Bytes of a client's text at most, before escaping.
 const TEXT_BYTES_MAX: usize = 512;
@@ -39,7 +38,7 @@ impl Verdict {
     }
 }
 
-/// How lines are written.
+/// How lines on standard output are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// One JSON object a line.
@@ -51,16 +50,20 @@ pub enum Format {
 /// A finished request.
 #[derive(Debug)]
 pub struct Access<'a> {
+    /// Where it stands among all events, where they are counted.
+    pub place: Option<Place>,
     /// When it arrived, in milliseconds since 1970.
     pub arrived_unix_ms: u64,
     /// The id of the decision.
     pub id: &'a [u8],
     /// The client, where known.
-    pub client: Option<IpAddr>,
+    pub client: Option<&'a AddressText>,
     /// Whether the client's identity is beyond doubt.
     pub is_proven: bool,
     /// The other end of the socket; none for a unix socket.
-    pub peer: Option<IpAddr>,
+    pub peer: Option<&'a AddressText>,
+    /// The hop before the peer, where the peer named it and was asked for it.
+    pub edge: Option<&'a AddressText>,
     /// The method, as it came.
     pub method: &'a [u8],
     /// The host, as it came.
@@ -77,6 +80,8 @@ pub struct Access<'a> {
     pub is_observed: bool,
     /// The exact cause, in words.
     pub why: Option<&'static str>,
+    /// The name of the limit that refused it, where one did.
+    pub rule: Option<&'a str>,
     /// The route's name.
     pub route: &'a str,
     /// Bytes of body from the client.
@@ -85,7 +90,9 @@ pub struct Access<'a> {
     pub bytes_out: u64,
     /// From the head's arrival to the answer's end, in microseconds.
     pub total_us: u64,
-    /// Until there was a connection to the upstream, in microseconds from the head's arrival.
+    /// Until its body had come whole, in microseconds from the head's arrival; none where it has none.
+    pub body_us: Option<u64>,
+    /// Until there was a connection to the upstream, likewise.
     pub connected_us: Option<u64>,
     /// Until the head of the upstream's answer, likewise.
     pub answered_us: Option<u64>,
@@ -95,6 +102,10 @@ pub struct Access<'a> {
     pub user_agent: &'a [u8],
     /// What it was taken for, where that is no person.
     pub bot: Option<SeenBot<'a>>,
+    /// Where Cloudflare places the client: two characters (`CF-IPCountry`).
+    pub country: Option<&'a [u8]>,
+    /// Cloudflare's own id of the request (`CF-Ray`).
+    pub ray: Option<&'a [u8]>,
 }
 
 /// A bot, as events tell it.
@@ -109,24 +120,28 @@ pub struct SeenBot<'a> {
 }
 
 impl Access<'_> {
-    /// Appends the event and a line end.
-    pub fn write(&self, format: Format, stamps: &Stamps, out: &mut Vec<u8>) {
-        match format {
-            Format::Json => self.write_json(stamps, out),
-            Format::Human => self.write_human(stamps, out),
-        }
-        out.push(b'\n');
-    }
-
-    fn write_json(&self, stamps: &Stamps, out: &mut Vec<u8>) {
+    /// Appends the event as JSON.
+    pub fn write_json(&self, stamps: &Stamps, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"event\":\"access\",\"v\":1,\"time\":\"");
         stamps.write_rfc3339(self.arrived_unix_ms, out);
         out.extend_from_slice(b"\",\"id\":\"");
         out.extend_from_slice(self.id);
         out.push(b'"');
+        self.write_who(out);
+        self.write_what(out);
+        self.write_how(out);
+        out.push(b'}');
+    }
+
+    fn write_who(&self, out: &mut Vec<u8>) {
+        if let Some(Place { run, lane, seq }) = self.place {
+            own_text_field("run", run.as_bytes(), out);
+            number_field("lane", lane.into(), out);
+            number_field("seq", seq, out);
+        }
         if let Some(client) = self.client {
             out.extend_from_slice(b",\"client\":\"");
-            out.extend_from_slice(IpText::of(client).as_bytes());
+            out.extend_from_slice(client.as_bytes());
             out.extend_from_slice(if self.is_proven {
                 b"\",\"proven\":true"
             } else {
@@ -134,8 +149,14 @@ impl Access<'_> {
             });
         }
         if let Some(peer) = self.peer {
-            own_text_field("peer", IpText::of(peer).as_bytes(), out);
+            own_text_field("peer", peer.as_bytes(), out);
         }
+        if let Some(edge) = self.edge {
+            own_text_field("edge", edge.as_bytes(), out);
+        }
+    }
+
+    fn write_what(&self, out: &mut Vec<u8>) {
         text_field("method", self.method, out);
         text_field("host", self.host, out);
         text_field("path", self.path, out);
@@ -150,10 +171,19 @@ impl Access<'_> {
         if let Some(why) = self.why {
             text_field("why", why.as_bytes(), out);
         }
+        if let Some(rule) = self.rule {
+            text_field("rule", rule.as_bytes(), out);
+        }
         text_field("route", self.route.as_bytes(), out);
+    }
+
+    fn write_how(&self, out: &mut Vec<u8>) {
         number_field("body_bytes_in", self.body_bytes_in, out);
         number_field("bytes_out", self.bytes_out, out);
         number_field("total_us", self.total_us, out);
+        if let Some(body_us) = self.body_us {
+            number_field("body_us", body_us, out);
+        }
         if let Some(connected_us) = self.connected_us {
             number_field("connected_us", connected_us, out);
         }
@@ -171,14 +201,20 @@ impl Access<'_> {
                 text_field("bot_standing", standing.as_bytes(), out);
             }
         }
-        out.push(b'}');
+        if let Some(country) = self.country {
+            text_field("country", country, out);
+        }
+        if let Some(ray) = self.ray {
+            text_field("ray", ray, out);
+        }
     }
 
-    fn write_human(&self, stamps: &Stamps, out: &mut Vec<u8>) {
+    /// Appends the event for a person at a terminal.
+    pub fn write_human(&self, stamps: &Stamps, out: &mut Vec<u8>) {
         stamps.write_rfc3339(self.arrived_unix_ms, out);
         out.push(b' ');
         match self.client {
-            Some(client) => out.extend_from_slice(IpText::of(client).as_bytes()),
+            Some(client) => out.extend_from_slice(client.as_bytes()),
             None => out.push(b'-'),
         }
         out.push(b' ');
@@ -255,69 +291,4 @@ fn escape(text: &[u8], out: &mut Vec<u8>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn access<'a>(path: &'a [u8], user_agent: &'a [u8]) -> Access<'a> {
-        Access {
-            arrived_unix_ms: 1_795_255_201_042,
-            id: b"01KAJ0000000000000000000AA",
-            client: Some([198, 51, 100, 7].into()),
-            is_proven: true,
-            peer: Some([127, 0, 0, 1].into()),
-            method: b"GET",
-            host: b"app.test",
-            path,
-            status: 413,
-            verdict: Verdict::Refused,
-            reason: Some("body_too_large"),
-            is_observed: false,
-            why: Some("the declared length is over the route's bound"),
-            route: "defaults",
-            body_bytes_in: 0,
-            bytes_out: 120,
-            total_us: 1_042,
-            connected_us: None,
-            answered_us: None,
-            upstream: None,
-            user_agent,
-            bot: None,
-        }
-    }
-
-    #[test]
-    fn a_line_is_json_whatever_the_client_wrote() {
-        let hostile = b"a\"b\\c\x1b[2J\xff\xe2\x80\xa8<img>";
-        let mut out = Vec::new();
-        access(b"/x", hostile).write(Format::Json, &Stamps::default(), &mut out);
-        let line: serde_json::Value = serde_json::from_slice(&out).unwrap();
-        assert_eq!(line["status"], 413);
-        assert_eq!(line["client"], "198.51.100.7");
-        assert_eq!(
-            line["user_agent"].as_str().unwrap().chars().next(),
-            Some('a')
-        );
-        assert!(out.is_ascii());
-        assert!(!out.contains(&0x1b));
-    }
-
-    #[test]
-    fn long_text_is_cut() {
-        let long = vec![b'a'; 100_000];
-        let mut out = Vec::new();
-        access(&long, &long).write(Format::Json, &Stamps::default(), &mut out);
-        assert!(out.len() < 2_000);
-    }
-
-    #[test]
-    fn a_person_can_read_the_other_form() {
-        let mut out = Vec::new();
-        access(b"/up\x1b", b"").write(Format::Human, &Stamps::default(), &mut out);
-        assert_eq!(
-            String::from_utf8(out).unwrap(),
-            "2026-11-21T10:00:01.042Z 198.51.100.7 GET app.test/up\\u001b 413 refused \
-             (body_too_large: the declared length is over the route's bound) 1.042 ms \
-             01KAJ0000000000000000000AA\n"
-        );
-    }
-}
+mod tests;

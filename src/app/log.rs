@@ -1,0 +1,253 @@
+//! The log inside this process: open before the first request is served, closed after the last.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use super::StartError;
+use crate::{
+    admin::log::LogView,
+    base::{bell::Bell, clock::Clock, disk::System},
+    config::{settings, wardent},
+    event::{place::Run, privacy::Privacy},
+    log::{self, Append, Batch, Ended, Log, NotAppended, OpenError, Partition},
+    sink::{
+        builder::{Builder, Refused, Topic, Written},
+        lane::{self, Lane, LaneCounts, lane_bytes},
+        salt::Salt,
+    },
+};
+
+/// How long the disk may take to make everything safe at the end.
+const CLOSED_WITHIN: Duration = Duration::from_secs(5);
+/// How often the salt of hashed addresses is looked at.
+const SALT_LOOK: Duration = Duration::from_secs(10);
+
+/// The log at work, and the way of access events into it.
+#[derive(Debug)]
+pub(super) struct OpenLog {
+    log: Arc<Log>,
+    clock: Clock,
+    running: Option<log::Running>,
+    builder: Option<JoinHandle<()>>,
+    bell: Arc<Bell>,
+}
+
+impl OpenLog {
+    /// Opens the log that `document` names, recovers it, and starts its threads.
+    ///
+    /// # Errors
+    /// When another process has it, or the directory or what is in it cannot be used.
+    pub(super) fn open(document: &wardent::Log, clock: &Clock) -> Result<Self, StartError> {
+        let settings = settings::log(document);
+        let opened = log::open(settings, Arc::new(System), clock.clone()).map_err(not_opened)?;
+        for found in &opened.report {
+            tracing::warn!("{found}");
+        }
+        let log = Arc::clone(&opened.log);
+        let running = log::start(opened.appender, opened.flusher).map_err(no_thread)?;
+        Ok(Self {
+            log,
+            clock: clock.clone(),
+            running: Some(running),
+            builder: None,
+            bell: Arc::default(),
+        })
+    }
+
+    /// The log.
+    pub(super) fn log(&self) -> &Arc<Log> {
+        &self.log
+    }
+
+    /// A lane for each of so many workers, with the builder at their other ends.
+    ///
+    /// # Errors
+    /// When there is no randomness, or no thread.
+    pub(super) fn lanes(&mut self, workers: usize) -> Result<(Vec<Lane>, LogView), StartError> {
+        let mut number = [0; 4];
+        getrandom::fill(&mut number)
+            .map_err(|error| StartError::System(format!("no randomness: {error}")))?;
+        let run = Run::new(u32::from_ne_bytes(number));
+        let lane = |number| lane::lane(run, number, lane_bytes(workers), &self.bell);
+        let (lanes, drains): (Vec<_>, Vec<_>) = (0..).take(workers).map(lane).unzip();
+        let counts = drains.iter().map(|drain| Arc::clone(drain.counts()));
+        let counts: Vec<Arc<LaneCounts>> = counts.collect();
+        let topic = AccessTopic::of(&self.log)
+            .ok_or_else(|| StartError::System(format!("the log has no {}", settings::ACCESS)))?;
+        let bell = Arc::clone(&self.bell);
+        let builder = Builder::new(drains, Box::new(topic), bell, self.clock.clone());
+        let view = LogView {
+            log: Arc::clone(&self.log),
+            lanes: counts,
+            builder: Arc::clone(builder.counts()),
+        };
+        self.builder = Some(builder.start().map_err(no_thread)?);
+        Ok((lanes, view))
+    }
+
+    /// Writes what the workers have told, which have ended, makes everything safe, and lets go of the log.
+    pub(super) fn close(&mut self) {
+        if let Some(builder) = self.builder.take() {
+            self.bell.wake();
+            // A panic in it has aborted the process.
+            let _ = builder.join();
+        }
+        match self.running.take().map(|log| log.stop(CLOSED_WITHIN)) {
+            None | Some(Ended::Clean) => {}
+            Some(Ended::Unclean) => {
+                tracing::error!(
+                    "the log could not be made safe; it is recovered at the next start"
+                );
+            }
+            Some(Ended::OutOfTime) => tracing::error!(
+                "the log's disk did not answer within {CLOSED_WITHIN:?}; the log is recovered at the next start"
+            ),
+        }
+    }
+}
+
+impl Drop for OpenLog {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn not_opened(error: OpenError) -> StartError {
+    match error {
+        OpenError::Locked { .. } => StartError::Locked(error.to_string()),
+        OpenError::Newer { .. } | OpenError::Wrong { .. } | OpenError::Io { .. } => {
+            StartError::System(error.to_string())
+        }
+    }
+}
+
+fn no_thread(error: std::io::Error) -> StartError {
+    StartError::System(format!("cannot start a thread: {error}"))
+}
+
+/// The topic of requests.
+#[derive(Debug)]
+struct AccessTopic {
+    log: Arc<Log>,
+    partitions: Vec<Arc<Partition>>,
+}
+
+impl AccessTopic {
+    fn of(log: &Arc<Log>) -> Option<Self> {
+        let partitions: Vec<_> = (0..)
+            .map_while(|index| log.partition(settings::ACCESS, index))
+            .collect();
+        let log = Arc::clone(log);
+        (!partitions.is_empty()).then_some(Self { log, partitions })
+    }
+}
+
+impl Topic for AccessTopic {
+    fn partitions(&self) -> u32 {
+        u32::try_from(self.partitions.len()).unwrap_or(u32::MAX)
+    }
+
+    fn offer(&self, partition: u32, batch: Batch, written: Written) -> Result<(), Batch> {
+        let Some(partition) = self.partitions.get(partition as usize) else {
+            return Err(batch);
+        };
+        let append = Append {
+            partition: Arc::clone(partition),
+            batch,
+            done: Box::new(move |result| {
+                let refused = |NotAppended { batch, reason }| Refused {
+                    batch,
+                    why: reason.to_string(),
+                };
+                written(result.map(drop).map_err(refused));
+            }),
+        };
+        let offered = self.log.appends().offer(append);
+        offered.map_err(|append| append.batch)
+    }
+}
+
+/// What events show of addresses, and who sees to it that the salt changes with the day.
+#[derive(Debug)]
+pub(super) struct AddressPrivacy {
+    /// What is shown.
+    pub(super) privacy: Privacy,
+    salt: Option<SaltThread>,
+}
+
+impl AddressPrivacy {
+    /// As `document` says; a salt is kept beside the log.
+    ///
+    /// # Errors
+    /// When the salt's file cannot be used.
+    pub(super) fn of(document: &wardent::Log, clock: &Clock) -> Result<Self, StartError> {
+        let privacy = match document.ip_privacy {
+            wardent::IpPrivacy::Full => Privacy::Full,
+            wardent::IpPrivacy::Truncate => Privacy::Truncate,
+            wardent::IpPrivacy::Hash => return Self::hashed(&document.dir, clock),
+        };
+        Ok(Self {
+            privacy,
+            salt: None,
+        })
+    }
+
+    fn hashed(log_dir: &Path, clock: &Clock) -> Result<Self, StartError> {
+        const FILE: &str = "ip-privacy.salt";
+        let path = log_dir.parent().unwrap_or(log_dir).join(FILE);
+        let salt = Salt::open(&path, clock.clone()).map_err(|error| {
+            let path = path.display();
+            StartError::System(format!("log.ip_privacy: hash: the salt {path}: {error}"))
+        })?;
+        Ok(Self {
+            privacy: Privacy::Hash(Arc::clone(salt.salted())),
+            salt: Some(SaltThread::start(salt).map_err(no_thread)?),
+        })
+    }
+}
+
+/// Looks at the salt now and then; it ends when this is dropped.
+#[derive(Debug)]
+struct SaltThread {
+    ended: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl SaltThread {
+    fn start(mut salt: Salt) -> std::io::Result<Self> {
+        let ended = Arc::<AtomicBool>::default();
+        let until = Arc::clone(&ended);
+        let look = move || {
+            // Relaxed: the thread is woken after it is set, and looks again either way.
+            while !until.load(Ordering::Relaxed) {
+                if let Err(error) = salt.turn() {
+                    tracing::warn!(%error, "the salt of hashed addresses cannot be kept");
+                }
+                std::thread::park_timeout(SALT_LOOK);
+            }
+        };
+        let named = std::thread::Builder::new().name("salt".to_owned());
+        Ok(Self {
+            ended,
+            thread: Some(named.spawn(look)?),
+        })
+    }
+}
+
+impl Drop for SaltThread {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            // Without it the salt of the day is used on, which nobody sees any more.
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,390 @@
+//! Opening the log's directory: one process, a version that is known, the topics that should be there and
+//! those that are.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{
+    Appender, Found,
+    ballast::Ballast,
+    checkpoint::{
+        self, CLEANED, HIGH_WATERMARKS, LOG_STARTS, RECOVERY_POINTS, TMP, Unread, read_epochs,
+        read_offsets, write_epochs,
+    },
+    flusher::Flusher,
+    meta::{self, META, Meta, PARTITION},
+    partition::Partition,
+    recovery::{Known, Recovery},
+    store::{CLEAN_SHUTDOWN, LOCK, Log, OpenError, Opened, Settings},
+    topic::{Topic, TopicConfig, TopicSettings, dir_name, of_dir_name},
+    writer::{Active, Writer},
+};
+use crate::base::{clock::Clock, disk::Disk};
+
+/// Epochs of leaders that a partition remembers: one for each crash.
+const EPOCHS_MAX: usize = 256;
+
+/// Opens the log, alone among all processes, and recovers it.
+///
+/// # Errors
+/// When another process has it, a later version wrote it, what says what it is is not understood, or the
+/// disk fails.
+pub fn open(settings: Settings, disk: Arc<dyn Disk>, clock: Clock) -> Result<Opened, OpenError> {
+    let dir = settings.dir;
+    check_versions(&*disk, &dir)?;
+    let at = |error| io_error(&dir, error);
+    disk.create_dir(&dir).map_err(at)?;
+    let lock = lock(&*disk, &dir)?;
+    // Once more: another process may have written until now.
+    check_versions(&*disk, &dir)?;
+    let was_clean = take_mark(&*disk, &dir).map_err(at)?;
+    let mut opening = Opening {
+        disk: &disk,
+        clock: &clock,
+        dir: &dir,
+        was_clean,
+        found: Vec::new(),
+        partitions: Vec::new(),
+        writers: Vec::new(),
+    };
+    let meta = opening.meta()?;
+    opening.tidy().map_err(at)?;
+    let ballast = Ballast::new(Arc::clone(&disk), &dir, settings.ballast_bytes);
+    let topics = opening.topics(settings.topics)?;
+    let Opening {
+        found,
+        partitions,
+        writers,
+        ..
+    } = opening;
+    let log = Arc::new(Log::new(
+        dir.clone(),
+        meta,
+        topics,
+        partitions,
+        (disk, clock),
+        lock,
+    ));
+    Ok(Opened {
+        appender: Appender::new(Arc::clone(&log), writers, ballast),
+        flusher: Flusher::new(Arc::clone(&log)),
+        log,
+        report: found,
+        was_clean,
+    })
+}
+
+fn io_error(path: &Path, error: io::Error) -> OpenError {
+    OpenError::Io {
+        path: path.to_owned(),
+        error,
+    }
+}
+
+fn refused(path: PathBuf, unread: Unread) -> OpenError {
+    match unread {
+        Unread::Newer(version) => OpenError::Newer { path, version },
+        Unread::Wrong(what) => OpenError::Wrong { path, what },
+        Unread::Io(error) => OpenError::Io { path, error },
+    }
+}
+
+/// Refuses a log whose files are of later versions, before anything is written. What is missing is fine.
+pub(super) fn check_versions(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
+    let names = match disk.names(dir) {
+        Ok(names) => names,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(io_error(dir, error)),
+    };
+    Meta::read(disk, dir).map_err(|unread| refused(dir.join(META), unread))?;
+    let newer_only = |path: PathBuf, result: Result<(), Unread>| match result {
+        Err(Unread::Newer(version)) => Err(OpenError::Newer { path, version }),
+        // One that is damaged is made anew.
+        Ok(()) | Err(Unread::Wrong(_)) => Ok(()),
+        Err(Unread::Io(error)) => Err(OpenError::Io { path, error }),
+    };
+    for name in [RECOVERY_POINTS, LOG_STARTS, HIGH_WATERMARKS, CLEANED] {
+        let read = read_offsets(disk, dir, name).map(|_| ());
+        newer_only(dir.join(name), read)?;
+    }
+    for name in names.iter().filter(|name| of_dir_name(name).is_some()) {
+        let own = dir.join(name);
+        if !is_dir(disk, &own) {
+            continue;
+        }
+        let read = meta::read_topic_id(disk, &own).map(|_| ());
+        newer_only(own.join(PARTITION), read)?;
+        let read = read_epochs(disk, &own).map(|_| ());
+        newer_only(own.join(checkpoint::EPOCHS), read)?;
+    }
+    Ok(())
+}
+
+fn is_dir(disk: &dyn Disk, path: &Path) -> bool {
+    disk.names(path).is_ok()
+}
+
+fn lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn std::fmt::Debug + Send + Sync>, OpenError> {
+    let path = dir.join(LOCK);
+    match disk.lock(&path) {
+        Ok(lock) => Ok(lock),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            let text = checkpoint::read(disk, &path).ok().flatten();
+            let pid = text.and_then(|text| text.trim().parse().ok());
+            let dir = dir.to_owned();
+            Err(OpenError::Locked { dir, pid })
+        }
+        Err(error) => Err(io_error(&path, error)),
+    }
+}
+
+/// Whether the mark of an orderly stop was there. It is not any more.
+fn take_mark(disk: &dyn Disk, dir: &Path) -> io::Result<bool> {
+    match disk.remove(&dir.join(CLEAN_SHUTDOWN)) {
+        Ok(()) => {
+            disk.sync_dir(dir)?;
+            Ok(true)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// A log that is being opened.
+struct Opening<'a> {
+    disk: &'a Arc<dyn Disk>,
+    clock: &'a Clock,
+    dir: &'a Path,
+    was_clean: bool,
+    found: Vec<Found>,
+    partitions: Vec<Arc<Partition>>,
+    writers: Vec<Writer>,
+}
+
+/// Offsets of one checkpoint, by the name of the partition's directory.
+type ByDir = HashMap<String, i64>;
+
+impl Opening<'_> {
+    fn meta(&self) -> Result<Meta, OpenError> {
+        let path = self.dir.join(META);
+        let read = Meta::read(&**self.disk, self.dir);
+        let at = |error| io_error(&path, error);
+        let meta = match read.map_err(|unread| refused(path.clone(), unread))? {
+            Some(meta) if !meta.is_old => return Ok(meta),
+            Some(old) => Meta {
+                is_old: false,
+                ..old
+            },
+            None => Meta::new().map_err(at)?,
+        };
+        meta.write(&**self.disk, self.dir).map_err(at)?;
+        Ok(meta)
+    }
+
+    /// Removes what is left over from files that were being replaced and topics that were being deleted.
+    fn tidy(&mut self) -> io::Result<()> {
+        for name in self.disk.names(self.dir)? {
+            let path = self.dir.join(&name);
+            if name.ends_with("-delete") && is_dir(&**self.disk, &path) {
+                for file in self.disk.names(&path)? {
+                    self.disk.remove(&path.join(file))?;
+                }
+                self.disk.remove_dir(&path)?;
+                self.found.push(Found::Removed(path));
+            } else if name.ends_with(TMP) && !is_dir(&**self.disk, &path) {
+                self.disk.remove(&path)?;
+                self.found.push(Found::Removed(path));
+            }
+        }
+        Ok(())
+    }
+
+    /// Topics that should be there, and those that are.
+    fn topics(&mut self, settings: Vec<TopicSettings>) -> Result<Vec<Arc<Topic>>, OpenError> {
+        let at = |error| io_error(self.dir, error);
+        let names = self.disk.names(self.dir).map_err(at)?;
+        let mut wanted = BTreeMap::new();
+        for one in settings {
+            wanted.insert(one.name, (one.partitions.max(1), one.config));
+        }
+        for (topic, index) in names.iter().filter_map(|name| of_dir_name(name)) {
+            if is_dir(&**self.disk, &self.dir.join(dir_name(topic, index))) {
+                let foreign = || (1, TopicConfig::default());
+                let (partitions, _) = wanted.entry(topic.to_owned()).or_insert_with(foreign);
+                *partitions = (*partitions).max(index + 1);
+            }
+        }
+        let recovery_points = self.offsets(RECOVERY_POINTS)?;
+        let log_starts = self.offsets(LOG_STARTS)?;
+        let mut topics = Vec::new();
+        for (name, (partitions, config)) in wanted {
+            let id = self.topic_id(&name, partitions)?;
+            let topic = Arc::new(Topic {
+                name,
+                id,
+                partitions,
+                config,
+            });
+            for index in 0..partitions {
+                let own = dir_name(&topic.name, index);
+                let known = Known {
+                    was_clean: self.was_clean,
+                    recovery_point: recovery_points.get(&own).copied().unwrap_or(0),
+                    log_start: log_starts.get(&own).copied().unwrap_or(0),
+                };
+                self.partition(&topic, index, known)
+                    .map_err(|error| io_error(&self.dir.join(&own), error))?;
+            }
+            topics.push(topic);
+        }
+        self.disk
+            .sync_dir(self.dir)
+            .map_err(|error| io_error(self.dir, error))?;
+        Ok(topics)
+    }
+
+    /// The offsets of a checkpoint. One that is not understood has none: more is walked then.
+    fn offsets(&mut self, name: &str) -> Result<ByDir, OpenError> {
+        let path = self.dir.join(name);
+        let offsets = match read_offsets(&**self.disk, self.dir, name) {
+            Ok(offsets) => offsets,
+            Err(Unread::Wrong(what)) => {
+                self.found.push(Found::Checkpoint { path, what });
+                Vec::new()
+            }
+            Err(unread) => return Err(refused(path, unread)),
+        };
+        let by_dir = |(topic, index, offset): (String, u32, i64)| (dir_name(&topic, index), offset);
+        Ok(offsets.into_iter().map(by_dir).collect())
+    }
+
+    /// The id that the first partition has which has one, or a new one.
+    fn topic_id(&mut self, topic: &str, partitions: u32) -> Result<meta::Id, OpenError> {
+        for index in 0..partitions {
+            let dir = self.dir.join(dir_name(topic, index));
+            let path = dir.join(PARTITION);
+            match meta::read_topic_id(&**self.disk, &dir) {
+                Ok(Some(id)) => return Ok(id),
+                Ok(None) => {}
+                Err(Unread::Wrong(what)) => self.found.push(Found::Checkpoint { path, what }),
+                Err(unread) => return Err(refused(path, unread)),
+            }
+        }
+        meta::new_id().map_err(|error| io_error(self.dir, error))
+    }
+
+    fn partition(&mut self, topic: &Arc<Topic>, index: u32, known: Known) -> io::Result<()> {
+        let dir = self.dir.join(dir_name(&topic.name, index));
+        self.disk.create_dir(&dir)?;
+        let id = meta::read_topic_id(&**self.disk, &dir).ok().flatten();
+        if id != Some(topic.id) {
+            meta::write_topic_id(&**self.disk, &dir, &topic.id)?;
+        }
+        let recovery = Recovery {
+            disk: self.disk,
+            log_dir: self.dir,
+            dir: &dir,
+            found: &mut self.found,
+        };
+        let opened = recovery.open(known)?;
+        let end = opened.segments.last().map_or(0, |last| last.end_offset());
+        let epoch = self.leader_epoch(&dir, end, known.was_clean && !opened.was_cut)?;
+        let base = opened.segments.first().map_or(0, |one| one.base_offset);
+        let log_start = known.log_start.clamp(base, end.max(base));
+        let number = self.partitions.len();
+        let active = opened.segments.last().cloned();
+        let partition = Partition::new(
+            Arc::clone(topic),
+            index,
+            number,
+            self.dir,
+            opened.segments,
+            log_start,
+        );
+        let partition = Arc::new(partition);
+        if let Some(segment) = active {
+            let active = Active::new(segment, opened.indexer, &**self.disk);
+            self.writers.push(Writer::new(
+                Arc::clone(&partition),
+                active,
+                epoch,
+                Arc::clone(self.disk),
+                self.clock.clone(),
+            ));
+        }
+        self.partitions.push(partition);
+        Ok(())
+    }
+
+    /// The epoch of this process's appends: another than before, unless nothing can have been lost, so that
+    /// consumers see that what they read may be gone (KIP-320).
+    fn leader_epoch(&mut self, dir: &Path, end: i64, is_whole: bool) -> io::Result<i32> {
+        let mut epochs = match read_epochs(&**self.disk, dir) {
+            Ok(epochs) => epochs,
+            Err(Unread::Io(error)) => return Err(error),
+            Err(Unread::Wrong(what) | Unread::Newer(what)) => {
+                let path = dir.join(checkpoint::EPOCHS);
+                self.found.push(Found::Checkpoint { path, what });
+                Vec::new()
+            }
+        };
+        let last = epochs.last().map(|(epoch, _)| *epoch);
+        let epoch = match last {
+            Some(epoch) if is_whole => return Ok(epoch),
+            Some(epoch) => epoch.saturating_add(1),
+            None => 0,
+        };
+        // An epoch in which nothing was appended, or nothing is left, never was.
+        epochs.retain(|(_, start)| *start < end);
+        epochs.push((epoch, end));
+        let excess = epochs.len().saturating_sub(EPOCHS_MAX);
+        epochs.drain(..excess);
+        write_epochs(&**self.disk, dir, &epochs)?;
+        Ok(epoch)
+    }
+}
+
+/// Opens the partitions of a log to be read, while another process may be appending to it: takes no lock,
+/// writes nothing, and ends each with its last whole batch. Damage is left where it is, and met by who reads.
+///
+/// # Errors
+/// When it is not there, a later version wrote it, or the disk fails.
+pub fn open_to_read(dir: &Path, disk: &Arc<dyn Disk>) -> Result<Vec<Arc<Partition>>, OpenError> {
+    check_versions(&**disk, dir)?;
+    let names = disk.names(dir).map_err(|error| io_error(dir, error))?;
+    let mut own: Vec<_> = names
+        .iter()
+        .filter_map(|name| of_dir_name(name))
+        .filter(|(topic, index)| is_dir(&**disk, &dir.join(dir_name(topic, *index))))
+        .collect();
+    own.sort_unstable();
+    let starts = read_offsets(&**disk, dir, LOG_STARTS).unwrap_or_default();
+    let mut partitions = Vec::new();
+    for (topic, index) in &own {
+        let path = dir.join(dir_name(topic, *index));
+        let at = |error| io_error(&path, error);
+        let count = own.iter().filter(|(other, _)| other == topic).count();
+        let topic = Arc::new(Topic {
+            name: (*topic).to_owned(),
+            id: meta::read_topic_id(&**disk, &path)
+                .ok()
+                .flatten()
+                .unwrap_or_default(),
+            partitions: u32::try_from(count).unwrap_or(u32::MAX),
+            config: TopicConfig::default(),
+        });
+        let segments = super::offline::segments(disk, &path).map_err(at)?;
+        let base = segments.first().map_or(0, |one| one.base_offset);
+        let is_own =
+            |(name, number, _): &&(String, u32, i64)| *name == topic.name && number == index;
+        let start = starts.iter().find(is_own).map_or(0, |(_, _, start)| *start);
+        let number = partitions.len();
+        let partition = Partition::new(topic, *index, number, dir, segments, start.max(base));
+        partitions.push(Arc::new(partition));
+    }
+    Ok(partitions)
+}

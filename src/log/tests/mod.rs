@@ -1,0 +1,4 @@
+//! The log as a whole, played through step by step.
+
+mod reading;
+mod rig;

@@ -1,0 +1,121 @@
+//! Holds JSON to one of `docs/schemas`, by the keywords these use; another keyword fails the test.
+
+use std::path::Path;
+
+use regex_lite::Regex;
+use serde_json::Value;
+
+/// A JSON Schema (draft 2020-12).
+pub(crate) struct Schema(Value);
+
+impl Schema {
+    /// `docs/schemas/<name>.json`.
+    pub(crate) fn named(name: &str) -> Self {
+        let path = Path::new("docs/schemas").join(format!("{name}.json"));
+        Self(serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap())
+    }
+
+    /// What is wrong with `value`; nothing when it is as described.
+    pub(crate) fn faults(&self, value: &Value) -> Vec<String> {
+        self.faults_by(&self.0, value)
+    }
+
+    fn faults_by(&self, schema: &Value, value: &Value) -> Vec<String> {
+        let rules = schema.as_object().unwrap();
+        let faults = rules.iter().flat_map(|(keyword, rule)| {
+            let faults = self.faults_of(keyword, rule, schema, value);
+            faults.into_iter().map(move |fault| match fault.as_str() {
+                "" => format!("{keyword}: {rule}: {value}"),
+                _ => format!("{keyword}: {fault}"),
+            })
+        });
+        faults.collect()
+    }
+
+    /// The faults by one keyword; an empty text for one that needs no words.
+    fn faults_of(&self, keyword: &str, rule: &Value, schema: &Value, value: &Value) -> Vec<String> {
+        let unless = |holds: bool| {
+            if holds {
+                Vec::new()
+            } else {
+                vec![String::new()]
+            }
+        };
+        let names = |list: &Value| -> Vec<String> {
+            let names = list.as_array().unwrap().iter();
+            names
+                .map(|name| name.as_str().unwrap().to_owned())
+                .collect()
+        };
+        match keyword {
+            "$schema" | "$id" | "$defs" | "title" | "description" => Vec::new(),
+            "$ref" => {
+                let path = rule.as_str().unwrap().strip_prefix('#').unwrap();
+                self.faults_by(self.0.pointer(path).unwrap(), value)
+            }
+            "oneOf" => {
+                let all: Vec<_> = rule.as_array().unwrap().iter().collect();
+                let faults = all.iter().map(|one| self.faults_by(one, value));
+                let faults: Vec<_> = faults.collect();
+                match faults.iter().filter(|faults| faults.is_empty()).count() {
+                    1 => Vec::new(),
+                    count => vec![format!("{count} apply: {faults:?}")],
+                }
+            }
+            "type" => unless(match rule.as_str().unwrap() {
+                "object" => value.is_object(),
+                "string" => value.is_string(),
+                "boolean" => value.is_boolean(),
+                "integer" => value.is_u64() || value.is_i64(),
+                other => panic!("type {other}"),
+            }),
+            "const" => unless(value == rule),
+            "enum" => unless(rule.as_array().unwrap().contains(value)),
+            "minimum" => unless(value.as_i64() >= rule.as_i64()),
+            "maximum" => unless(value.as_i64() <= rule.as_i64()),
+            "maxLength" => {
+                let most = usize::try_from(rule.as_u64().unwrap()).unwrap();
+                unless(
+                    value
+                        .as_str()
+                        .is_some_and(|text| text.chars().count() <= most),
+                )
+            }
+            "pattern" => {
+                let pattern = Regex::new(rule.as_str().unwrap()).unwrap();
+                unless(value.as_str().is_some_and(|text| pattern.is_match(text)))
+            }
+            "required" => {
+                let mut missing = names(rule);
+                missing.retain(|name| value.get(name).is_none());
+                missing
+            }
+            "dependentRequired" => {
+                let rules = rule.as_object().unwrap().iter();
+                let rules = rules.filter(|(name, _)| value.get(name).is_some());
+                let mut missing: Vec<_> = rules.flat_map(|(_, needed)| names(needed)).collect();
+                missing.retain(|name| value.get(name).is_none());
+                missing
+            }
+            "additionalProperties" => {
+                assert_eq!(*rule, Value::Bool(false));
+                let known = schema["properties"].as_object().unwrap();
+                let fields = value.as_object().unwrap().keys();
+                fields
+                    .filter(|field| !known.contains_key(*field))
+                    .cloned()
+                    .collect()
+            }
+            "properties" => {
+                let rules = rule.as_object().unwrap().iter();
+                let there = rules.filter_map(|(name, rule)| Some((name, rule, value.get(name)?)));
+                let faults = there.flat_map(|(name, rule, value)| {
+                    let faults = self.faults_by(rule, value).into_iter();
+                    faults.map(move |fault| format!("{name}: {fault}"))
+                });
+                faults.collect()
+            }
+            other => panic!("the keyword {other}"),
+        }
+    }
+}
