@@ -5,14 +5,14 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::select_all;
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{sleep, timeout};
 
 use super::{
     api::{Query, Refused, Reply, say},
     server::Server,
 };
 use crate::{
-    base::units::parse_duration,
+    base::{clock::Clock, units::parse_duration},
     log::Partition,
     sink::query::{
         ask::{Ask, Found},
@@ -53,10 +53,8 @@ impl Server {
         let query = Query::read(request.uri().query(), &known)?;
         let clock = &self.view.shared.clock;
         let mut ask = Ask::read(|name| query.get(name), clock.unix_ms())?;
-        let until = match query.get("wait") {
-            Some(wait) => Some(Instant::now() + wait_of(wait, ask.order)?),
-            None => None,
-        };
+        let wait = query.get("wait").map(|wait| wait_of(wait, ask.order));
+        let until_ns = deadline(clock, wait.transpose()?.unwrap_or_default());
         let partitions = ask.partitions(self.view.log.log.partitions());
         if partitions.is_empty() {
             let words = format!("there is no topic {}", ask.topic.name());
@@ -67,27 +65,24 @@ impl Server {
             let mut ends: Vec<_> = partitions.iter().map(|one| one.subscribe()).collect();
             let mut found = self.find(&ask, &partitions).await?;
             tally.add(&found.tally);
-            let is_late = until.is_none_or(|until| Instant::now() >= until);
-            if is_late || !found.events.is_empty() || !found.is_end {
+            let left_ns = until_ns.saturating_sub(clock.monotonic_ns());
+            if left_ns == 0 || !found.events.is_empty() || !found.is_end {
                 found.tally = tally;
                 return say(StatusCode::OK, &found);
             }
             ask.go_on(&found)?;
             let changes = ends.iter_mut().map(|end| Box::pin(end.changed()));
-            if let Some(until) = until {
-                // At the end of its time, it looks once more.
-                let _ = timeout_at(until, select_all(changes)).await;
-                sleep(GATHERED_WITHIN).await;
-            }
+            // At the end of its time it looks once more.
+            let _ = timeout(Duration::from_nanos(left_ns), select_all(changes)).await;
+            sleep(GATHERED_WITHIN).await;
         }
     }
 
     async fn find(&self, ask: &Ask, partitions: &[Arc<Partition>]) -> Result<Found, Refused> {
         let (ask, partitions) = (ask.clone(), partitions.to_vec());
         let clock = self.view.shared.clock.clone();
-        let within_ns = u64::try_from(ANSWER_WITHIN.as_nanos()).unwrap_or(u64::MAX);
         let found = self.walks.walk(move |asked| {
-            let until_ns = clock.monotonic_ns().saturating_add(within_ns);
+            let until_ns = deadline(&clock, ANSWER_WITHIN);
             let mut is_over = || asked.is_gone() || clock.monotonic_ns() >= until_ns;
             ask.answer(&partitions, &mut is_over)
         });
@@ -96,6 +91,12 @@ impl Server {
             Refused::new(StatusCode::INTERNAL_SERVER_ERROR, words)
         })
     }
+}
+
+/// The moment after this much time, in nanoseconds of the monotonic clock.
+fn deadline(clock: &Clock, within: Duration) -> u64 {
+    let within_ns = u64::try_from(within.as_nanos()).unwrap_or(u64::MAX);
+    clock.monotonic_ns().saturating_add(within_ns)
 }
 
 impl Ask {

@@ -59,14 +59,21 @@ impl<'a> Running<'a> {
     pub(super) fn is_there(&self) -> Result<bool, String> {
         match std::os::unix::net::UnixStream::connect(self.socket) {
             Ok(_) => Ok(true),
-            Err(error) => match error.kind() {
-                ErrorKind::NotFound | ErrorKind::ConnectionRefused => Ok(false),
-                ErrorKind::PermissionDenied => Err(format!(
-                    "{}: {error}; be root, or a member of the group `wardent`",
-                    self.socket.display()
-                )),
-                _ => Err(format!("{}: {error}", self.socket.display())),
-            },
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::NotFound | ErrorKind::ConnectionRefused
+                ) =>
+            {
+                Ok(false)
+            }
+            Err(error) => {
+                let advice = match error.kind() == ErrorKind::PermissionDenied {
+                    true => "; be root, or a member of the group `wardent`",
+                    false => "",
+                };
+                Err(format!("{}: {error}{advice}", self.socket.display()))
+            }
         }
     }
 

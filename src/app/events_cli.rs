@@ -244,7 +244,7 @@ impl Question {
         match reader {
             Reader::Running(running) => {
                 let said = self.said(running, more)?;
-                Ok(self.meant(said)?)
+                Ok(self.meant(&said)?)
             }
             Reader::Files(files) => {
                 let ask = self.ask(more)?;
@@ -268,7 +268,7 @@ impl Question {
 
     /// # Errors
     /// When it did not do it.
-    fn meant(&self, said: Said) -> Result<Found, String> {
+    fn meant(&self, said: &Said) -> Result<Found, String> {
         if said.is_ok {
             return meaning(&said.words);
         }
@@ -327,7 +327,7 @@ fn tail(which: &Which, count: usize, config: &Path, output: Output) -> Result<()
             Ok(said) if said.is_busy => std::thread::sleep(AGAIN_AFTER),
             Ok(said) => {
                 is_gone = false;
-                let found = question.meant(said)?;
+                let found = question.meant(&said)?;
                 show(&found, output, false);
                 found.tally.notes().iter().for_each(|note| warn(note));
                 after = found.next;

@@ -265,7 +265,7 @@ mod tests {
                 "x",
                 "`after`: give `next` of an earlier answer, as it stands there",
             ),
-            ("since", "xh", "`since`: `x` is not a whole number"),
+            ("since", "1", "`since`: the unit is missing"),
         ] {
             let told = ask(&[(name, text)]).unwrap_err().to_string();
             assert!(told.starts_with(words), "{told}");

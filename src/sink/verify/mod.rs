@@ -341,3 +341,6 @@ impl Verified {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
