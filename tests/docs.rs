@@ -188,6 +188,15 @@ const TOLD: &[[&str; 4]] = &[
     ["docs/operations", "bots/verify", "IN_FLIGHT_MAX: usize = 32", "| 4,096; 1,024, 32 at once, 5 s each |"],
     ["docs/operations", "bots/catalogue", "ENTRIES_MAX: usize = 20_000", "| 20,000 bots, 100,000 networks |"],
     ["docs/operations", "bots/networks", "NETWORKS_MAX: usize = 100_000", "| 20,000 bots, 100,000 networks |"],
+    ["docs/operations", "sink/lane", "LANE_BYTES_MIN: usize = 256 << 10", "| 256 KiB to 4 MiB, 16 MiB in all |"],
+    ["docs/operations", "sink/lane", "LANE_BYTES_MAX: usize = 4 << 20", "| 256 KiB to 4 MiB, 16 MiB in all |"],
+    ["docs/operations", "sink/lane", "ALL_BYTES: usize = 16 << 20", "| 256 KiB to 4 MiB, 16 MiB in all |"],
+    ["docs/operations", "sink/builder", "BACKLOG_BYTES_MAX: usize = 8 << 20", "| 8 MiB, 256 under way |"],
+    ["docs/operations", "sink/builder", "UNDER_WAY_MAX: usize = 256", "| 8 MiB, 256 under way |"],
+    ["docs/operations", "sink/builder", "ENDED_WITHIN: Duration = Duration::from_secs(5)", "| 5 s, 5 s | counted"],
+    ["docs/operations", "app/log", "CLOSED_WITHIN: Duration = Duration::from_secs(5)", "| 5 s, 5 s | counted"],
+    ["docs/events", "sink/lane", "LANE_BYTES_MAX: usize = 4 << 20", "256 KiB to 4 MiB (16 MiB for all together"],
+    ["docs/events", "event/access", "TEXT_BYTES_MAX: usize = 512", "cut after 512"],
     ["docs/bans-and-limits", "limit/sync", "SLOTS: usize = 1 << 18", "by 262,144 clocks"],
     ["docs/bans-and-limits", "owner/tally", "EVIDENCE_MAX: usize = 16", "the latest 16 violations"],
     ["docs/bans-and-limits", "owner/run", "TALLIES_MAX: usize = 100_000", "counted | 100,000 |"],
@@ -211,6 +220,24 @@ fn every_fixed_deadline_and_bound_is_told_as_it_is() {
         assert!(source.contains(constant), "{file}: no longer `{constant}`");
         let told = format!("{told}.md");
         assert!(page(&told).contains(words), "{told}: no `{words}`");
+    }
+}
+
+#[test]
+fn the_page_of_events_tells_every_field_as_its_schema_does() {
+    let told = page("docs/events.md");
+    let schema = page("docs/schemas/wardent.http.access.v1.json");
+    let schema: serde_json::Value = serde_json::from_str(&schema).unwrap();
+    for kind in ["access", "gap"] {
+        let kind = &schema["$defs"][kind];
+        let required = kind["required"].as_array().unwrap();
+        for (field, rule) in kind["properties"].as_object().unwrap() {
+            let is_required = required.iter().any(|name| name == field);
+            let there = if is_required { "always" } else { "" };
+            let what = rule["description"].as_str().unwrap();
+            let row = format!("| `{field}` | {there} | {what} |");
+            assert!(told.contains(&row), "docs/events.md: no {row}");
+        }
     }
 }
 

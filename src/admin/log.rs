@@ -26,11 +26,7 @@ impl LogView {
     /// request from being answered.
     pub fn detail(&self) -> Value {
         let reasons = self.reasons();
-        let state = if reasons.is_empty() {
-            "well"
-        } else {
-            "degraded"
-        };
+        let state = if reasons.is_empty() { "ok" } else { "degraded" };
         json!({"state": state, "reasons": reasons})
     }
 

@@ -3,7 +3,7 @@
 use std::{
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
@@ -17,9 +17,10 @@ use crate::{
     config::{settings, wardent},
     event::{place::Run, privacy::Privacy},
     log::{self, Append, Batch, Ended, Log, NotAppended, OpenError, Partition},
+    proxy::worker::{LineSink, Outlets},
     sink::{
         builder::{Builder, Refused, Topic, Written},
-        lane::{self, Lane, LaneCounts, lane_bytes},
+        lane::{self, LaneCounts, lane_bytes},
         salt::Salt,
     },
 };
@@ -34,9 +35,11 @@ const SALT_LOOK: Duration = Duration::from_secs(10);
 pub(super) struct OpenLog {
     log: Arc<Log>,
     clock: Clock,
-    running: Option<log::Running>,
+    /// In a mutex only so that it may be looked at from anywhere; nobody does.
+    running: Mutex<Option<log::Running>>,
     builder: Option<JoinHandle<()>>,
     bell: Arc<Bell>,
+    privacy: AddressPrivacy,
 }
 
 impl OpenLog {
@@ -45,20 +48,29 @@ impl OpenLog {
     /// # Errors
     /// When another process has it, or the directory or what is in it cannot be used.
     pub(super) fn open(document: &wardent::Log, clock: &Clock) -> Result<Self, StartError> {
+        let privacy = AddressPrivacy::of(document, clock)?;
         let settings = settings::log(document);
-        let opened = log::open(settings, Arc::new(System), clock.clone()).map_err(not_opened)?;
+        let opened = log::open(settings, Arc::new(System), clock.clone())
+            .map_err(|error| not_opened(&error))?;
         for found in &opened.report {
             tracing::warn!("{found}");
         }
         let log = Arc::clone(&opened.log);
-        let running = log::start(opened.appender, opened.flusher).map_err(no_thread)?;
+        let running =
+            log::start(opened.appender, opened.flusher).map_err(|error| no_thread(&error))?;
         Ok(Self {
             log,
             clock: clock.clone(),
-            running: Some(running),
+            running: Mutex::new(Some(running)),
             builder: None,
             bell: Arc::default(),
+            privacy,
         })
+    }
+
+    /// What events show of addresses.
+    pub(super) fn privacy(&self) -> &Privacy {
+        &self.privacy.shown
     }
 
     /// The log.
@@ -66,11 +78,16 @@ impl OpenLog {
         &self.log
     }
 
-    /// A lane for each of so many workers, with the builder at their other ends.
+    /// Where the events of so many workers go: a lane for each, with the builder at the other ends, and
+    /// `lines`.
     ///
     /// # Errors
     /// When there is no randomness, or no thread.
-    pub(super) fn lanes(&mut self, workers: usize) -> Result<(Vec<Lane>, LogView), StartError> {
+    pub(super) fn outlets(
+        &mut self,
+        workers: usize,
+        lines: Option<&LineSink>,
+    ) -> Result<(Vec<Outlets>, LogView), StartError> {
         let mut number = [0; 4];
         getrandom::fill(&mut number)
             .map_err(|error| StartError::System(format!("no randomness: {error}")))?;
@@ -79,7 +96,7 @@ impl OpenLog {
         let (lanes, drains): (Vec<_>, Vec<_>) = (0..).take(workers).map(lane).unzip();
         let counts = drains.iter().map(|drain| Arc::clone(drain.counts()));
         let counts: Vec<Arc<LaneCounts>> = counts.collect();
-        let topic = AccessTopic::of(&self.log)
+        let topic = AccessTopic::of(self.log())
             .ok_or_else(|| StartError::System(format!("the log has no {}", settings::ACCESS)))?;
         let bell = Arc::clone(&self.bell);
         let builder = Builder::new(drains, Box::new(topic), bell, self.clock.clone());
@@ -88,8 +105,10 @@ impl OpenLog {
             lanes: counts,
             builder: Arc::clone(builder.counts()),
         };
-        self.builder = Some(builder.start().map_err(no_thread)?);
-        Ok((lanes, view))
+        self.builder = Some(builder.start().map_err(|error| no_thread(&error))?);
+        let outlets = lanes.into_iter();
+        let outlets = outlets.map(|lane| Outlets::new(Some(lane), lines));
+        Ok((outlets.collect(), view))
     }
 
     /// Writes what the workers have told, which have ended, makes everything safe, and lets go of the log.
@@ -99,7 +118,11 @@ impl OpenLog {
             // A panic in it has aborted the process.
             let _ = builder.join();
         }
-        match self.running.take().map(|log| log.stop(CLOSED_WITHIN)) {
+        let running = self
+            .running
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        match running.take().map(|log| log.stop(CLOSED_WITHIN)) {
             None | Some(Ended::Clean) => {}
             Some(Ended::Unclean) => {
                 tracing::error!(
@@ -119,7 +142,7 @@ impl Drop for OpenLog {
     }
 }
 
-fn not_opened(error: OpenError) -> StartError {
+fn not_opened(error: &OpenError) -> StartError {
     match error {
         OpenError::Locked { .. } => StartError::Locked(error.to_string()),
         OpenError::Newer { .. } | OpenError::Wrong { .. } | OpenError::Io { .. } => {
@@ -128,7 +151,7 @@ fn not_opened(error: OpenError) -> StartError {
     }
 }
 
-fn no_thread(error: std::io::Error) -> StartError {
+fn no_thread(error: &std::io::Error) -> StartError {
     StartError::System(format!("cannot start a thread: {error}"))
 }
 
@@ -176,10 +199,9 @@ impl Topic for AccessTopic {
 
 /// What events show of addresses, and who sees to it that the salt changes with the day.
 #[derive(Debug)]
-pub(super) struct AddressPrivacy {
-    /// What is shown.
-    pub(super) privacy: Privacy,
-    salt: Option<SaltThread>,
+struct AddressPrivacy {
+    shown: Privacy,
+    _salt: Option<SaltThread>,
 }
 
 impl AddressPrivacy {
@@ -187,16 +209,13 @@ impl AddressPrivacy {
     ///
     /// # Errors
     /// When the salt's file cannot be used.
-    pub(super) fn of(document: &wardent::Log, clock: &Clock) -> Result<Self, StartError> {
-        let privacy = match document.ip_privacy {
+    fn of(document: &wardent::Log, clock: &Clock) -> Result<Self, StartError> {
+        let shown = match document.ip_privacy {
             wardent::IpPrivacy::Full => Privacy::Full,
             wardent::IpPrivacy::Truncate => Privacy::Truncate,
             wardent::IpPrivacy::Hash => return Self::hashed(&document.dir, clock),
         };
-        Ok(Self {
-            privacy,
-            salt: None,
-        })
+        Ok(Self { shown, _salt: None })
     }
 
     fn hashed(log_dir: &Path, clock: &Clock) -> Result<Self, StartError> {
@@ -207,8 +226,8 @@ impl AddressPrivacy {
             StartError::System(format!("log.ip_privacy: hash: the salt {path}: {error}"))
         })?;
         Ok(Self {
-            privacy: Privacy::Hash(Arc::clone(salt.salted())),
-            salt: Some(SaltThread::start(salt).map_err(no_thread)?),
+            shown: Privacy::Hash(Arc::clone(salt.salted())),
+            _salt: Some(SaltThread::start(salt).map_err(|error| no_thread(&error))?),
         })
     }
 }

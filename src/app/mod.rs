@@ -58,7 +58,7 @@ use crate::{
     sink::lines::Lines,
 };
 use bans::{BanLog, OwnerThread};
-use log::{AddressPrivacy, OpenLog};
+use log::OpenLog;
 use reload::{InForce, Reloading};
 use sockets::Sockets;
 
@@ -114,7 +114,6 @@ pub struct Running {
     ended: watch::Sender<bool>,
     owner: Option<OwnerThread>,
     log: OpenLog,
-    _privacy: AddressPrivacy,
     watchdog: Option<Watchdog>,
     admin_thread: Option<JoinHandle<()>>,
     reloader: Reloader,
@@ -139,39 +138,32 @@ pub fn start(config: &Path) -> Result<Running, StartError> {
 /// # Errors
 /// As [`start`].
 pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError> {
-    let Prepared {
-        watch,
-        loaded,
-        lasting,
-        built,
-    } = Prepared::from(config)?;
+    let prepared = Prepared::from(config)?;
+    let (loaded, built) = (prepared.loaded, prepared.built);
     let clock = Clock::system();
     let document = &loaded.wardent;
     let mut log = OpenLog::open(&document.log, &clock)?;
-    let privacy = AddressPrivacy::of(&document.log, &clock)?;
     let bans = Arc::new(ArcSwap::from_pointee(built.bans));
     let (owner, acts) = owner(document, &bans, &clock);
     let (bots, questions) = bots::begin(&document.bots)?;
-    let shown = privacy.privacy.clone();
-    let shared = Arc::new(shared(document, built.policy, bots, &owner, shown, &clock)?);
+    let privacy = log.privacy().clone();
+    let shared = Arc::new(shared(
+        document,
+        built.policy,
+        bots,
+        &owner,
+        privacy,
+        &clock,
+    )?);
     let mut sockets = Sockets::bind(document, options.takes_passed_sockets)?;
     let admin = sockets.admin_address();
     let (proxy, own_unix_paths) = (sockets.proxy_addresses(), sockets.own_unix_paths());
     let (phase, phase_of_workers) = watch::channel(Phase::Serving);
     let lines = options.lines;
-    let watched = watchdog::Settings {
-        addresses: proxy.clone(),
-        shares_sockets: sockets.are_shared(),
-        aborts: options.aborts_when_hung,
-        report_dir: report_dir(&document.log.dir),
-    };
+    let watched = watched(document, &sockets, options.aborts_when_hung);
     let listeners = sockets.take_listeners_of_workers()?;
-    let (lanes, log_view) = log.lanes(listeners.len())?;
-    let outlets = lanes
-        .into_iter()
-        .map(|lane| Outlets::new(Some(lane), lines.as_ref()));
-    let workers = listeners.into_iter().zip(outlets).collect();
-    let workers = start_workers(&shared, workers, &phase_of_workers)?;
+    let (outlets, log_view) = log.outlets(listeners.len(), lines.as_ref())?;
+    let workers = start_workers(&shared, listeners, outlets, &phase_of_workers)?;
     let reloads = Arc::new(Reloads::default());
     reloads.succeeded(clock.unix_ms());
     let view = Arc::new(View {
@@ -188,13 +180,10 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
     wait_for_first_ticks(&view)?;
     let watchdog = start_watchdog(&view, watched)?;
     let (reloader, asked) = Reloader::pair();
-    let notes = loaded.notes.iter().map(ToString::to_string);
-    let notes = notes.chain(built.notes).collect();
+    let notes = notes(&loaded, built.notes);
     let (ended, until_ended) = watch::channel(false);
-    let in_force = InForce {
-        shared: Arc::clone(&shared),
-        bans,
-    };
+    let in_force = InForce::new(&shared, bans);
+    let (lasting, watch) = (prepared.lasting, prepared.watch);
     let side = Side {
         server: Server::new(view, reloader.clone(), acts),
         sockets,
@@ -213,13 +202,18 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
         ended,
         owner: Some(owner),
         log,
-        _privacy: privacy,
         watchdog: Some(watchdog),
         admin_thread: Some(side.start()?),
         reloader,
         notes,
         own_unix_paths,
     })
+}
+
+/// What an operator should know though all is right.
+fn notes(loaded: &Loaded, of_secrets: Vec<String>) -> Vec<String> {
+    let notes = loaded.notes.iter().map(ToString::to_string);
+    notes.chain(of_secrets).collect()
 }
 
 /// What is read and built before anything is started.
@@ -286,6 +280,16 @@ fn shared(
     })
 }
 
+/// What the watchdog looks at, and what it may do.
+fn watched(document: &Document, sockets: &Sockets, aborts: bool) -> watchdog::Settings {
+    watchdog::Settings {
+        addresses: sockets.proxy_addresses(),
+        shares_sockets: sockets.are_shared(),
+        aborts,
+        report_dir: report_dir(&document.log.dir),
+    }
+}
+
 fn start_watchdog(view: &Arc<View>, settings: watchdog::Settings) -> Result<Watchdog, StartError> {
     Watchdog::start(Arc::clone(view), settings, run::tell_watchdog)
         .map_err(|error| StartError::System(format!("cannot start a thread: {error}")))
@@ -293,7 +297,8 @@ fn start_watchdog(view: &Arc<View>, settings: watchdog::Settings) -> Result<Watc
 
 fn start_workers(
     shared: &Arc<Shared>,
-    workers: Vec<(Vec<Listener>, Outlets)>,
+    listeners: Vec<Vec<Listener>>,
+    outlets: Vec<Outlets>,
     phase: &watch::Receiver<Phase>,
 ) -> Result<Vec<WorkerThread>, StartError> {
     let start = |(index, (listeners, outlets))| {
@@ -301,7 +306,8 @@ fn start_workers(
         listener::start(index, shared, listeners, outlets, phase.clone())
             .map_err(|error| StartError::System(format!("cannot start a worker: {error}")))
     };
-    workers.into_iter().enumerate().map(start).collect()
+    let workers = listeners.into_iter().zip(outlets);
+    workers.enumerate().map(start).collect()
 }
 
 /// Returns when every worker has ticked, so that whoever connects is served.

@@ -44,6 +44,13 @@ pub(super) struct InForce {
     pub(super) bans: Arc<ArcSwap<BanPolicy>>,
 }
 
+impl InForce {
+    pub(super) fn new(shared: &Arc<Shared>, bans: Arc<ArcSwap<BanPolicy>>) -> Self {
+        let shared = Arc::clone(shared);
+        Self { shared, bans }
+    }
+}
+
 /// How much is read again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Scope {

@@ -106,12 +106,12 @@ pub fn log(document: &wardent::Log) -> log::Settings {
             bytes: 8 * MIB,
         },
         is_expendable: true,
-        ..kept.clone()
+        ..kept
     };
     let of_bans = TopicConfig {
         cleanup: Cleanup::Compact,
         segment_age: DAY,
-        ..kept.clone()
+        ..kept
     };
     let of_audit = TopicConfig {
         retention: Some(365 * DAY),

@@ -37,7 +37,7 @@ pub fn open(settings: Settings, disk: Arc<dyn Disk>, clock: Clock) -> Result<Ope
     let dir = settings.dir;
     check_versions(&*disk, &dir)?;
     let at = |error| io_error(&dir, error);
-    disk.create_dir(&dir).map_err(at)?;
+    make(&*disk, &dir)?;
     let lock = lock(&*disk, &dir)?;
     // Once more: another process may have written until now.
     check_versions(&*disk, &dir)?;
@@ -52,7 +52,7 @@ pub fn open(settings: Settings, disk: Arc<dyn Disk>, clock: Clock) -> Result<Ope
         writers: Vec::new(),
     };
     let meta = opening.meta()?;
-    opening.tidy().map_err(at)?;
+    opening.tidy()?;
     let ballast = Ballast::new(Arc::clone(&disk), &dir, settings.ballast_bytes);
     let topics = opening.topics(settings.topics)?;
     let Opening {
@@ -85,6 +85,27 @@ fn io_error(path: &Path, error: io::Error) -> OpenError {
     }
 }
 
+/// Makes a directory with those above it, safely.
+fn make(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
+    let mut made = Vec::new();
+    for dir in dir.ancestors().filter(|dir| !dir.as_os_str().is_empty()) {
+        if is_dir(disk, dir)? {
+            break;
+        }
+        made.push(dir);
+    }
+    disk.create_dir(dir).map_err(|error| io_error(dir, error))?;
+    for dir in made {
+        let above = match dir.parent() {
+            Some(above) if !above.as_os_str().is_empty() => above,
+            _ => Path::new("."),
+        };
+        disk.sync_dir(above)
+            .map_err(|error| io_error(above, error))?;
+    }
+    Ok(())
+}
+
 fn refused(path: PathBuf, unread: Unread) -> OpenError {
     match unread {
         Unread::Newer(version) => OpenError::Newer { path, version },
@@ -95,11 +116,6 @@ fn refused(path: PathBuf, unread: Unread) -> OpenError {
 
 /// Refuses a log whose files are of later versions, before anything is written. What is missing is fine.
 pub(super) fn check_versions(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
-    let names = match disk.names(dir) {
-        Ok(names) => names,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(io_error(dir, error)),
-    };
     Meta::read(disk, dir).map_err(|unread| refused(dir.join(META), unread))?;
     let newer_only = |path: PathBuf, result: Result<(), Unread>| match result {
         Err(Unread::Newer(version)) => Err(OpenError::Newer { path, version }),
@@ -111,11 +127,8 @@ pub(super) fn check_versions(disk: &dyn Disk, dir: &Path) -> Result<(), OpenErro
         let read = read_offsets(disk, dir, name).map(|_| ());
         newer_only(dir.join(name), read)?;
     }
-    for name in names.iter().filter(|name| of_dir_name(name).is_some()) {
-        let own = dir.join(name);
-        if !is_dir(disk, &own) {
-            continue;
-        }
+    for (topic, index) in partitions_in(disk, dir)? {
+        let own = dir.join(dir_name(&topic, index));
         let read = meta::read_topic_id(disk, &own).map(|_| ());
         newer_only(own.join(PARTITION), read)?;
         let read = read_epochs(disk, &own).map(|_| ());
@@ -124,8 +137,37 @@ pub(super) fn check_versions(disk: &dyn Disk, dir: &Path) -> Result<(), OpenErro
     Ok(())
 }
 
-fn is_dir(disk: &dyn Disk, path: &Path) -> bool {
-    disk.names(path).is_ok()
+/// Whether something that is there is a directory.
+fn is_dir(disk: &dyn Disk, path: &Path) -> Result<bool, OpenError> {
+    match disk.names(path) {
+        Ok(_) => Ok(true),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            Ok(false)
+        }
+        Err(error) => Err(io_error(path, error)),
+    }
+}
+
+/// The partitions that have a directory in `dir`, by topic and number.
+fn partitions_in(disk: &dyn Disk, dir: &Path) -> Result<Vec<(String, u32)>, OpenError> {
+    let names = match disk.names(dir) {
+        Ok(names) => names,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(io_error(dir, error)),
+    };
+    let mut found = Vec::new();
+    for (topic, index) in names.iter().filter_map(|name| of_dir_name(name)) {
+        if is_dir(disk, &dir.join(dir_name(topic, index)))? {
+            found.push((topic.to_owned(), index));
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
 }
 
 fn lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn std::fmt::Debug + Send + Sync>, OpenError> {
@@ -186,17 +228,18 @@ impl Opening<'_> {
     }
 
     /// Removes what is left over from files that were being replaced and topics that were being deleted.
-    fn tidy(&mut self) -> io::Result<()> {
-        for name in self.disk.names(self.dir)? {
+    fn tidy(&mut self) -> Result<(), OpenError> {
+        let at = |error| io_error(self.dir, error);
+        for name in self.disk.names(self.dir).map_err(at)? {
             let path = self.dir.join(&name);
-            if name.ends_with("-delete") && is_dir(&**self.disk, &path) {
-                for file in self.disk.names(&path)? {
-                    self.disk.remove(&path.join(file))?;
+            if name.ends_with("-delete") && is_dir(&**self.disk, &path)? {
+                for file in self.disk.names(&path).map_err(at)? {
+                    self.disk.remove(&path.join(file)).map_err(at)?;
                 }
-                self.disk.remove_dir(&path)?;
+                self.disk.remove_dir(&path).map_err(at)?;
                 self.found.push(Found::Removed(path));
-            } else if name.ends_with(TMP) && !is_dir(&**self.disk, &path) {
-                self.disk.remove(&path)?;
+            } else if name.ends_with(TMP) && !is_dir(&**self.disk, &path)? {
+                self.disk.remove(&path).map_err(at)?;
                 self.found.push(Found::Removed(path));
             }
         }
@@ -205,18 +248,14 @@ impl Opening<'_> {
 
     /// Topics that should be there, and those that are.
     fn topics(&mut self, settings: Vec<TopicSettings>) -> Result<Vec<Arc<Topic>>, OpenError> {
-        let at = |error| io_error(self.dir, error);
-        let names = self.disk.names(self.dir).map_err(at)?;
         let mut wanted = BTreeMap::new();
         for one in settings {
             wanted.insert(one.name, (one.partitions.max(1), one.config));
         }
-        for (topic, index) in names.iter().filter_map(|name| of_dir_name(name)) {
-            if is_dir(&**self.disk, &self.dir.join(dir_name(topic, index))) {
-                let foreign = || (1, TopicConfig::default());
-                let (partitions, _) = wanted.entry(topic.to_owned()).or_insert_with(foreign);
-                *partitions = (*partitions).max(index + 1);
-            }
+        for (topic, index) in partitions_in(&**self.disk, self.dir)? {
+            let foreign = || (1, TopicConfig::default());
+            let (partitions, _) = wanted.entry(topic).or_insert_with(foreign);
+            *partitions = (*partitions).max(index + 1);
         }
         let recovery_points = self.offsets(RECOVERY_POINTS)?;
         let log_starts = self.offsets(LOG_STARTS)?;
@@ -355,13 +394,10 @@ impl Opening<'_> {
 /// When it is not there, a later version wrote it, or the disk fails.
 pub fn open_to_read(dir: &Path, disk: &Arc<dyn Disk>) -> Result<Vec<Arc<Partition>>, OpenError> {
     check_versions(&**disk, dir)?;
-    let names = disk.names(dir).map_err(|error| io_error(dir, error))?;
-    let mut own: Vec<_> = names
-        .iter()
-        .filter_map(|name| of_dir_name(name))
-        .filter(|(topic, index)| is_dir(&**disk, &dir.join(dir_name(topic, *index))))
-        .collect();
-    own.sort_unstable();
+    if !is_dir(&**disk, dir)? {
+        return Err(io_error(dir, io::ErrorKind::NotFound.into()));
+    }
+    let own = partitions_in(&**disk, dir)?;
     let starts = read_offsets(&**disk, dir, LOG_STARTS).unwrap_or_default();
     let mut partitions = Vec::new();
     for (topic, index) in &own {
@@ -369,7 +405,7 @@ pub fn open_to_read(dir: &Path, disk: &Arc<dyn Disk>) -> Result<Vec<Arc<Partitio
         let at = |error| io_error(&path, error);
         let count = own.iter().filter(|(other, _)| other == topic).count();
         let topic = Arc::new(Topic {
-            name: (*topic).to_owned(),
+            name: topic.clone(),
             id: meta::read_topic_id(&**disk, &path)
                 .ok()
                 .flatten()

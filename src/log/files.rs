@@ -33,7 +33,8 @@ pub(super) fn copy(
     to: &dyn File,
     mut len: u64,
 ) -> io::Result<u64> {
-    let mut buffer = vec![0; CHUNK_BYTES];
+    let whole = usize::try_from(bytes.end - bytes.start).unwrap_or(usize::MAX);
+    let mut buffer = vec![0; whole.min(CHUNK_BYTES)];
     let mut at = bytes.start;
     while at < bytes.end {
         let rest = usize::try_from(bytes.end - at).unwrap_or(usize::MAX);
@@ -44,6 +45,12 @@ pub(super) fn copy(
         len += chunk.len() as u64;
     }
     Ok(len)
+}
+
+/// Writes a part of a file over itself.
+pub(super) fn write_again(file: &dyn File, bytes: Range<u64>) -> io::Result<()> {
+    let len = bytes.start;
+    copy(file, bytes, file, len).map(|_| ())
 }
 
 /// Writes the indexes of a segment anew. A crash may leave them torn; that is found when the log is opened.

@@ -10,7 +10,7 @@ use std::{io, path::Path, sync::Arc};
 use super::{
     Found,
     batch::Header,
-    files::{SWAP, copy, fresh, rewrite, write_indexes},
+    files::{SWAP, copy, fresh, rewrite, write_again, write_indexes},
     index::{self, Indexer, OffsetEntry, TimeEntry},
     scan::{Scan, scan},
     segment::{Extent, INDEX, LOG, Segment, TIME_INDEX, base_of, path},
@@ -61,7 +61,7 @@ impl Recovery<'_> {
     /// # Errors
     /// When the disk fails or is full.
     pub(super) fn open(mut self, known: Known) -> io::Result<Opened> {
-        let bases = self.tidy(known)?;
+        let bases = self.tidy()?;
         let losses = self.losses();
         // The last segment that begins at or before the recovery point has it.
         let trusted = match known.was_clean {
@@ -71,16 +71,26 @@ impl Recovery<'_> {
                 .min(bases.len())
                 .saturating_sub(1),
         };
-        let mut segments = Vec::new();
+        let mut segments = Vec::<Arc<Segment>>::new();
         let mut indexer = None;
         for (place, base) in bases.iter().enumerate() {
             let (segment, own) = match place < trusted {
                 true => self.trusted(*base)?,
-                false => self.walked(*base, false)?,
+                false => self.walked(*base, Some(known.recovery_point))?,
             };
+            let overlaps = segments
+                .last()
+                .is_some_and(|last| last.end_offset() > *base);
+            if overlaps && segment.size() == 0 {
+                // It was to be the next, could not be made whole, and could not be removed.
+                swap::remove(&**self.disk, self.dir, *base)?;
+                self.found.push(Found::Removed(path(self.dir, *base, LOG)));
+                continue;
+            }
             segments.push(Arc::new(segment));
             indexer = Some(own);
         }
+        self.remove_below(known.log_start, &mut segments)?;
         if let (Some(last), Some(indexer)) = (segments.last(), indexer) {
             let end = last.end_offset();
             if end < known.recovery_point {
@@ -107,12 +117,27 @@ impl Recovery<'_> {
         })
     }
 
+    /// Removes segments that the log's start has passed, but for the last.
+    fn remove_below(&mut self, log_start: i64, segments: &mut Vec<Arc<Segment>>) -> io::Result<()> {
+        let last = segments.len().saturating_sub(1);
+        let closed = segments.iter().take(last);
+        let below = closed
+            .take_while(|one| one.end_offset() <= log_start)
+            .count();
+        for segment in segments.drain(..below) {
+            swap::remove(&**self.disk, self.dir, segment.base_offset)?;
+            self.disk.sync_dir(self.dir)?;
+            self.found.push(Found::Removed(segment.path(LOG)));
+        }
+        Ok(())
+    }
+
     fn losses(&self) -> usize {
         self.found.iter().filter(|found| found.is_loss()).count()
     }
 
     /// Ends or removes what is half-made. Returns the base offsets of the segments, in order.
-    fn tidy(&mut self, known: Known) -> io::Result<Vec<i64>> {
+    fn tidy(&mut self) -> io::Result<Vec<i64>> {
         let names = self.disk.names(self.dir)?;
         let mut swaps: Vec<_> = names
             .iter()
@@ -140,16 +165,6 @@ impl Recovery<'_> {
             for name in orphans {
                 self.remove(name)?;
             }
-        }
-        // What the next one begins at or before the log's start is wholly below it.
-        let below = bases
-            .iter()
-            .skip(1)
-            .take_while(|next| **next <= known.log_start)
-            .count();
-        for base in bases.drain(..below) {
-            swap::remove(&**self.disk, self.dir, base)?;
-            self.found.push(Found::Removed(path(self.dir, base, LOG)));
         }
         Ok(bases)
     }
@@ -198,13 +213,13 @@ impl Recovery<'_> {
                 let disk = Arc::clone(self.disk);
                 Ok((Segment::new(self.dir, base, log, disk, extent), indexer))
             }
-            None => self.walked(base, true),
+            None => self.walked(base, None),
         }
     }
 
-    /// A segment of which nothing is believed. One that crashed never has all of its indexes; of another it
-    /// `should_fit` them.
-    fn walked(&mut self, base: i64, should_fit: bool) -> io::Result<(Segment, Indexer)> {
+    /// A segment of which nothing is believed. After a crash all is safe that is below the recovery point
+    /// `safe_below`; without one, all is that is there, and its indexes should have fitted.
+    fn walked(&mut self, base: i64, safe_below: Option<i64>) -> io::Result<(Segment, Indexer)> {
         let name = path(self.dir, base, LOG);
         let log = self.disk.open(&name, Open::Write)?;
         let size = log.size()?;
@@ -225,10 +240,15 @@ impl Recovery<'_> {
         if scan.extent.size < size {
             log.set_len(scan.extent.size)?;
         }
+        if let Some(offset) = safe_below {
+            // A sync may have failed before the crash, and its pages be called clean: they are written anew,
+            // so that the next sync means them too.
+            write_again(&*log, position_of(&scan, base, offset)..scan.extent.size)?;
+        }
         // What is shown from now on must outlive the next crash.
         log.sync_data()?;
         if !has_indexes(&**self.disk, self.dir, base, &scan) {
-            if should_fit {
+            if safe_below.is_none() {
                 self.found.push(Found::IndexRebuilt(name));
             }
             write_indexes(&**self.disk, self.dir, base, &scan.built)?;
@@ -268,7 +288,8 @@ impl Recovery<'_> {
                 kept,
             });
         }
-        self.disk.sync_dir(&dir)
+        self.disk.sync_dir(&dir)?;
+        self.disk.sync_dir(self.log_dir)
     }
 }
 
@@ -314,6 +335,15 @@ pub(super) fn checked(
         time_entries: count(times.len()),
     };
     Ok(fits.then_some((extent, indexer)))
+}
+
+/// Where a batch begins at or before `offset`, by the indexes that were just built.
+fn position_of(scan: &Scan, base: i64, offset: i64) -> u64 {
+    let entries = index::all::<OffsetEntry>(&scan.built.offsets).unwrap_or_default();
+    let is_before = |entry: &OffsetEntry| base + i64::from(entry.offset) < offset;
+    let before = entries.partition_point(is_before);
+    let entry = before.checked_sub(1).and_then(|last| entries.get(last));
+    entry.map_or(0, |entry| entry.position.into())
 }
 
 /// The entries of an index; none where it is not there, cannot be read, or is none.

@@ -58,7 +58,7 @@ pub(super) fn scan(
     until: Option<i64>,
 ) -> io::Result<Scan> {
     let mut walk = Walk {
-        window: Window::new(log),
+        window: Window::new(log, size),
         size,
         base_offset,
         expected: base_offset,
@@ -221,10 +221,11 @@ struct Window<'a> {
 }
 
 impl<'a> Window<'a> {
-    fn new(log: &'a dyn File) -> Self {
+    fn new(log: &'a dyn File, size: u64) -> Self {
+        let len = usize::try_from(size).map_or(WINDOW_BYTES, |size| size.min(WINDOW_BYTES));
         Self {
             log,
-            buffer: vec![0; WINDOW_BYTES],
+            buffer: vec![0; len],
             start: 0,
             filled: 0,
         }

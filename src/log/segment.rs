@@ -262,7 +262,7 @@ impl Segment {
     /// Where a walk to the batch with `offset` begins: at a batch that is not after it.
     fn walk_start(&self, offset: i64) -> u64 {
         let (entries, _) = self.entries();
-        if entries == 0 || self.index_lied() {
+        if entries == 0 || self.index_lied() || offset <= self.base_offset {
             return 0;
         }
         match self.looked_up(entries, offset) {

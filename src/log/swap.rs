@@ -37,9 +37,11 @@ pub(super) fn delete_below(
     let below = segments.iter().take_while(is_below).count();
     let (gone, left) = segments.split_at_checked(below).unwrap_or_default();
     partition.set_segments(left.to_vec());
-    // Oldest first, so that a crash leaves no hole. What cannot be removed now is when the log is opened.
+    // One safely after the other, the oldest first, so that a crash leaves no hole. What cannot be removed
+    // now is when the log is opened.
     for segment in gone {
         remove(disk, &partition.dir, segment.base_offset).map_err(NotDone::Io)?;
+        disk.sync_dir(&partition.dir).map_err(NotDone::Io)?;
     }
     Ok(())
 }

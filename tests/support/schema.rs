@@ -41,12 +41,6 @@ impl Schema {
                 vec![String::new()]
             }
         };
-        let names = |list: &Value| -> Vec<String> {
-            let names = list.as_array().unwrap().iter();
-            names
-                .map(|name| name.as_str().unwrap().to_owned())
-                .collect()
-        };
         match keyword {
             "$schema" | "$id" | "$defs" | "title" | "description" => Vec::new(),
             "$ref" => {
@@ -61,6 +55,9 @@ impl Schema {
                     1 => Vec::new(),
                     count => vec![format!("{count} apply: {faults:?}")],
                 }
+            }
+            "required" | "dependentRequired" | "additionalProperties" => {
+                faults_of_names(keyword, rule, schema, value)
             }
             "type" => unless(match rule.as_str().unwrap() {
                 "object" => value.is_object(),
@@ -85,27 +82,6 @@ impl Schema {
                 let pattern = Regex::new(rule.as_str().unwrap()).unwrap();
                 unless(value.as_str().is_some_and(|text| pattern.is_match(text)))
             }
-            "required" => {
-                let mut missing = names(rule);
-                missing.retain(|name| value.get(name).is_none());
-                missing
-            }
-            "dependentRequired" => {
-                let rules = rule.as_object().unwrap().iter();
-                let rules = rules.filter(|(name, _)| value.get(name).is_some());
-                let mut missing: Vec<_> = rules.flat_map(|(_, needed)| names(needed)).collect();
-                missing.retain(|name| value.get(name).is_none());
-                missing
-            }
-            "additionalProperties" => {
-                assert_eq!(*rule, Value::Bool(false));
-                let known = schema["properties"].as_object().unwrap();
-                let fields = value.as_object().unwrap().keys();
-                fields
-                    .filter(|field| !known.contains_key(*field))
-                    .cloned()
-                    .collect()
-            }
             "properties" => {
                 let rules = rule.as_object().unwrap().iter();
                 let there = rules.filter_map(|(name, rule)| Some((name, rule, value.get(name)?)));
@@ -118,4 +94,30 @@ impl Schema {
             other => panic!("the keyword {other}"),
         }
     }
+}
+
+/// The fields that are missing, or should be.
+fn faults_of_names(keyword: &str, rule: &Value, schema: &Value, value: &Value) -> Vec<String> {
+    let names = |list: &Value| -> Vec<String> {
+        let names = list.as_array().unwrap().iter();
+        let names = names.map(|name| name.as_str().unwrap().to_owned());
+        names.collect()
+    };
+    let mut needed = match keyword {
+        "required" => names(rule),
+        "dependentRequired" => {
+            let rules = rule.as_object().unwrap().iter();
+            let rules = rules.filter(|(name, _)| value.get(name).is_some());
+            rules.flat_map(|(_, needed)| names(needed)).collect()
+        }
+        _ => {
+            assert_eq!(*rule, Value::Bool(false));
+            let known = schema["properties"].as_object().unwrap();
+            let mut fields: Vec<_> = value.as_object().unwrap().keys().cloned().collect();
+            fields.retain(|field| !known.contains_key(field));
+            return fields;
+        }
+    };
+    needed.retain(|name| value.get(name).is_none());
+    needed
 }

@@ -1,4 +1,5 @@
 //! The log as a whole, played through step by step.
 
+mod crashes;
 mod reading;
 mod rig;

@@ -2,6 +2,7 @@
 
 from rig.apps import Gunicorn, RawUpstream, Uvicorn
 from rig.client import Address, Connection, Response, request, send_raw, upload
+from rig.log import Record, records
 from rig.nginx import Nginx
 from rig.process import Process, free_port, wait_until
 from rig.wardent import Wardent, deep_merge, wardent_binary
@@ -13,11 +14,13 @@ __all__ = [
     "Nginx",
     "Process",
     "RawUpstream",
+    "Record",
     "Response",
     "Uvicorn",
     "Wardent",
     "deep_merge",
     "free_port",
+    "records",
     "request",
     "send_raw",
     "upload",
