@@ -192,14 +192,14 @@ fn print_verified(verified: &Verified) {
             printable(&finding.what)
         ));
     }
-    let named = verified.findings.len() as u64;
-    if verified.wrong > named {
-        tell(&format!("{} more things are wrong", verified.wrong - named));
+    let unnamed = verified.wrong - verified.findings.len() as u64;
+    if unnamed > 0 {
+        tell(&format!("wrong besides, and not named: {unnamed}"));
     }
     let access = &verified.access;
     for hole in &access.holes {
         tell(&format!(
-            "access events {} to {} of lane {}, run {}, are missing",
+            "missing: access events {} to {} of lane {}, run {}",
             hole.from,
             hole.to,
             hole.lane,
@@ -207,7 +207,7 @@ fn print_verified(verified: &Verified) {
         ));
     }
     tell(&format!(
-        "{} partitions, {} segments, {}: {} batches of {} records are sound, {} things are wrong",
+        "partitions: {}, segments: {}, {}; sound batches: {}, of {} records; wrong: {}",
         verified.partitions,
         verified.segments,
         bytes(verified.bytes),
@@ -217,17 +217,17 @@ fn print_verified(verified: &Verified) {
     ));
     if verified.torn_bytes > 0 {
         tell(&format!(
-            "{} at the ends of partitions are no whole batches: the next start takes them off",
+            "at the ends of partitions no whole batches: {}; the next start takes that off",
             bytes(verified.torn_bytes)
         ));
     }
     tell(&format!(
-        "access events of {} lanes: {} are there, {} are told as lost, {} are missing, {} are there twice",
-        access.lanes, access.events, access.told_lost, access.missing, access.repeated
+        "access events: {}, of {} lanes; told as lost: {}, missing: {}, there twice: {}",
+        access.events, access.lanes, access.told_lost, access.missing, access.repeated
     ));
     if access.missing_at_end > 0 {
         tell(&format!(
-            "{} of the last seconds of a run are not there: on their way, or lost when the process was killed",
+            "not there of the last seconds of a run: {}; on their way, or lost when the process was killed",
             access.missing_at_end
         ));
     }

@@ -543,7 +543,7 @@ mod tests {
         for number in 0..600_i64 {
             // Out of order by up to 40, in batches of 1 to 100.
             let moment = number + (number * 7_919) % 41;
-            let batches = &mut events[(number % 7 % 3) as usize];
+            let batches = &mut events[usize::try_from(number % 7 % 3).unwrap()];
             if number % 100 == 0 || number % 33 == 0 || batches.is_empty() {
                 batches.push(Vec::new());
             }

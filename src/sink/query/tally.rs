@@ -31,22 +31,29 @@ impl Tally {
     pub fn notes(&self) -> Vec<String> {
         let told = [
             (
+                "events with a hash in place of an address, which no address finds",
                 self.hashed,
-                "events hold a hash and no address (`log.ip_privacy`): give the hash, `h:…`, as an event shows it",
+                "give the hash, `h:…`, as an event shows it",
             ),
             (
+                "records that are no events and were passed over",
                 self.unreadable,
-                "records are no events, and were passed over",
+                "`wardent log verify` tells where",
             ),
             (
+                "damaged batches that were passed over",
                 self.damaged,
-                "batches are damaged, and were passed over: `wardent log verify` tells where",
+                "`wardent log verify` tells where",
             ),
-            (self.gone, "events went by retention before they were read"),
+            (
+                "events that went by retention before they were read",
+                self.gone,
+                "ask for less at a time, or keep more (`log.access`)",
+            ),
         ];
-        let noted = told.into_iter().filter(|(count, _)| *count > 0);
+        let noted = told.into_iter().filter(|(_, count, _)| *count > 0);
         noted
-            .map(|(count, words)| format!("{count} {words}"))
+            .map(|(what, count, advice)| format!("{what}: {count}; {advice}"))
             .collect()
     }
 }

@@ -317,7 +317,7 @@ mod tests {
     fn books(count: u64, missing: &[u64]) -> Books {
         let mut books = Books::default();
         for seq in (1..=count).filter(|seq| !missing.contains(seq)) {
-            assert!(books.take(0, 1_000 * seq as i64, event(1, seq).as_bytes()));
+            assert!(books.take(0, seq.cast_signed() * 1_000, event(1, seq).as_bytes()));
         }
         assert!(books.take(0, 1_000_000, event(2, 1).as_bytes()));
         books
@@ -384,7 +384,11 @@ mod tests {
             if (partition == 1 && seq < 107) || seq == 301 {
                 continue;
             }
-            books.take(partition, 1_000 * seq as i64, event(1, seq).as_bytes());
+            books.take(
+                partition,
+                seq.cast_signed() * 1_000,
+                event(1, seq).as_bytes(),
+            );
         }
         assert_eq!(books.close().holes, [hole(301, 301)]);
     }
