@@ -74,7 +74,7 @@ pub fn ready(view: &View) -> Health {
             "policy_generation": view.shared.policy.load().generation,
             "last_reload_failed": view.reloads.last_failed(),
             "upstream": servers,
-            "log": view.log.detail(),
+            "log": view.log.detail(view.shared.clock.monotonic_ns() / 1_000_000),
         }),
     }
 }

@@ -21,18 +21,31 @@ pub struct LogView {
     pub builder: Arc<builder::Counts>,
 }
 
+/// A thread of the log's that has taken no turn for so long is taken for stuck; it would each second.
+const STUCK_AFTER_MS: u64 = 5_000;
+
 impl LogView {
-    /// Whether all is well, and what is not, in words for the operator. A log that is sick keeps no
-    /// request from being answered.
-    pub fn detail(&self) -> Value {
-        let reasons = self.reasons();
+    /// Whether all is well, and what is not, in words for the operator, at `now_ms` of the monotonic
+    /// clock. A log that is sick keeps no request from being answered.
+    pub fn detail(&self, now_ms: u64) -> Value {
+        let reasons = self.reasons(now_ms);
         let state = if reasons.is_empty() { "ok" } else { "degraded" };
         json!({"state": state, "reasons": reasons})
     }
 
-    fn reasons(&self) -> Vec<String> {
+    fn reasons(&self, now_ms: u64) -> Vec<String> {
         let health = self.log.health();
         let mut reasons = Vec::new();
+        for (beat_ms, silent) in [
+            (self.builder.beat_ms(), "batches of events are not built"),
+            (health.appender_beat_ms.get(), "the disk takes no appends"),
+            (health.flusher_beat_ms.get(), "the disk makes nothing safe"),
+        ] {
+            let silent_ms = now_ms.saturating_sub(beat_ms);
+            if silent_ms >= STUCK_AFTER_MS {
+                reasons.push(format!("{silent}, for {} s now", silent_ms / 1_000));
+            }
+        }
         if let Some(why) = self.builder.trouble() {
             reasons.push(format!("access events wait: {why}"));
         }

@@ -16,10 +16,10 @@ use crate::{
     base::{bell::Bell, clock::Clock, disk::System},
     config::{settings, wardent},
     event::{place::Run, privacy::Privacy},
-    log::{self, Append, Batch, Ended, Log, NotAppended, OpenError, Partition},
+    log::{self, Ended, Log, OpenError},
     proxy::worker::{LineSink, Outlets},
     sink::{
-        builder::{Builder, Refused, Topic, Written},
+        builder::{Builder, LogTopic},
         lane::{self, LaneCounts, lane_bytes},
         salt::Salt,
     },
@@ -96,7 +96,7 @@ impl OpenLog {
         let (lanes, drains): (Vec<_>, Vec<_>) = (0..).take(workers).map(lane).unzip();
         let counts = drains.iter().map(|drain| Arc::clone(drain.counts()));
         let counts: Vec<Arc<LaneCounts>> = counts.collect();
-        let topic = AccessTopic::of(self.log())
+        let topic = LogTopic::named(self.log(), settings::ACCESS)
             .ok_or_else(|| StartError::System(format!("the log has no {}", settings::ACCESS)))?;
         let bell = Arc::clone(&self.bell);
         let builder = Builder::new(drains, Box::new(topic), bell, self.clock.clone());
@@ -145,56 +145,15 @@ impl Drop for OpenLog {
 fn not_opened(error: &OpenError) -> StartError {
     match error {
         OpenError::Locked { .. } => StartError::Locked(error.to_string()),
-        OpenError::Newer { .. } | OpenError::Wrong { .. } | OpenError::Io { .. } => {
-            StartError::System(error.to_string())
-        }
+        OpenError::Io { .. } => StartError::System(format!(
+            "{error} (`log.dir` must be a directory of the user that serves, on a disk that is well)"
+        )),
+        OpenError::Newer { .. } | OpenError::Wrong { .. } => StartError::System(error.to_string()),
     }
 }
 
 fn no_thread(error: &std::io::Error) -> StartError {
     StartError::System(format!("cannot start a thread: {error}"))
-}
-
-/// The topic of requests.
-#[derive(Debug)]
-struct AccessTopic {
-    log: Arc<Log>,
-    partitions: Vec<Arc<Partition>>,
-}
-
-impl AccessTopic {
-    fn of(log: &Arc<Log>) -> Option<Self> {
-        let partitions: Vec<_> = (0..)
-            .map_while(|index| log.partition(settings::ACCESS, index))
-            .collect();
-        let log = Arc::clone(log);
-        (!partitions.is_empty()).then_some(Self { log, partitions })
-    }
-}
-
-impl Topic for AccessTopic {
-    fn partitions(&self) -> u32 {
-        u32::try_from(self.partitions.len()).unwrap_or(u32::MAX)
-    }
-
-    fn offer(&self, partition: u32, batch: Batch, written: Written) -> Result<(), Batch> {
-        let Some(partition) = self.partitions.get(partition as usize) else {
-            return Err(batch);
-        };
-        let append = Append {
-            partition: Arc::clone(partition),
-            batch,
-            done: Box::new(move |result| {
-                let refused = |NotAppended { batch, reason }| Refused {
-                    batch,
-                    why: reason.to_string(),
-                };
-                written(result.map(drop).map_err(refused));
-            }),
-        };
-        let offered = self.log.appends().offer(append);
-        offered.map_err(|append| append.batch)
-    }
 }
 
 /// What events show of addresses, and who sees to it that the salt changes with the day.

@@ -297,7 +297,51 @@ routes:
 }
 
 #[test]
+fn the_log_has_the_topics_and_the_bounds_of_the_document() {
+    const MIB: u64 = 1 << 20;
+    let log = |text: &str| {
+        let text = format!("{MINIMAL}{text}");
+        let (document, _) = wardent::parse(&text, "wardent.yaml", Path::new("")).unwrap();
+        settings::log(&document.log)
+    };
+    let usual = log("");
+    let [access, bans, audit] = &usual.topics[..] else {
+        panic!("{usual:#?}")
+    };
+    assert_eq!(
+        (access.name.as_str(), access.partitions),
+        (settings::ACCESS, 4)
+    );
+    assert_eq!(access.config.retention_bytes, Some(1024 * MIB));
+    assert_eq!(access.config.segment_bytes, 64 * MIB);
+    assert!(access.config.is_expendable && !access.config.flush.is_durable());
+    for topic in [bans, audit] {
+        assert_eq!(topic.partitions, 1);
+        assert!(!topic.config.is_expendable && topic.config.flush.is_durable());
+    }
+    assert_eq!(
+        (usual.disk_max, usual.ballast_bytes),
+        (8192 * MIB, 32 * MIB)
+    );
+    let small =
+        log("log: {disk_max: 64MiB, access: {partitions: 2, retention: 1h, retention_size: 4MiB}}");
+    let access = &small.topics[0];
+    assert_eq!(access.partitions, 2);
+    assert_eq!(access.config.retention, Some(Duration::from_secs(3_600)));
+    assert_eq!(access.config.retention_bytes, Some(2 * MIB));
+    assert_eq!(access.config.segment_bytes, MIB);
+    assert_eq!(small.ballast_bytes, MIB);
+}
+
+#[test]
 fn what_is_not_yet_in_force_is_said() {
+    let text = format!("{MINIMAL}log: {{listen: null, disk_max: 1GiB, sasl: null}}\n");
+    let (_, notes) = wardent::parse(&text, "wardent.yaml", Path::new("")).unwrap();
+    assert!(notes.is_empty(), "{notes:?}");
+    let text = format!("{MINIMAL}log: {{listen: 127.0.0.1:9092}}\n");
+    let (_, notes) = wardent::parse(&text, "wardent.yaml", Path::new("")).unwrap();
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    assert_eq!(notes[0].key, "log.listen");
     let text = format!("{MINIMAL}admin: {{token: {{file: t}}}}\n");
     let (_, notes) = wardent::parse(&text, "wardent.yaml", Path::new("")).unwrap();
     let notes: Vec<_> = notes.iter().map(ToString::to_string).collect();

@@ -7,6 +7,7 @@
 mod counts;
 #[cfg(test)]
 mod tests;
+mod topic;
 
 use std::{
     collections::VecDeque,
@@ -20,6 +21,7 @@ use std::{
 };
 
 pub use counts::Counts;
+pub use topic::LogTopic;
 
 use super::lane::{Drain, Told};
 use crate::{
