@@ -9,6 +9,8 @@ pub(super) fn line(event: &Map<String, Value>) -> String {
     match event.get("event").and_then(Value::as_str) {
         Some("access") => access(event),
         Some("gap") => gap(event),
+        Some("ban") => ban(event),
+        Some("audit") => audit(event),
         _ => other(event),
     }
 }
@@ -51,6 +53,34 @@ fn gap(event: &Map<String, Value>) -> String {
         field("lane"),
         field("run"),
         field("reason"),
+    )
+}
+
+fn ban(event: &Map<String, Value>) -> String {
+    let field = |name| text(event, name);
+    format!(
+        "{} {} {}, level {}, until {}, by {}: {}",
+        field("time"),
+        field("target"),
+        field("state"),
+        field("level"),
+        field("until"),
+        field("by"),
+        field("why"),
+    )
+}
+
+fn audit(event: &Map<String, Value>) -> String {
+    let field = |name| text(event, name);
+    let is_observed = event.get("enforced") == Some(&Value::Bool(false));
+    let only = if is_observed { " (only observed)" } else { "" };
+    format!(
+        "{} {} {} by {}{only}: {}",
+        field("time"),
+        field("what"),
+        field("target"),
+        field("actor"),
+        field("why"),
     )
 }
 
@@ -150,18 +180,32 @@ mod tests {
     }
 
     #[test]
+    fn a_ban_and_what_was_done_about_it_are_told_in_a_line() {
+        let ban = r#"{"event":"ban","v":1,"time":"t","target":"198.51.100.7","state":"active","level":2,"until":"u","by":"policy","why":"trap"}"#;
+        assert_eq!(
+            told(ban),
+            "t 198.51.100.7 active, level 2, until u, by policy: trap"
+        );
+        let audit = r#"{"event":"audit","v":1,"time":"t","what":"would_ban","actor":"policy","target":"198.51.100.7","why":"trap","enforced":false}"#;
+        assert_eq!(
+            told(audit),
+            "t would_ban 198.51.100.7 by policy (only observed): trap"
+        );
+    }
+
+    #[test]
     fn other_events_show_all_they_hold() {
-        let event = r#"{"event":"ban","v":1,"time":"t","target":"198.51.100.7","level":2,"evidence":[{"path":"/é"}]}"#;
+        let event = r#"{"event":"x","v":1,"time":"t","target":"198.51.100.7","level":2,"evidence":[{"path":"/é"}]}"#;
         assert_eq!(
             told(event),
-            "t ban evidence=[{\"path\":\"/\\u00e9\"}] level=2 target=198.51.100.7"
+            "t x evidence=[{\"path\":\"/\\u00e9\"}] level=2 target=198.51.100.7"
         );
     }
 
     #[test]
     fn nothing_a_stranger_wrote_moves_the_cursor() {
         let hostile = "\\u001b[2J\\u009b\\u202e\\r\\n\\u007f\u{85}\u{9b}é\\\"\\\\";
-        for kind in ["access", "gap", "x\\u001b"] {
+        for kind in ["access", "gap", "ban", "audit", "x\\u001b"] {
             let names = [
                 "time", "client", "host", "path", "reason", "why", "id", "run", "z\\u009b",
             ];

@@ -36,8 +36,9 @@ pub struct Filter {
 
 #[derive(Debug, Clone)]
 struct Test {
-    /// The fields of which one must fit.
-    fields: Vec<(&'static str, Field)>,
+    /// The field that must fit.
+    name: &'static str,
+    field: Field,
     wanted: Wanted,
 }
 
@@ -161,6 +162,12 @@ impl Filter {
         !self.is_flat || self.tests.iter().all(|test| test.may_pass(event, tally))
     }
 
+    /// Whether a tombstone of this key is wanted: by who asks for all, or for those whom it is about.
+    pub fn takes_tombstone(&self, key: &[u8], tally: &mut Tally) -> bool {
+        let mut is_about = |test: &Test| test.name == "target" && test.wanted.is(key, tally);
+        self.tests.iter().all(&mut is_about)
+    }
+
     /// Whether an event is wanted.
     pub fn takes(&self, event: &Map<String, Value>, tally: &mut Tally) -> bool {
         self.tests.iter().all(|test| test.passes(event, tally))
@@ -169,45 +176,43 @@ impl Filter {
 
 impl Test {
     fn new(topic: EventTopic, name: &'static str, wanted: Wanted) -> Self {
-        let names = match (topic, name) {
-            (EventTopic::Ban | EventTopic::Audit, "client") => vec![name, "target"],
-            _ => vec![name],
+        let name = match (topic, name) {
+            (EventTopic::Ban | EventTopic::Audit, "client") => "target",
+            _ => name,
         };
-        let field = |name| (name, Field::new(name));
         Self {
-            fields: names.into_iter().map(field).collect(),
+            name,
+            field: Field::new(name),
             wanted,
         }
     }
 
     fn may_pass(&self, event: &[u8], tally: &mut Tally) -> bool {
-        self.fields.iter().any(|(_, field)| match &self.wanted {
-            Wanted::Status(range) => field
-                .number(event)
-                .is_some_and(|status| range.contains(&status)),
-            wanted @ (Wanted::Exactly(_)
-            | Wanted::IgnoringCase(_)
-            | Wanted::Client(_)
-            | Wanted::Path(_)) => field.text(event).is_some_and(|text| {
-                // What is escaped is left to the second look.
-                memchr::memchr(b'\\', text).is_some() || wanted.is(text, tally)
-            }),
-        })
+        match &self.wanted {
+            Wanted::Status(range) => {
+                let status = self.field.number(event);
+                status.is_some_and(|status| range.contains(&status))
+            }
+            Wanted::Exactly(_) | Wanted::IgnoringCase(_) | Wanted::Client(_) | Wanted::Path(_) => {
+                self.field.text(event).is_some_and(|text| {
+                    // What is escaped is left to the second look.
+                    memchr::memchr(b'\\', text).is_some() || self.wanted.is(text, tally)
+                })
+            }
+        }
     }
 
     fn passes(&self, event: &Map<String, Value>, tally: &mut Tally) -> bool {
-        self.fields.iter().any(|(name, _)| {
-            let Some(value) = event.get(*name) else {
-                return false;
-            };
-            match (&self.wanted, value) {
-                (Wanted::Status(range), value) => {
-                    value.as_u64().is_some_and(|status| range.contains(&status))
-                }
-                (wanted, Value::String(text)) => wanted.is(&bytes_of(text), tally),
-                _ => false,
+        let Some(value) = event.get(self.name) else {
+            return false;
+        };
+        match (&self.wanted, value.as_str()) {
+            (Wanted::Status(range), _) => {
+                value.as_u64().is_some_and(|status| range.contains(&status))
             }
-        })
+            (wanted, Some(text)) => wanted.is(&bytes_of(text), tally),
+            (_, None) => false,
+        }
     }
 }
 

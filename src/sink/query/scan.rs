@@ -380,7 +380,9 @@ impl Reader {
             }
             search.tally.scanned += 1;
             let is_wanted = search.filter.is_in_time(record.timestamp_ms)
-                && search.filter.wants(record.value, &mut search.tally);
+                && search
+                    .filter
+                    .wants(record.key, record.value, &mut search.tally);
             if is_wanted {
                 self.found.push_back(Event {
                     partition: self.partition.index(),
@@ -413,10 +415,10 @@ fn may_hold(filter: &Filter, batch: &View<'_>) -> bool {
 }
 
 impl Filter {
-    /// Whether a record is wanted, by both looks. A tombstone is wanted by who wants all.
-    fn wants(&self, value: Option<&[u8]>, tally: &mut Tally) -> bool {
+    /// Whether a record is wanted, by both looks.
+    fn wants(&self, key: Option<&[u8]>, value: Option<&[u8]>, tally: &mut Tally) -> bool {
         let Some(value) = value else {
-            return self.takes_all();
+            return self.takes_tombstone(key.unwrap_or_default(), tally);
         };
         if self.takes_all() {
             return true;
