@@ -55,7 +55,7 @@ def test_the_service_is_hardened(units: Path) -> None:
         "ExecReload=/usr/bin/wardent reload --config /etc/wardent/wardent.yaml",
         "Restart=always",
         "RestartPreventExitStatus=78",
-        "TimeoutStopSec=30",
+        "TimeoutStopSec=40",
     ],
 )
 def test_the_service_says(repository: Path, line: str) -> None:

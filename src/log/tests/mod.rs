@@ -1,5 +1,11 @@
 //! The log as a whole, played through step by step.
 
 mod crashes;
+mod failing;
+mod indexes;
+mod measured;
+mod opening;
 mod reading;
 mod rig;
+mod running;
+mod swapping;
