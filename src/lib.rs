@@ -1,4 +1,4 @@
-//! One house, ten floors. A room imports only from floors below its own;
+//! One house, eleven floors. A room imports only from floors below its own;
 //! rooms on the same floor do not know each other. `tests/tidy.rs` checks it.
 
 // Ground: values without opinions.
@@ -20,8 +20,10 @@ pub mod limit;
 // The one who decides about bans.
 pub mod owner;
 
-// One question per file; where events go.
+// One question per file.
 pub mod guard;
+
+// Where events go, and how they are read back.
 pub mod sink;
 
 // The life of one request.

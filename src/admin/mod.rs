@@ -5,11 +5,15 @@
 
 mod api;
 pub mod bans;
+mod events;
 pub mod explain;
 pub mod health;
 pub mod log;
 pub mod metrics;
+mod reading;
 pub mod server;
+pub mod topics;
+pub mod verify;
 pub mod watchdog;
 
 use std::sync::{

@@ -24,6 +24,8 @@ use super::{
     Reloader, View,
     api::{Answer, Refused},
     health, metrics,
+    reading::Walks,
+    verify::Jobs,
 };
 use crate::owner::Acts;
 
@@ -40,6 +42,8 @@ pub struct Server {
     pub(super) view: Arc<View>,
     reloader: Reloader,
     pub(super) acts: Acts,
+    pub(super) walks: Walks,
+    pub(super) jobs: Arc<Jobs>,
 }
 
 /// Where a question came in.
@@ -73,6 +77,7 @@ fn methods_of(path: &str) -> &'static str {
     match path {
         "/api/v1/bans" => "GET, POST, DELETE",
         "/api/v1/bans/import" | "/api/v1/explain" | "/api/v1/reload" => "POST",
+        "/api/v1/log/verify" => "GET, POST",
         _ => "GET, HEAD",
     }
 }
@@ -84,6 +89,8 @@ impl Server {
             view,
             reloader,
             acts,
+            walks: Walks::new(),
+            jobs: Arc::default(),
         }
     }
 
@@ -180,12 +187,19 @@ impl Server {
                 .await
                 .unwrap_or_else(Answer::from),
             (_, "/api/v1/explain", _) => self.explain(request).await.unwrap_or_else(Answer::from),
+            (_, "/api/v1/events", _) => self.events(request).await.unwrap_or_else(Answer::from),
+            (_, "/api/v1/log/topics", _) => self.topics(&request).unwrap_or_else(Answer::from),
+            (_, "/api/v1/log/verify", _) => self
+                .verify(request, door)
+                .await
+                .unwrap_or_else(Answer::from),
             (_, "/metrics" | "/livez" | "/readyz" | "/api/v1/reload", _) => {
                 text(StatusCode::METHOD_NOT_ALLOWED, "another method, please\n")
             }
             _ => text(
                 StatusCode::NOT_FOUND,
-                "here are /metrics, /livez, /readyz, /api/v1/bans and /api/v1/explain\n",
+                "here are /metrics, /livez, /readyz, /api/v1/bans, /api/v1/explain, /api/v1/events \
+                 and /api/v1/log/topics\n",
             ),
         }
     }

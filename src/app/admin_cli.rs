@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{
     StartError,
     cli::{Output, complain, fail, start_failed, tell},
-    client::{Running, Said},
+    client::Running,
 };
 use crate::config;
 
@@ -68,14 +68,11 @@ pub(super) fn ask(
     target: &str,
     body: Option<&Value>,
 ) -> Result<String, String> {
-    let Said { is_ok, words } = running.ask(method, target, body.map(Value::to_string))?;
-    if is_ok {
-        return Ok(words.trim_end().to_owned());
+    let said = running.ask(method, target, body.map(Value::to_string))?;
+    match said.is_ok {
+        true => Ok(said.words.trim_end().to_owned()),
+        false => Err(said.error()),
     }
-    let said: Option<Value> = serde_json::from_str(&words).ok();
-    let error = said.as_ref().and_then(|said| said.get("error"));
-    let error = error.and_then(Value::as_str);
-    Err(error.unwrap_or(words.trim_end()).to_owned())
 }
 
 /// What an answer means.

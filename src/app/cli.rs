@@ -21,7 +21,9 @@ use super::{
     bots_cli::{self, BotsCommand},
     client::Running,
     demo,
+    events_cli::{self, EventsCommand},
     explain_cli::{self, ExplainArguments},
+    log_cli::{self, LogCommand},
     run,
 };
 use crate::{
@@ -60,7 +62,8 @@ const EXAMPLES: &str = "Examples:
   wardent run --config /etc/wardent/wardent.yaml
   wardent reload                                put an edited policy and rotated keys in force
   wardent bans list                             who is banned, and for how long
-  wardent explain --ip 198.51.100.7 --path /    what would become of a request, and why";
+  wardent explain --ip 198.51.100.7 --path /    what would become of a request, and why
+  wardent events tail --verdict refused         who is refused, as it happens";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Output {
@@ -120,6 +123,18 @@ Exit status: 0 when the new policy is in force, 1 when the old one stays.")]
     /// Say what would become of a request, guard by guard, and why.
     #[command(after_help = explain_cli::EXAMPLES)]
     Explain(ExplainArguments),
+    /// Find events in the log, and watch them come.
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  wardent events tail --verdict refused\n  wardent events query --client 198.51.100.7 --since 1h"
+    )]
+    Events(EventsCommand),
+    /// See what the log has, and whether it is sound.
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  wardent log topics\n  wardent log verify"
+    )]
+    Log(LogCommand),
     /// Make keys, and sign requests with them.
     #[command(
         subcommand,
@@ -182,6 +197,8 @@ pub fn main() -> ExitCode {
         Command::Bots(command) => bots_cli::run(&command, output),
         Command::Bans(command) => bans_cli::run(&command, config, output),
         Command::Explain(arguments) => explain_cli::run(&arguments, config, output),
+        Command::Events(command) => events_cli::run(&command, config, output),
+        Command::Log(command) => log_cli::run(&command, config, output),
         Command::Secret(SecretCommand::New) => match generate() {
             Ok(key) => say(output, &key, || json!({"key": key})),
             Err(error) => fail(&format!("no randomness: {error}")),

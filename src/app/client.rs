@@ -1,11 +1,12 @@
 //! The command line's side of the admin socket.
 
-use std::{path::Path, time::Duration};
+use std::{io::ErrorKind, path::Path, time::Duration};
 
-use http::{Method, Request};
+use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
+use serde_json::Value;
 use tokio::{net::UnixStream, time::timeout};
 
 /// For a whole question and its answer.
@@ -16,7 +17,19 @@ const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 #[derive(Debug)]
 pub(super) struct Said {
     pub(super) is_ok: bool,
+    /// Whether it would do it at another time.
+    pub(super) is_busy: bool,
     pub(super) words: String,
+}
+
+impl Said {
+    /// What it says is wrong.
+    pub(super) fn error(&self) -> String {
+        let said: Option<Value> = serde_json::from_str(&self.words).ok();
+        let error = said.as_ref().and_then(|said| said.get("error"));
+        let error = error.and_then(Value::as_str);
+        error.unwrap_or(self.words.trim_end()).to_owned()
+    }
 }
 
 /// The running Wardent, as the command line reaches it.
@@ -37,6 +50,31 @@ impl<'a> Running<'a> {
             .build()
             .map_err(|error| error.to_string())?;
         Ok(Self { socket, runtime })
+    }
+
+    /// Whether one serves the socket.
+    ///
+    /// # Errors
+    /// When that cannot be known: this user may not open it.
+    pub(super) fn is_there(&self) -> Result<bool, String> {
+        match std::os::unix::net::UnixStream::connect(self.socket) {
+            Ok(_) => Ok(true),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::NotFound | ErrorKind::ConnectionRefused
+                ) =>
+            {
+                Ok(false)
+            }
+            Err(error) => {
+                let advice = match error.kind() == ErrorKind::PermissionDenied {
+                    true => "; be root, or a member of the group `wardent`",
+                    false => "",
+                };
+                Err(format!("{}: {error}{advice}", self.socket.display()))
+            }
+        }
     }
 
     /// Asks it for `target`, with a JSON body or none.
@@ -77,10 +115,12 @@ async fn ask(socket: &Path, request: Request<Full<Bytes>>) -> Result<Said, AskEr
     let asking = async {
         let answer = sender.send_request(request).await?;
         let is_ok = answer.status().is_success();
+        let is_busy = answer.status() == StatusCode::SERVICE_UNAVAILABLE;
         let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX);
         let words = body.collect().await?.to_bytes();
         Ok::<_, AskError>(Said {
             is_ok,
+            is_busy,
             words: String::from_utf8_lossy(&words).into_owned(),
         })
     };

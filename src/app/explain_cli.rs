@@ -4,11 +4,14 @@ use std::{net::IpAddr, path::Path, process::ExitCode};
 
 use clap::{Args, ValueEnum};
 use http::Method;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::{
     admin_cli::{Ended, ask, meaning, print_table, printable, span, with_running},
     cli::{Output, tell},
+    event_text::{fields, text},
+    events_cli::{Stopped, find_decision},
+    log_reader::{Reader, document},
 };
 use crate::admin::explain::{Explained, Judged};
 
@@ -50,6 +53,7 @@ pub(super) const EXAMPLES: &str = "Examples:
   wardent explain --ip 198.51.100.7 --path /accounts/login/ --method POST
   wardent explain --ip 2001:db8::1 --path /.env --header 'Sec-Fetch-Site: cross-site'
   wardent explain --ip 198.51.100.7 --path /upload --header 'Content-Length: 20000000'
+  wardent explain 01KAJ0000000000000000000AA
 
 Nothing is charged, nobody is blamed, nothing is passed on.";
 
@@ -63,11 +67,7 @@ fn header(text: &str) -> Result<String, String> {
 /// Does it, and gives the exit status.
 pub(super) fn run(arguments: &ExplainArguments, config: &Path, output: Output) -> ExitCode {
     if let Some(id) = &arguments.request {
-        let words = format!(
-            "{}: decisions are not kept yet; explain the request by --ip and --path",
-            printable(id)
-        );
-        return Ended::Failed(words).told(output);
+        return explain_decision(id, config, output);
     }
     with_running(config, output, |running| {
         let mut asked = json!({
@@ -92,6 +92,56 @@ pub(super) fn run(arguments: &ExplainArguments, config: &Path, output: Output) -
         }
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Tells what became of a request, from its event.
+fn explain_decision(id: &str, config: &Path, output: Output) -> ExitCode {
+    let found = document(config)
+        .map_err(Stopped::from)
+        .and_then(|document| {
+            let reader = Reader::open(&document)?;
+            find_decision(&reader, id)
+        });
+    match found {
+        Ok(Some(event)) => {
+            match output {
+                Output::Json => tell(&event),
+                Output::Text => print_decision(&event),
+            }
+            ExitCode::SUCCESS
+        }
+        Ok(None) => {
+            let words = format!(
+                "{}: not in the log: it is still under way, retention took it, or it was not decided here",
+                printable(id)
+            );
+            Ended::Failed(words).told(output)
+        }
+        Err(stopped) => stopped.told(output),
+    }
+}
+
+fn print_decision(event: &str) {
+    let event: Map<String, Value> = serde_json::from_str(event).unwrap_or_default();
+    let field = |name| text(&event, name);
+    let cause = || format!("{}: {}", field("reason"), field("why"));
+    let is_observed = event.get("enforced") == Some(&Value::Bool(false));
+    tell(&match (field("verdict").as_str(), is_observed) {
+        ("passed", false) => format!("passed on; the application answered {}", field("status")),
+        ("refused", _) => format!("refused with {} {}", field("status"), cause()),
+        ("failed", false) => format!("failed with {} {}", field("status"), cause()),
+        ("aborted", false) => "given up by the client".to_owned(),
+        (verdict, _) => format!(
+            "{verdict} with {}; were its route enforced, refused: {}",
+            field("status"),
+            cause()
+        ),
+    });
+    const TOLD: [&str; 7] = [
+        "event", "v", "verdict", "status", "reason", "why", "enforced",
+    ];
+    let rows: Vec<_> = fields(&event, &TOLD).into_iter().map(Vec::from).collect();
+    print_table(&rows);
 }
 
 fn print(explained: &Explained) {

@@ -51,6 +51,15 @@ impl RequestId {
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
+
+    /// When the id was made, in milliseconds since 1970.
+    pub fn unix_ms(&self) -> u64 {
+        let digits = self.0.iter().take(10);
+        digits.fold(0, |ms, digit| {
+            let value = ALPHABET.iter().position(|own| own == digit).unwrap_or(0);
+            ms << 5 | value as u64
+        })
+    }
 }
 
 #[cfg(test)]
@@ -86,5 +95,6 @@ mod tests {
         // The stamp of the ULID specification's own example.
         let id = RequestIds::starting_at(0).next(1_469_918_176_385);
         assert_eq!(id.as_bytes().get(..10), Some(b"01ARYZ6S41".as_slice()));
+        assert_eq!(id.unix_ms(), 1_469_918_176_385);
     }
 }
