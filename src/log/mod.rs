@@ -28,6 +28,7 @@ mod heal;
 pub mod health;
 mod index;
 mod lz4;
+mod mend;
 mod meta;
 pub mod murmur2;
 mod offline;
@@ -62,6 +63,8 @@ pub use segment::ReadError;
 pub use store::{Log, OpenError, Opened, Settings};
 pub use topic::{Cleanup, Flush, Topic, TopicConfig, TopicSettings};
 
+#[cfg(test)]
+mod crash;
 #[cfg(test)]
 mod fuzz;
 #[cfg(test)]
