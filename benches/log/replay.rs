@@ -24,6 +24,9 @@ use wardent::{
     sink::bans::{Replayed, replay},
 };
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Bytes of records in one batch, as a flood of bans makes them.
 const BATCH_BYTES: usize = 256 * 1024;
 

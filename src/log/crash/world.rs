@@ -445,6 +445,8 @@ impl World {
                 break;
             }
         }
+        // After a write that failed, some are refused for a second.
+        self.clock.advance_ms(1_000);
         let mut numbers = Vec::new();
         for lane in 0..LANES.len() {
             numbers.push(self.offer(lane)?);
