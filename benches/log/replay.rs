@@ -58,6 +58,7 @@ fn main() {
         let mut owner = owner(count, &clock);
         let (mut replayed, mut scratch) = (Replayed::default(), Vec::new());
         let mut restoring = owner.restore();
+        restoring.expect(count as usize);
         for batch in &batches {
             replay(batch, 64, &mut scratch, &mut restoring, &mut replayed);
         }
