@@ -93,22 +93,30 @@ fn io_error(path: &Path, error: io::Error) -> OpenError {
 }
 
 /// Makes a directory with those above it, safely.
+///
+/// One after the other, so that where the process is killed in between only the last that is there is not
+/// safe. It is made so the next time.
 fn make(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
-    let mut made = Vec::new();
+    let mut not_safe = Vec::new();
     for dir in dir.ancestors().filter(|dir| !dir.as_os_str().is_empty()) {
-        if is_dir(disk, dir)? {
+        let is_there = is_dir(disk, dir)?;
+        not_safe.push((dir, is_there));
+        if is_there {
             break;
         }
-        made.push(dir);
     }
-    disk.create_dir(dir).map_err(|error| io_error(dir, error))?;
-    for dir in made {
+    for (dir, was_there) in not_safe.into_iter().rev() {
+        disk.create_dir(dir).map_err(|error| io_error(dir, error))?;
         let above = match dir.parent() {
-            Some(above) if !above.as_os_str().is_empty() => above,
-            _ => Path::new("."),
+            Some(above) if above.as_os_str().is_empty() => Path::new("."),
+            Some(above) => above,
+            None => continue,
         };
-        disk.sync_dir(above)
-            .map_err(|error| io_error(above, error))?;
+        match disk.sync_dir(above) {
+            // Somebody else made it there.
+            Err(error) if was_there && error.kind() == io::ErrorKind::PermissionDenied => {}
+            result => result.map_err(|error| io_error(above, error))?,
+        }
     }
     Ok(())
 }

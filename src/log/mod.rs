@@ -69,6 +69,8 @@ pub use store::{Log, OpenError, Opened, Settings};
 pub use topic::{Cleanup, Flush, Topic, TopicConfig, TopicSettings};
 
 #[cfg(test)]
+mod crash;
+#[cfg(test)]
 mod fuzz;
 #[cfg(test)]
 mod tests;

@@ -230,3 +230,17 @@ fn a_full_disk_opens_with_its_ballast() {
     assert!(!rig.log.health().has_ballast.get());
     assert_eq!(rig.append(DURABLE, batch(0, 1)).unwrap().base_offset, 200);
 }
+
+#[test]
+fn a_file_that_fails_keeps_nobody_else_from_appending() {
+    let sim = Sim::new(1, Path::new("/"));
+    let mut rig = rig_on(&sim, 0);
+    fail(&sim, 1, Fault::Eio);
+    assert_eq!(
+        rig.append(DURABLE, batch(0, 1)).unwrap_err().reason,
+        Reason::Io
+    );
+    sim.plan(None);
+    rig.append(LAZY, batch(0, 1)).unwrap();
+    rig.append(DURABLE, batch(0, 1)).unwrap();
+}
