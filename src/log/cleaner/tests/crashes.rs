@@ -9,8 +9,8 @@ use std::{
 use super::*;
 use crate::base::disk::sim::{Fault, Plan};
 
-/// A log on a simulated disk with four closed segments to compact: two that become one, one that stays as it
-/// is, one that changes.
+/// A log on a simulated disk with four closed segments to compact: two that become one, though no record of
+/// the second stays; one that stays as it is; one that changes.
 fn simulated(seed: u64) -> (Sim, Rig) {
     let dir = Path::new("/log");
     let sim = Sim::new(seed, dir);
@@ -22,15 +22,16 @@ fn simulated(seed: u64) -> (Sim, Rig) {
     );
     let bans = rig.partition(BANS, 0);
     rig.append(&bans, &[("a", Some("1")), ("b", Some("1"))]);
-    rig.append(&bans, &[("c", None)]);
+    rig.append(&bans, &[("c", None), ("a", Some("2"))]);
     rig.roll(&bans);
-    rig.append(&bans, &[("a", Some("2")), ("d", Some("1"))]);
+    rig.append(&bans, &[("d", Some("1"))]);
+    rig.append(&bans, &[("d", Some("2"))]);
     rig.roll(&bans);
     let large = "x".repeat(900);
     rig.append(&bans, &[("e", Some(&large)), ("f", Some("1"))]);
     rig.roll(&bans);
     rig.append(&bans, &[("b", Some(&large)), ("g", Some("1")), ("g", None)]);
-    rig.append(&bans, &[("h", Some("1"))]);
+    rig.append(&bans, &[("h", Some("1")), ("d", Some("3"))]);
     rig.roll(&bans);
     rig.append(&bans, &[("h", Some("2")), ("a", Some("3"))]);
     (sim, rig)
