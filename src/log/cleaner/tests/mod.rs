@@ -499,9 +499,20 @@ fn on_its_thread_it_compacts_by_itself_and_ends_when_it_is_told() {
 fn on_a_disk_that_is_full_old_access_segments_make_room_and_bans_stay() {
     let dir = Path::new("/log");
     let sim = Sim::new(7, dir);
-    let topics = vec![topic(ACCESS, 1, access(None)), topic(BANS, 1, compacted())];
+    let foreign = TopicConfig {
+        is_expendable: false,
+        ..access(None)
+    };
+    let topics = vec![
+        topic(ACCESS, 1, access(None)),
+        topic(BANS, 1, compacted()),
+        topic(FOREIGN, 1, foreign),
+    ];
     let clock = Clock::manual(NOW_MS);
     let mut rig = Rig::open(Arc::new(sim.clone()), dir, clock, topics);
+    let foreign = rig.partition(FOREIGN, 0);
+    rig.append(&foreign, &[("a", Some("1"))]);
+    rig.roll(&foreign);
     let (access, bans) = (rig.partition(ACCESS, 0), rig.partition(BANS, 0));
     let large = "x".repeat(500);
     rig.append(&bans, &[("a", Some(&large))]);
@@ -543,5 +554,15 @@ fn on_a_disk_that_is_full_old_access_segments_make_room_and_bans_stay() {
     for _ in 0..3 {
         rig.clean(&mut cleaner);
     }
-    assert_eq!((bases(&access).len(), bases(&bans).len()), (4, 2));
+    assert_eq!(bases(&access).len(), 4);
+
+    // Full for good: access goes segment by segment, but for the active one, and nothing else.
+    sim.set_capacity(0);
+    rig.append_in_vain(&access);
+    for _ in 0..6 {
+        rig.clean(&mut cleaner);
+    }
+    let left = [&access, &foreign, &bans].map(|partition| bases(partition).len());
+    assert_eq!(left, [1, 2, 2]);
+    assert_eq!(cleaner.health().bytes_over.get(), 0);
 }
