@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::metrics::Encoder;
 use crate::{
-    log::{Log, health::Appending},
+    log::{CleanerHealth, Log, health::Appending},
     owner::Trouble,
     sink::{builder, lane::LaneCounts},
 };
@@ -20,6 +20,8 @@ pub struct LogView {
     pub lanes: Vec<Arc<LaneCounts>>,
     /// What has become of that.
     pub builder: Arc<builder::Counts>,
+    /// What was deleted and compacted.
+    pub cleaner: Arc<CleanerHealth>,
 }
 
 /// A thread of the log's that has taken no turn for so long is taken for stuck; it would each second.
@@ -59,6 +61,17 @@ impl LogView {
         if !health.has_ballast.get() {
             reasons.push("the room kept for bans is used or not there".to_owned());
         }
+        if self.cleaner.is_suspended.get() {
+            reasons.push(
+                "the clock was set: nothing goes for its age until it is believed".to_owned(),
+            );
+        }
+        match self.cleaner.halted.get() {
+            0 => {}
+            count => reasons.push(format!(
+                "partitions that cannot be compacted for now: {count}"
+            )),
+        }
         match health.offline.get() {
             0 => {}
             count => reasons.push(format!("partitions that the disk failed: {count}")),
@@ -69,7 +82,8 @@ impl LogView {
     pub(super) fn encode(&self, encoder: &mut Encoder<'_>) -> fmt::Result {
         self.events(encoder)?;
         self.appends(encoder)?;
-        self.disk(encoder)
+        self.disk(encoder)?;
+        kept(&self.cleaner, encoder)
     }
 
     fn sum(&self, of: impl Fn(&LaneCounts) -> u64) -> u64 {
@@ -214,4 +228,61 @@ impl LogView {
             sizes.iter().map(|partition| partition.size_bytes()).sum(),
         )
     }
+}
+
+/// What the log's keeping comes to: what went, and what was compacted.
+fn kept(cleaner: &CleanerHealth, encoder: &mut Encoder<'_>) -> fmt::Result {
+    let why = [
+        ("age", &cleaner.too_old),
+        ("size", &cleaner.too_large),
+        ("disk_max", &cleaner.over_cap),
+    ];
+    encoder.counters(
+        "wardent_log_deleted_segments",
+        "Segments that were deleted, by why: their age, their topic's size, or log.disk_max",
+        "reason",
+        why.iter()
+            .map(|(why, deleted)| (*why, deleted.segments.get())),
+    )?;
+    encoder.counters(
+        "wardent_log_deleted_bytes",
+        "Bytes of these segments",
+        "reason",
+        why.iter().map(|(why, deleted)| (*why, deleted.bytes.get())),
+    )?;
+    encoder.counter(
+        "wardent_log_deletion_errors",
+        "Deletions that were not carried out; they are tried again",
+        cleaner.deletion_errors.get(),
+    )?;
+    encoder.gauge(
+        "wardent_log_bytes_over_disk_max",
+        "Bytes above log.disk_max, with nothing left that may go",
+        cleaner.bytes_over.get(),
+    )?;
+    encoder.gauge(
+        "wardent_log_retention_suspended",
+        "Whether nothing goes for its age, because the clock was set and is not believed yet",
+        u64::from(cleaner.is_suspended.get()),
+    )?;
+    encoder.counter(
+        "wardent_log_compactions",
+        "Passes of compaction that came to their end",
+        cleaner.passes.get(),
+    )?;
+    encoder.counter(
+        "wardent_log_compaction_errors",
+        "Passes of compaction that did not: the disk failed, or a batch is damaged",
+        cleaner.pass_errors.get(),
+    )?;
+    encoder.counter(
+        "wardent_log_compacted_bytes",
+        "Bytes that compaction freed",
+        cleaner.compacted_bytes.get(),
+    )?;
+    encoder.gauge(
+        "wardent_log_compaction_last_milliseconds",
+        "What the last pass of compaction took, pauses included",
+        cleaner.last_pass_ms.get(),
+    )
 }

@@ -20,7 +20,7 @@ use crate::{
     },
     config::{settings, wardent},
     event::{place::Run, privacy::Privacy},
-    log::{self, Ended, Log, OpenError},
+    log::{self, Bounds, Cleaner, CleanerHealth, Ended, Log, OpenError, cleaner::CleanerThread},
     proxy::worker::{LineSink, Outlets},
     sink::{
         builder::{Builder, LogTopic},
@@ -42,14 +42,23 @@ pub(super) struct OpenLog {
     found: Vec<String>,
     clock: Clock,
     /// In a mutex only so that it may be looked at from anywhere; nobody does.
-    running: Mutex<Option<log::Running>>,
+    threads: Mutex<Option<Threads>>,
     builder: Option<JoinHandle<()>>,
+    cleaned: Arc<CleanerHealth>,
     bell: Arc<Bell>,
     privacy: AddressPrivacy,
 }
 
+/// Who does the log's work. The cleaner ends first: what it asks for, the others carry out.
+#[derive(Debug)]
+struct Threads {
+    cleaner: CleanerThread,
+    running: log::Running,
+}
+
 impl OpenLog {
-    /// Opens the log that `document` names, on the machine's own file system if on no other, recovers it, and starts its threads.
+    /// Opens the log that `document` names, on the machine's own file system if on no other; recovers it,
+    /// and starts its threads.
     ///
     /// # Errors
     /// When another process has it, or the directory or what is in it cannot be used.
@@ -60,6 +69,10 @@ impl OpenLog {
     ) -> Result<Self, StartError> {
         let privacy = AddressPrivacy::of(document, clock)?;
         let settings = settings::log(document);
+        let bounds = Bounds {
+            bytes_max: settings.disk_max,
+            ballast_bytes: settings.ballast_bytes,
+        };
         let disk = disk.unwrap_or_else(|| Arc::new(System));
         let opened =
             log::open(settings, disk, clock.clone()).map_err(|error| not_opened(&error))?;
@@ -70,11 +83,15 @@ impl OpenLog {
         let log = Arc::clone(&opened.log);
         let running =
             log::start(opened.appender, opened.flusher).map_err(|error| no_thread(&error))?;
+        let cleaner = Cleaner::new(Arc::clone(&log), bounds);
+        let cleaned = Arc::clone(cleaner.health());
+        let cleaner = cleaner.start().map_err(|error| no_thread(&error))?;
         Ok(Self {
             log,
             found,
             clock: clock.clone(),
-            running: Mutex::new(Some(running)),
+            threads: Mutex::new(Some(Threads { cleaner, running })),
+            cleaned,
             builder: None,
             bell: Arc::default(),
             privacy,
@@ -122,6 +139,7 @@ impl OpenLog {
             log: Arc::clone(&self.log),
             lanes: counts,
             builder: Arc::clone(builder.counts()),
+            cleaner: Arc::clone(&self.cleaned),
         };
         self.builder = Some(builder.start().map_err(|error| no_thread(&error))?);
         let outlets = lanes.into_iter();
@@ -136,11 +154,15 @@ impl OpenLog {
             // A panic in it has aborted the process.
             let _ = builder.join();
         }
-        let running = self
-            .running
+        let threads = self
+            .threads
             .get_mut()
             .unwrap_or_else(PoisonError::into_inner);
-        match running.take().map(|log| log.stop(CLOSED_WITHIN)) {
+        let ended = threads.take().map(|Threads { cleaner, running }| {
+            drop(cleaner);
+            running.stop(CLOSED_WITHIN)
+        });
+        match ended {
             None | Some(Ended::Clean) => {}
             Some(Ended::Unclean) => {
                 tracing::error!(
