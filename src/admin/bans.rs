@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::{StreamExt as _, stream};
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use ipnet::IpNet;
@@ -14,7 +15,7 @@ use super::{
 use crate::{
     base::{clock::Clock, units::parse_duration},
     event::time::Stamps,
-    owner::{Act, Ban, Decided, Done, NotDone, Place, Target, Violation},
+    owner::{Act, Ban, Done, NotDone, Place, Target, Violation},
 };
 
 /// Bans of one page, unless asked otherwise.
@@ -22,6 +23,9 @@ const PAGE: usize = 100;
 
 /// Bans of one page at most.
 pub const PAGE_MAX: usize = 1_000;
+
+/// Of many bans, so many wait for the disk together.
+pub const AT_ONCE: usize = 256;
 
 /// Bytes of a reason at most.
 const WHY_BYTES_MAX: usize = 500;
@@ -92,6 +96,31 @@ pub struct Listed {
     pub next: Option<String>,
 }
 
+/// Bans that are wanted all at once.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Many {
+    bans: Vec<ToBan>,
+}
+
+/// What came of many.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Imported {
+    /// How many are in force and on disk.
+    pub imported: usize,
+    /// Those that are not.
+    pub wrong: Vec<Wrong>,
+}
+
+/// One that was not imported.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Wrong {
+    /// Which one, counted from 0.
+    pub index: usize,
+    /// Why not.
+    pub error: String,
+}
+
 /// What came of an unban.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Lifted {
@@ -102,6 +131,34 @@ pub struct Lifted {
 }
 
 impl Server {
+    /// Bans many at once: all are on disk, or told as wrong, when it is answered.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(super) async fn import(&self, request: Request<Incoming>, door: Door) -> Reply {
+        if *request.method() != Method::POST {
+            return Err(Refused::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "use POST to ban many",
+            ));
+        }
+        let actor = door.actor()?;
+        let Many { bans } = read(request).await?;
+        let doing = bans.into_iter().map(|wanted| self.ban_one(wanted, &actor));
+        let done: Vec<_> = stream::iter(doing).buffered(AT_ONCE).collect().await;
+        let mut imported = Imported::default();
+        for (index, result) in done.into_iter().enumerate() {
+            match result {
+                Ok(_) => imported.imported += 1,
+                Err(Refused { words, .. }) => imported.wrong.push(Wrong {
+                    index,
+                    error: words,
+                }),
+            }
+        }
+        say(StatusCode::OK, &imported)
+    }
+
     /// Answers what is asked about bans, and does what is wanted.
     ///
     /// # Errors
@@ -112,7 +169,8 @@ impl Server {
             Method::POST => {
                 let actor = door.actor()?;
                 let wanted = read(request).await?;
-                self.ban(wanted, actor).await
+                let ban = self.ban_one(wanted, &actor).await?;
+                say(StatusCode::CREATED, &self.shown(&ban, false))
             }
             Method::DELETE => {
                 let actor = door.actor()?;
@@ -162,7 +220,7 @@ impl Server {
         say(StatusCode::OK, &listed)
     }
 
-    async fn ban(&self, wanted: ToBan, actor: String) -> Reply {
+    async fn ban_one(&self, wanted: ToBan, actor: &str) -> Result<Ban, Refused> {
         let target = self.target(&wanted.target)?;
         // The owner knows the client alone, and the client at `::1` is a whole network.
         let why_not = |ip| self.view.shared.policy.load().protected.why(ip);
@@ -189,12 +247,12 @@ impl Server {
             target,
             duration,
             why: wanted.why,
-            actor,
+            actor: actor.to_owned(),
         };
         let Done::Banned(ban) = self.acts.ask(act).await? else {
             return Err(Refused::confused());
         };
-        say(StatusCode::CREATED, &self.shown(&ban, false))
+        Ok(ban)
     }
 
     async fn unban(&self, query: Option<&str>, actor: String) -> Reply {
@@ -243,15 +301,12 @@ impl Server {
         let evidence = || ban.evidence.iter().map(|seen| evidence(seen, &stamps));
         Shown {
             target: ban.target.to_string(),
-            since: rfc3339(&stamps, ban.since_unix_ms),
+            since: stamps.rfc3339(ban.since_unix_ms),
             // The wall clock may have been set since the ban began: what is left of it counts.
-            until: rfc3339(&stamps, clock.unix_ms().saturating_add(left_ms)),
+            until: stamps.rfc3339(clock.unix_ms().saturating_add(left_ms)),
             left_ms,
             level: ban.level,
-            by: match &ban.decided {
-                Decided::ByPolicy => "policy".to_owned(),
-                Decided::By(actor) => actor.clone(),
-            },
+            by: ban.decided.name().to_owned(),
             why: ban.why.clone(),
             enforced: ban.enforced,
             evidence: with_evidence.then(|| evidence().collect()),
@@ -265,17 +320,10 @@ fn left_ms(ban: &Ban, clock: &Clock) -> u64 {
     left_ns.div_ceil(1_000_000)
 }
 
-/// A moment as RFC 3339 spells it.
-fn rfc3339(stamps: &Stamps, unix_ms: u64) -> String {
-    let mut out = Vec::with_capacity(24);
-    stamps.write_rfc3339(unix_ms, &mut out);
-    String::from_utf8_lossy(&out).into_owned()
-}
-
 fn evidence(seen: &Violation, stamps: &Stamps) -> Evidence {
     Evidence {
         id: String::from_utf8_lossy(seen.request.as_bytes()).into_owned(),
-        time: rfc3339(stamps, seen.unix_ms),
+        time: stamps.rfc3339(seen.unix_ms),
         cause: seen.cause.name().to_owned(),
         points: seen.points,
         path: String::from_utf8_lossy(seen.path.as_bytes()).into_owned(),
@@ -318,7 +366,9 @@ impl From<NotDone> for Refused {
         let status = match not_done {
             NotDone::NotBanned { .. } => StatusCode::NOT_FOUND,
             NotDone::Protected { .. } | NotDone::Full => StatusCode::CONFLICT,
-            NotDone::Busy | NotDone::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            NotDone::NotKept { .. } | NotDone::Silent | NotDone::Busy | NotDone::Stopping => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         };
         Self::new(status, not_done.to_string())
     }

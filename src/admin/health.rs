@@ -8,7 +8,7 @@ use super::View;
 use crate::proxy::listener::Phase;
 
 /// Who has not ticked for so long is taken for stuck; workers tick every 50 ms, the owner of bans every
-/// 10 ms.
+/// 10 ms, its publisher every 100 ms.
 const STUCK_AFTER_MS: u64 = 5_000;
 
 /// What a health endpoint says.
@@ -29,8 +29,12 @@ pub fn live(view: &View) -> Health {
         .map(|worker| now_ms.saturating_sub(worker.beat_ms.get()))
         .collect();
     let owner_silent_ms = now_ms.saturating_sub(view.owner.beat_ms.load(Ordering::Relaxed));
+    let publisher_ms = view.auditor.numbers().beat_ms.load(Ordering::Relaxed);
+    let publisher_silent_ms = now_ms.saturating_sub(publisher_ms);
     let is_alarmed = view.vitals.is_alarmed.load(Ordering::Relaxed);
-    let mut all_silent_ms = silent_ms.iter().chain([&owner_silent_ms]);
+    let mut all_silent_ms = silent_ms
+        .iter()
+        .chain([&owner_silent_ms, &publisher_silent_ms]);
     let is_well = !is_alarmed && all_silent_ms.all(|&silent| silent < STUCK_AFTER_MS);
     Health {
         is_well,
@@ -38,6 +42,7 @@ pub fn live(view: &View) -> Health {
             "status": if is_well { "live" } else { "stalled" },
             "worker_silent_ms": silent_ms,
             "owner_silent_ms": owner_silent_ms,
+            "publisher_silent_ms": publisher_silent_ms,
             "canary_us": view.vitals.canary_us.load(Ordering::Relaxed),
         }),
     }
@@ -48,6 +53,7 @@ pub fn live(view: &View) -> Health {
 pub fn ready(view: &View) -> Health {
     let phase = *view.phase.borrow();
     let live = live(view);
+    let now_ms = view.shared.clock.monotonic_ns() / 1_000_000;
     let is_well = live.is_well && phase == Phase::Serving;
     let servers: Vec<Value> = view
         .shared
@@ -58,7 +64,7 @@ pub fn ready(view: &View) -> Health {
             json!({
                 "server": server.name(),
                 "healthy": server.is_healthy(),
-                "in_rotation": server.is_in_rotation(view.shared.clock.monotonic_ns() / 1_000_000),
+                "in_rotation": server.is_in_rotation(now_ms),
                 "in_flight": server.in_flight(),
             })
         })
@@ -74,7 +80,7 @@ pub fn ready(view: &View) -> Health {
             "policy_generation": view.shared.policy.load().generation,
             "last_reload_failed": view.reloads.last_failed(),
             "upstream": servers,
-            "log": view.log.detail(view.shared.clock.monotonic_ns() / 1_000_000),
+            "log": view.log.detail(now_ms, view.auditor.trouble()),
         }),
     }
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::metrics::Encoder;
 use crate::{
     log::{Log, health::Appending},
+    owner::Trouble,
     sink::{builder, lane::LaneCounts},
 };
 
@@ -27,13 +28,13 @@ const STUCK_AFTER_MS: u64 = 5_000;
 impl LogView {
     /// Whether all is well, and what is not, in words for the operator, at `now_ms` of the monotonic
     /// clock. A log that is sick keeps no request from being answered.
-    pub fn detail(&self, now_ms: u64) -> Value {
-        let reasons = self.reasons(now_ms);
+    pub fn detail(&self, now_ms: u64, of_bans: &Trouble) -> Value {
+        let reasons = self.reasons(now_ms, of_bans);
         let state = if reasons.is_empty() { "ok" } else { "degraded" };
         json!({"state": state, "reasons": reasons})
     }
 
-    fn reasons(&self, now_ms: u64) -> Vec<String> {
+    fn reasons(&self, now_ms: u64, of_bans: &Trouble) -> Vec<String> {
         let health = self.log.health();
         let mut reasons = Vec::new();
         for (beat_ms, silent) in [
@@ -45,6 +46,9 @@ impl LogView {
             if silent_ms >= STUCK_AFTER_MS {
                 reasons.push(format!("{silent}, for {} s now", silent_ms / 1_000));
             }
+        }
+        if let Some(why) = of_bans.words() {
+            reasons.push(format!("bans and the audit wait: {why}"));
         }
         if let Some(why) = self.builder.trouble() {
             reasons.push(format!("access events wait: {why}"));

@@ -312,8 +312,54 @@ impl Numbers {
         encoder.gauge(
             "wardent_owner_silent_milliseconds",
             "Since the owner of bans last took a turn",
-            (self.0.shared.clock.monotonic_ns() / 1_000_000).saturating_sub(get(&numbers.beat_ms)),
+            self.silent_ms(get(&numbers.beat_ms)),
+        )?;
+        self.publisher(encoder)
+    }
+
+    fn publisher(&self, encoder: &mut Encoder<'_>) -> fmt::Result {
+        let (owner, publisher) = (&self.0.owner, self.0.auditor.numbers());
+        let get = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        encoder.counter(
+            "wardent_ban_changes_deferred",
+            "Changes of bans that found no room on their way to the log, and are told again",
+            get(&owner.deferred),
+        )?;
+        encoder.gauge(
+            "wardent_ban_changes_untold",
+            "Clients and networks whose last change has not found room yet",
+            get(&owner.untold),
+        )?;
+        encoder.counter(
+            "wardent_audit_dropped",
+            "Acts and reloads that found no room on their way to the log, and are lost to the audit",
+            get(&publisher.dropped),
+        )?;
+        encoder.gauge(
+            "wardent_publisher_waiting",
+            "Records of bans and of the audit that are not on disk yet",
+            get(&publisher.waiting),
+        )?;
+        encoder.counter(
+            "wardent_publisher_written",
+            "Records of bans and of the audit that are on disk",
+            get(&publisher.written),
+        )?;
+        encoder.counter(
+            "wardent_publisher_failed",
+            "Batches of bans and of the audit that the disk did not take, and that are offered again",
+            get(&publisher.failed),
+        )?;
+        encoder.gauge(
+            "wardent_publisher_silent_milliseconds",
+            "Since the publisher of bans last took a turn",
+            self.silent_ms(get(&publisher.beat_ms)),
         )
+    }
+
+    fn silent_ms(&self, beat_ms: u64) -> u64 {
+        let now_ms = self.0.shared.clock.monotonic_ns() / 1_000_000;
+        now_ms.saturating_sub(beat_ms)
     }
 
     fn house(&self, encoder: &mut Encoder<'_>) -> fmt::Result {

@@ -29,7 +29,7 @@ use watchdog::Vitals;
 use crate::{
     owner::Numbers,
     proxy::{listener::Phase, metrics::WorkerMetrics, worker::Shared},
-    sink::lines::Lines,
+    sink::{lines::Lines, publisher::Auditor},
 };
 
 /// What the admin side reads.
@@ -49,6 +49,8 @@ pub struct View {
     pub vitals: Arc<Vitals>,
     /// What the owner of bans counts.
     pub owner: Arc<Numbers>,
+    /// The publisher's numbers, and what troubles it.
+    pub auditor: Auditor,
     /// How reloads went.
     pub reloads: Arc<Reloads>,
 }
@@ -86,28 +88,38 @@ impl Reloads {
 /// What came of an act: words for the operator.
 pub type ActResult = Result<String, String>;
 
+/// A reload that somebody waits for.
+#[derive(Debug)]
+pub struct WantedReload {
+    /// Who wants it: an operator (`uid:0`), or `signal`.
+    pub actor: String,
+    /// Who waits for what comes of it.
+    pub answer: oneshot::Sender<ActResult>,
+}
+
 /// Asks for a reload.
 #[derive(Debug, Clone)]
-pub struct Reloader(mpsc::Sender<oneshot::Sender<ActResult>>);
+pub struct Reloader(mpsc::Sender<WantedReload>);
 
 /// Acts that may wait for the reloader; more are refused.
 const WAITING_MAX: usize = 16;
 
 impl Reloader {
     /// The asking end, and the end that answers.
-    pub fn pair() -> (Self, mpsc::Receiver<oneshot::Sender<ActResult>>) {
+    pub fn pair() -> (Self, mpsc::Receiver<WantedReload>) {
         let (asks, answers) = mpsc::channel(WAITING_MAX);
         (Self(asks), answers)
     }
 
-    /// Reloads, and says what came of it.
+    /// Reloads as `actor` wants it, and says what came of it.
     ///
     /// # Errors
     /// The report of what is wrong, when the files were refused.
-    pub async fn reload(&self) -> ActResult {
+    pub async fn reload(&self, actor: &str) -> ActResult {
         let (answer, answered) = oneshot::channel();
+        let actor = actor.to_owned();
         self.0
-            .try_send(answer)
+            .try_send(WantedReload { actor, answer })
             .map_err(|_| "too many reloads wait already: try again".to_owned())?;
         answered
             .await

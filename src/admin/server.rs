@@ -76,7 +76,7 @@ impl Door {
 fn methods_of(path: &str) -> &'static str {
     match path {
         "/api/v1/bans" => "GET, POST, DELETE",
-        "/api/v1/explain" | "/api/v1/reload" => "POST",
+        "/api/v1/bans/import" | "/api/v1/explain" | "/api/v1/reload" => "POST",
         "/api/v1/log/verify" => "GET, POST",
         _ => "GET, HEAD",
     }
@@ -180,17 +180,12 @@ impl Server {
             (&Method::GET | &Method::HEAD, "/readyz", _) => {
                 health_answer(&health::ready(&self.view))
             }
-            (&Method::POST, "/api/v1/reload", Door::Socket(_)) => {
-                match self.reloader.reload().await {
-                    Ok(done) => text(StatusCode::OK, done),
-                    Err(report) => text(StatusCode::UNPROCESSABLE_ENTITY, report),
-                }
-            }
-            (&Method::POST, "/api/v1/reload", Door::Listener(_)) => text(
-                StatusCode::FORBIDDEN,
-                "acts need the admin socket: use `wardent reload`\n",
-            ),
+            (&Method::POST, "/api/v1/reload", _) => self.reload(door).await,
             (_, "/api/v1/bans", _) => self.bans(request, door).await.unwrap_or_else(Answer::from),
+            (_, "/api/v1/bans/import", _) => self
+                .import(request, door)
+                .await
+                .unwrap_or_else(Answer::from),
             (_, "/api/v1/explain", _) => self.explain(request).await.unwrap_or_else(Answer::from),
             (_, "/api/v1/events", _) => self.events(request).await.unwrap_or_else(Answer::from),
             (_, "/api/v1/log/topics", _) => self.topics(&request).unwrap_or_else(Answer::from),
@@ -206,6 +201,19 @@ impl Server {
                 "here are /metrics, /livez, /readyz, /api/v1/bans, /api/v1/explain, /api/v1/events \
                  and /api/v1/log/topics\n",
             ),
+        }
+    }
+
+    async fn reload(&self, door: Door) -> Answer {
+        let Ok(actor) = door.actor() else {
+            return text(
+                StatusCode::FORBIDDEN,
+                "acts need the admin socket: use `wardent reload`\n",
+            );
+        };
+        match self.reloader.reload(&actor).await {
+            Ok(done) => text(StatusCode::OK, done),
+            Err(report) => text(StatusCode::UNPROCESSABLE_ENTITY, report),
         }
     }
 

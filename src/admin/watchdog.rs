@@ -260,6 +260,9 @@ impl Watch {
         }
         let owner_ms = self.view.owner.beat_ms.load(Ordering::Relaxed);
         silent.push(("owner".to_owned(), since(owner_ms)));
+        let publisher = self.view.auditor.numbers();
+        let publisher_ms = publisher.beat_ms.load(Ordering::Relaxed);
+        silent.push(("publisher".to_owned(), since(publisher_ms)));
         silent
     }
 

@@ -1,6 +1,7 @@
-//! The owner of bans inside this process, and where its decisions are told.
+//! The owner of bans inside this process, what it remembers, and who brings its decisions onto the disk.
 
 use std::{
+    io,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -8,62 +9,171 @@ use std::{
     thread::JoinHandle,
 };
 
-use super::StartError;
-use crate::owner::{Ban, Change, Decided, Owner, Publish};
+use arc_swap::ArcSwap;
 
-/// The owner's thread; it ends when this is dropped.
+use super::{StartError, log::OpenLog};
+use crate::{
+    base::clock::Clock,
+    config::wardent::Document,
+    event::audit::{Audit, What},
+    limit::Keeper,
+    owner::{Acts, BanPolicy, Owner},
+    sink::{
+        bans::{Encoder, Replayed},
+        publisher::{Auditor, Publisher},
+        shelf::{LogShelf, bring_back},
+    },
+};
+
+/// The actor of what nobody in particular does.
+pub(super) const WARDENT: &str = "wardent";
+
+/// The owner of bans with all that the log remembers, and the ways to it and from it.
 #[derive(Debug)]
-pub(super) struct OwnerThread {
-    ended: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+pub(super) struct Bans {
+    pub(super) owner: Owner,
+    acts: Acts,
+    pub(super) auditor: Auditor,
+    publisher: Publisher,
 }
 
-impl OwnerThread {
-    pub(super) fn start(owner: Owner) -> Result<Self, StartError> {
-        let ended = Arc::<AtomicBool>::default();
-        let thread = owner
-            .start(Arc::clone(&ended))
-            .map_err(|error| StartError::System(format!("cannot start a thread: {error}")))?;
+impl Bans {
+    /// Brings back what the log remembers, and has the owner's decisions written there.
+    pub(super) fn bring_back(
+        document: &Document,
+        policy: &Arc<ArcSwap<BanPolicy>>,
+        log: &OpenLog,
+        clock: &Clock,
+    ) -> Result<Self, StartError> {
+        let shelf = LogShelf::of(log.log()).map_err(StartError::System)?;
+        let bans = Arc::clone(shelf.bans());
+        let encoder = Encoder::new(log.privacy().clone());
+        let (publisher, changes, auditor) = Publisher::new(Box::new(shelf), encoder, clock.clone());
+        let limits = &document.limits;
+        let (mut owner, acts) = Owner::new(
+            Keeper::new(limits.clients_max.get() as usize),
+            limits.bans_max.get() as usize,
+            Arc::clone(policy),
+            clock.clone(),
+            Box::new(changes),
+        );
+        for found in log.found() {
+            auditor.tell(Audit {
+                why: found.clone(),
+                ..Audit::new(What::LogRecovered, WARDENT, clock.unix_ms())
+            });
+        }
+        let begin_ns = clock.monotonic_ns();
+        let mut restoring = owner.restore();
+        let replayed = bring_back(&bans, document.client_ip.ipv6_prefix, &mut restoring);
+        let restored = restoring.finish();
+        let Replayed {
+            records,
+            damaged,
+            unreadable,
+        } = replayed;
+        let words = format!(
+            "{} bans in force, {} clients and networks remembered, {} left out by `limits.bans_max`; \
+             {records} records read, {damaged} damaged batches and {unreadable} unreadable records passed over",
+            restored.bans, restored.remembered, restored.left_out
+        );
+        let is_whole = damaged + unreadable == 0 && restored.left_out == 0;
+        let took_ms = (clock.monotonic_ns() - begin_ns) / 1_000_000;
+        if is_whole {
+            tracing::info!(took_ms, "bans are back: {words}");
+        } else {
+            tracing::warn!(took_ms, "not all bans are back: {words}");
+        }
+        if records > 0 || !is_whole {
+            auditor.tell(Audit {
+                why: words,
+                ..Audit::new(What::Restore, WARDENT, clock.unix_ms())
+            });
+        }
         Ok(Self {
-            ended,
-            thread: Some(thread),
+            owner,
+            acts,
+            auditor,
+            publisher,
+        })
+    }
+
+    /// Starts both threads.
+    pub(super) fn start(self, clock: &Clock) -> Result<BanThreads, StartError> {
+        let publisher = self.publisher;
+        Ok(BanThreads {
+            publisher: Thread::start(|ended| publisher.start(ended))?,
+            owner: Thread::start(|ended| self.owner.start(ended))?,
+            acts: self.acts,
+            auditor: self.auditor,
+            clock: clock.clone(),
         })
     }
 }
 
-impl Drop for OwnerThread {
+/// The threads of the owner and of the publisher. They end when this is dropped: the owner first, so that
+/// what it decided last is still written.
+#[derive(Debug)]
+pub(super) struct BanThreads {
+    owner: Thread,
+    publisher: Thread,
+    acts: Acts,
+    auditor: Auditor,
+    clock: Clock,
+}
+
+impl BanThreads {
+    /// The way to the owner.
+    pub(super) fn acts(&self) -> Acts {
+        self.acts.clone()
+    }
+
+    /// The way to the audit.
+    pub(super) fn auditor(&self) -> Auditor {
+        self.auditor.clone()
+    }
+}
+
+impl Drop for BanThreads {
     fn drop(&mut self) {
+        self.owner.end();
+        let unix_ms = self.clock.unix_ms();
+        self.auditor.tell(Audit::new(What::Stop, WARDENT, unix_ms));
+        self.publisher.end();
+    }
+}
+
+/// A thread that ends when it is told to.
+#[derive(Debug)]
+struct Thread {
+    ended: Arc<AtomicBool>,
+    handle: Option<JoinHandle<()>>,
+}
+
+impl Thread {
+    fn start(
+        start: impl FnOnce(Arc<AtomicBool>) -> io::Result<JoinHandle<()>>,
+    ) -> Result<Self, StartError> {
+        let ended = Arc::<AtomicBool>::default();
+        let handle = start(Arc::clone(&ended))
+            .map_err(|error| StartError::System(format!("cannot start a thread: {error}")))?;
+        Ok(Self {
+            ended,
+            handle: Some(handle),
+        })
+    }
+
+    fn end(&mut self) {
         self.ended.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
+        if let Some(handle) = self.handle.take() {
             // A panic in it has aborted the process.
-            let _ = thread.join();
+            let _ = handle.join();
         }
     }
 }
 
-/// Tells changes of bans to the process's own log.
-///
-/// Bans live in memory: a restart forgets them. Whoever keeps them takes this place, and has them
-/// back at start by [`Owner`]'s book.
-#[derive(Debug)]
-pub(super) struct BanLog;
-
-impl Publish for BanLog {
-    fn tell(&mut self, change: Change, ban: &Ban, actor: Option<&str>) {
-        let by = match (&ban.decided, actor) {
-            (_, Some(actor)) => actor,
-            (Decided::By(actor), None) => actor,
-            (Decided::ByPolicy, None) => "policy",
-        };
-        tracing::info!(
-            change = change.name(),
-            client = %ban.target,
-            level = ban.level,
-            until_unix_ms = ban.until_unix_ms,
-            enforced = ban.enforced,
-            why = ?ban.why,
-            by = ?by,
-            "ban"
-        );
+impl Drop for Thread {
+    fn drop(&mut self) {
+        self.end();
     }
 }

@@ -17,16 +17,17 @@ use super::{
     client::Running,
 };
 use crate::{
-    admin::bans::{Lifted, Listed, PAGE_MAX, Shown},
+    admin::bans::{AT_ONCE, Imported, Lifted, Listed, PAGE_MAX, Shown, Wrong},
     base::{clock::Clock, units::parse_duration},
     event::time::from_rfc3339,
     owner::Target,
 };
 
 const API: &str = "/api/v1/bans";
+const IMPORT: &str = "/api/v1/bans/import";
 
 /// Bytes of an imported line at most.
-const LINE_BYTES_MAX: u64 = 64 * 1024;
+const LINE_BYTES_MAX: u64 = 16 * 1024;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum BansCommand {
@@ -294,13 +295,70 @@ fn read_line(line: &[u8], now_unix_ms: u64) -> Result<Line, String> {
     ))
 }
 
+/// Lines of one question: as many as wait for the disk together, and not too long.
+const BATCH: usize = AT_ONCE;
+const BATCH_BYTES: usize = 32 * 1024;
+
+/// How far an import is.
+#[derive(Debug, Default)]
+struct Importing {
+    /// Read and not asked for yet, by their lines.
+    batch: Vec<(u64, serde_json::Value)>,
+    bytes: usize,
+    imported: usize,
+    over: usize,
+    /// Lines that are not imported, and why.
+    wrong: Vec<(u64, String)>,
+}
+
+impl Importing {
+    /// Takes a line; asks for the batch where it is full.
+    fn take(&mut self, number: u64, line: &[u8], running: &Running<'_>, now_unix_ms: u64) {
+        match read_line(line, now_unix_ms) {
+            Ok(Line::Ban(wanted)) => {
+                self.batch.push((number, wanted));
+                self.bytes += line.len();
+                if self.batch.len() >= BATCH || self.bytes >= BATCH_BYTES {
+                    self.ask(running);
+                }
+            }
+            Ok(Line::Over) => self.over += 1,
+            Ok(Line::Blank) => {}
+            Err(error) => self.wrong.push((number, error)),
+        }
+    }
+
+    /// Asks for what was read.
+    fn ask(&mut self, running: &Running<'_>) {
+        let batch = std::mem::take(&mut self.batch);
+        self.bytes = 0;
+        if batch.is_empty() {
+            return;
+        }
+        let (numbers, bans): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+        let many = json!({"bans": bans});
+        let answer = ask(running, Method::POST, IMPORT, Some(&many));
+        match answer.and_then(|answer| meaning::<Imported>(&answer)) {
+            Ok(Imported { imported, wrong }) => {
+                self.imported += imported;
+                let line = |wrong: Wrong| numbers.get(wrong.index).map(|&n| (n, wrong.error));
+                self.wrong.extend(wrong.into_iter().filter_map(line));
+            }
+            Err(error) => {
+                let all = numbers.into_iter().map(|number| (number, error.clone()));
+                self.wrong.extend(all);
+            }
+        }
+    }
+}
+
 fn import(
     running: &Running<'_>,
     mut input: impl BufRead,
     output: Output,
 ) -> Result<ExitCode, Ended> {
     let clock = Clock::system();
-    let (mut imported, mut over, mut wrong) = (0, 0, Vec::new());
+    let mut importing = Importing::default();
     for number in 1.. {
         let mut line = Vec::new();
         let length = (&mut input)
@@ -311,36 +369,38 @@ fn import(
             break;
         }
         if length as u64 == LINE_BYTES_MAX {
+            importing.ask(running);
             return Err(Ended::Failed(format!("line {number}: too long")));
         }
-        let done = read_line(&line, clock.unix_ms()).and_then(|line| {
-            match line {
-                Line::Ban(wanted) => {
-                    ask(running, Method::POST, API, Some(&wanted))?;
-                    imported += 1;
-                }
-                Line::Over => over += 1,
-                Line::Blank => {}
-            }
-            Ok(())
-        });
-        if let Err(error) = done {
-            if output == Output::Text {
-                warn(&format!("line {number}: {}", printable(&error)));
-            }
-            wrong.push(json!({"line": number, "error": error}));
-        }
+        importing.take(number, &line, running, clock.unix_ms());
     }
+    importing.ask(running);
+    let Importing {
+        imported,
+        over,
+        mut wrong,
+        ..
+    } = importing;
+    wrong.sort_unstable_by_key(|&(number, _)| number);
     let is_ok = wrong.is_empty();
     match output {
         Output::Json => {
+            let wrong = wrong.into_iter();
+            let wrong: Vec<_> = wrong
+                .map(|(number, error)| json!({"line": number, "error": error}))
+                .collect();
             let told = json!({"imported": imported, "over": over, "wrong": wrong});
             tell(&told.to_string());
         }
-        Output::Text => tell(&format!(
-            "{imported} imported, {over} over already, {} wrong",
-            wrong.len()
-        )),
+        Output::Text => {
+            for (number, error) in &wrong {
+                warn(&format!("line {number}: {}", printable(error)));
+            }
+            tell(&format!(
+                "{imported} imported, {over} over already, {} wrong",
+                wrong.len()
+            ));
+        }
     }
     Ok(if is_ok {
         ExitCode::SUCCESS

@@ -34,6 +34,8 @@ const SALT_LOOK: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct OpenLog {
     log: Arc<Log>,
+    /// What was not as it should be.
+    found: Vec<String>,
     clock: Clock,
     /// In a mutex only so that it may be looked at from anywhere; nobody does.
     running: Mutex<Option<log::Running>>,
@@ -52,7 +54,8 @@ impl OpenLog {
         let settings = settings::log(document);
         let opened = log::open(settings, Arc::new(System), clock.clone())
             .map_err(|error| not_opened(&error))?;
-        for found in &opened.report {
+        let found: Vec<_> = opened.report.iter().map(ToString::to_string).collect();
+        for found in &found {
             tracing::warn!("{found}");
         }
         let log = Arc::clone(&opened.log);
@@ -60,6 +63,7 @@ impl OpenLog {
             log::start(opened.appender, opened.flusher).map_err(|error| no_thread(&error))?;
         Ok(Self {
             log,
+            found,
             clock: clock.clone(),
             running: Mutex::new(Some(running)),
             builder: None,
@@ -76,6 +80,11 @@ impl OpenLog {
     /// The log.
     pub(super) fn log(&self) -> &Arc<Log> {
         &self.log
+    }
+
+    /// What was not as it should be when it was opened.
+    pub(super) fn found(&self) -> &[String] {
+        &self.found
     }
 
     /// Where the events of so many workers go: a lane for each, with the builder at the other ends, and

@@ -47,8 +47,7 @@ use crate::{
     },
     event::privacy::Privacy,
     guard::{bots::Bots, policy::Policy},
-    limit::Keeper,
-    owner::{Acts, BanPolicy, Owner},
+    owner::Owner,
     proxy::{
         canary::Canary,
         listener::{self, Listener, Phase, WorkerThread},
@@ -57,7 +56,7 @@ use crate::{
     },
     sink::lines::Lines,
 };
-use bans::{BanLog, OwnerThread};
+use bans::{BanThreads, Bans};
 use log::OpenLog;
 use reload::{InForce, Reloading};
 use sockets::Sockets;
@@ -112,7 +111,7 @@ pub struct Running {
     workers: Vec<JoinHandle<std::io::Result<()>>>,
     /// Ends the admin thread.
     ended: watch::Sender<bool>,
-    owner: Option<OwnerThread>,
+    bans: Option<BanThreads>,
     log: OpenLog,
     watchdog: Option<Watchdog>,
     admin_thread: Option<JoinHandle<()>>,
@@ -144,15 +143,14 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
     let document = &loaded.wardent;
     let mut log = OpenLog::open(&document.log, &clock)?;
     let bans = Arc::new(ArcSwap::from_pointee(built.bans));
-    let (owner, acts) = owner(document, &bans, &clock);
+    let remembered = Bans::bring_back(document, &bans, &log, &clock)?;
     let (bots, questions) = bots::begin(&document.bots)?;
-    let privacy = log.privacy().clone();
     let shared = Arc::new(shared(
         document,
         built.policy,
         bots,
-        &owner,
-        privacy,
+        &remembered.owner,
+        log.privacy().clone(),
         &clock,
     )?);
     let mut sockets = Sockets::bind(document, options.takes_passed_sockets)?;
@@ -173,19 +171,20 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
         lines: lines.map(|sink| sink.lines),
         log: log_view,
         vitals: Arc::default(),
-        owner: Arc::clone(owner.numbers()),
+        owner: Arc::clone(remembered.owner.numbers()),
+        auditor: remembered.auditor.clone(),
         reloads: Arc::clone(&reloads),
     });
-    let owner = OwnerThread::start(owner)?;
+    let threads = remembered.start(&clock)?;
     wait_for_first_ticks(&view)?;
     let watchdog = start_watchdog(&view, watched)?;
     let (reloader, asked) = Reloader::pair();
     let notes = notes(&loaded, built.notes);
     let (ended, until_ended) = watch::channel(false);
-    let in_force = InForce::new(&shared, bans);
+    let in_force = InForce::new(&shared, bans, threads.auditor());
     let (lasting, watch) = (prepared.lasting, prepared.watch);
     let side = Side {
-        server: Server::new(view, reloader.clone(), acts),
+        server: Server::new(view, reloader.clone(), threads.acts()),
         sockets,
         health: health_check(&loaded),
         questions,
@@ -200,7 +199,7 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
         phase,
         workers: workers.into_iter().map(|worker| worker.thread).collect(),
         ended,
-        owner: Some(owner),
+        bans: Some(threads),
         log,
         watchdog: Some(watchdog),
         admin_thread: Some(side.start()?),
@@ -239,18 +238,6 @@ impl Prepared {
             built,
         })
     }
-}
-
-/// The owner of bans, of a table of clients as large as the document says.
-fn owner(document: &Document, bans: &Arc<ArcSwap<BanPolicy>>, clock: &Clock) -> (Owner, Acts) {
-    let limits = &document.limits;
-    Owner::new(
-        Keeper::new(limits.clients_max.get() as usize),
-        limits.bans_max.get() as usize,
-        Arc::clone(bans),
-        clock.clone(),
-        Box::new(BanLog),
-    )
 }
 
 /// What all workers share.
@@ -410,7 +397,7 @@ impl Running {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .map_err(|error| error.to_string())?;
-        runtime.block_on(self.reloader.reload()).map(drop)
+        runtime.block_on(self.reloader.reload("wardent")).map(drop)
     }
 
     /// Begins to drain, as SIGTERM does, and returns at once.
@@ -448,7 +435,7 @@ impl Running {
             let _ = admin.join();
         }
         self.watchdog = None;
-        self.owner = None;
+        self.bans = None;
         self.log.close();
         for path in self.own_unix_paths.drain(..) {
             // Somebody may have tidied up already.

@@ -6,22 +6,24 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
-use super::bots;
+use super::{bans::WARDENT, bots};
 use crate::{
-    admin::{ActResult, Reloads},
+    admin::{ActResult, Reloads, WantedReload},
     config::{
         self, Loaded, Problem,
         settings::{self, Lasting},
         watch::{LOOK, Watch},
     },
+    event::audit::{Audit, PolicyStanding, Standing, What},
     owner::BanPolicy,
     proxy::worker::Shared,
+    sink::publisher::Auditor,
 };
 
 /// Reloads that somebody waits for.
-pub(super) type Asked = mpsc::Receiver<oneshot::Sender<ActResult>>;
+pub(super) type Asked = mpsc::Receiver<WantedReload>;
 
 /// The one writer of the policy snapshot.
 #[derive(Debug)]
@@ -42,12 +44,21 @@ pub(super) struct InForce {
     pub(super) shared: Arc<Shared>,
     /// What the owner of bans goes by.
     pub(super) bans: Arc<ArcSwap<BanPolicy>>,
+    /// Where it is accounted for.
+    pub(super) auditor: Auditor,
 }
 
 impl InForce {
-    pub(super) fn new(shared: &Arc<Shared>, bans: Arc<ArcSwap<BanPolicy>>) -> Self {
-        let shared = Arc::clone(shared);
-        Self { shared, bans }
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        bans: Arc<ArcSwap<BanPolicy>>,
+        auditor: Auditor,
+    ) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            bans,
+            auditor,
+        }
     }
 }
 
@@ -80,8 +91,14 @@ impl Reloading {
         }
     }
 
-    /// Reloads when the policy's file has changed, and when somebody asks.
+    /// Tells the audit by which policy it serves from now on; then reloads when the policy's file has
+    /// changed, and when somebody asks.
     pub(super) async fn run(mut self, mut asked: Asked) {
+        let unix_ms = self.in_force.shared.clock.unix_ms();
+        self.in_force.auditor.tell(Audit {
+            after: Some(Standing::Policy(self.standing())),
+            ..Audit::new(What::Start, WARDENT, unix_ms)
+        });
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -90,7 +107,7 @@ impl Reloading {
                     let now_ms = self.in_force.shared.clock.monotonic_ns() / 1_000_000;
                     if self.watch.has_settled(&self.loaded.wardent.policy, now_ms) {
                         // What went wrong has been told; nobody waits for it here.
-                        let _ = self.reload(Scope::Policy);
+                        let _ = self.reload(Scope::Policy, &["file".to_owned()]);
                     }
                 }
                 Some(first) = asked.recv() => {
@@ -99,17 +116,52 @@ impl Reloading {
                     while let Ok(more) = asked.try_recv() {
                         waiting.push(more);
                     }
-                    let result = self.reload(Scope::PolicyAndKeys);
-                    for one in waiting {
+                    let (actors, answers): (Vec<_>, Vec<_>) = waiting
+                        .into_iter()
+                        .map(|wanted| (wanted.actor, wanted.answer))
+                        .unzip();
+                    let result = self.reload(Scope::PolicyAndKeys, &actors);
+                    for answer in answers {
                         // Who asked may have gone.
-                        let _ = one.send(result.clone());
+                        let _ = answer.send(result.clone());
                     }
                 }
             }
         }
     }
 
-    fn reload(&mut self, scope: Scope) -> ActResult {
+    /// Reloads, and tells the audit who wanted it and what came of it.
+    fn reload(&mut self, scope: Scope, actors: &[String]) -> ActResult {
+        let before = self.standing();
+        let result = self.try_reload(scope);
+        let (what, after) = match &result {
+            Ok(_) => (What::Reload, self.standing()),
+            Err(_) => (What::ReloadRefused, before.clone()),
+        };
+        for actor in actors {
+            let unix_ms = self.in_force.shared.clock.unix_ms();
+            self.in_force.auditor.tell(Audit {
+                before: Some(Standing::Policy(before.clone())),
+                after: Some(Standing::Policy(after.clone())),
+                why: match &result {
+                    Ok(words) | Err(words) => words.trim_end().to_owned(),
+                },
+                ..Audit::new(what, actor, unix_ms)
+            });
+        }
+        result
+    }
+
+    /// Which policy is in force.
+    fn standing(&self) -> PolicyStanding {
+        PolicyStanding {
+            policy: self.generation,
+            sha256: self.loaded.policy_sha256.clone(),
+            version: env!("CARGO_PKG_VERSION"),
+        }
+    }
+
+    fn try_reload(&mut self, scope: Scope) -> ActResult {
         let result = self.load(scope).and_then(|(loaded, mut notes)| {
             let bots = match scope {
                 Scope::Policy => None,
@@ -160,13 +212,14 @@ impl Reloading {
         match scope {
             Scope::Policy => {
                 let wardent = self.loaded.wardent.clone();
-                let (policy, notes) = config::load_policy(&wardent.policy, &wardent)
+                let read = config::load_policy(&wardent.policy, &wardent)
                     .map_err(|report| report.to_string())?;
-                let told = words(&notes);
+                let told = words(&read.notes);
                 let loaded = Loaded {
                     wardent,
-                    policy,
-                    notes,
+                    policy: read.policy,
+                    policy_sha256: read.sha256,
+                    notes: read.notes,
                 };
                 Ok((loaded, told))
             }

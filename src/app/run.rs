@@ -142,7 +142,7 @@ pub(super) fn until_ended(running: Running, signals: Signals) {
                     notify_reloading();
                     tokio::select! {
                         // What came of it has been told to the log.
-                        _ = running.reloader.reload() => notify(&[NotifyState::Ready]),
+                        _ = running.reloader.reload("signal") => notify(&[NotifyState::Ready]),
                         // A disk that keeps the files from being read must not keep it from ending.
                         () = any(&mut ends) => break,
                     }

@@ -9,6 +9,9 @@ use std::{
     path::Path,
 };
 
+use data_encoding::HEXLOWER;
+use sha2::{Digest as _, Sha256};
+
 mod check;
 mod index;
 mod log_dir;
@@ -32,6 +35,19 @@ pub struct Loaded {
     pub wardent: wardent::Document,
     /// The policy it names.
     pub policy: policy::Document,
+    /// The SHA-256 of the policy's file, in hex.
+    pub policy_sha256: String,
+    /// Warnings and notes.
+    pub notes: Vec<Problem>,
+}
+
+/// A policy, and what an operator should know about it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoadedPolicy {
+    /// The policy.
+    pub policy: policy::Document,
+    /// The SHA-256 of its file, in hex: which text it is.
+    pub sha256: String,
     /// Warnings and notes.
     pub notes: Vec<Problem>,
 }
@@ -50,14 +66,15 @@ pub fn load(wardent_yaml: &Path) -> Result<Loaded, Report> {
     let (unusable, doubtful): (Vec<_>, Vec<_>) = log_dir.into_iter().partition(is_error);
     problems.extend(unusable);
     match load_policy(&wardent.policy, &wardent) {
-        Ok((policy, notes_of_policy)) if problems.is_empty() => {
+        Ok(loaded) if problems.is_empty() => {
             let mut notes = notes::of_wardent(&source);
             notes.extend(notes::exposed_files_of_wardent(&wardent, &source));
             notes.extend(doubtful);
-            notes.extend(notes_of_policy);
+            notes.extend(loaded.notes);
             Ok(Loaded {
                 wardent,
-                policy,
+                policy: loaded.policy,
+                policy_sha256: loaded.sha256,
                 notes,
             })
         }
@@ -87,10 +104,16 @@ pub fn load_wardent(wardent_yaml: &Path) -> Result<wardent::Document, Report> {
 pub fn load_policy(
     policy_yaml: &Path,
     wardent: &wardent::Document,
-) -> Result<(policy::Document, Vec<Problem>), Report> {
+) -> Result<LoadedPolicy, Report> {
     let name = policy_yaml.display().to_string();
     let text = read_text(policy_yaml)?;
-    policy::load(&text, &name, folder(policy_yaml), wardent)
+    let (policy, notes) = policy::load(&text, &name, folder(policy_yaml), wardent)?;
+    let sha256 = HEXLOWER.encode(&Sha256::digest(text.as_bytes()));
+    Ok(LoadedPolicy {
+        policy,
+        sha256,
+        notes,
+    })
 }
 
 /// What relative paths in `file` start from.

@@ -1,6 +1,9 @@
 //! What happened, as data, encoded once.
 
 pub mod access;
+mod ascii;
+pub mod audit;
+pub mod ban;
 pub mod place;
 pub mod privacy;
 pub mod time;

@@ -90,33 +90,45 @@ fn to_rfc3339(date: &[u8; 29]) -> [u8; 19] {
 /// Milliseconds since 1970 of `2026-11-21T10:00:00.123Z`, as [`Stamps::write_rfc3339`] spells it;
 /// the fraction may be left out. None for any other text.
 pub fn from_rfc3339(text: &str) -> Option<u64> {
-    let (seconds, fraction) = match text.strip_suffix('Z')?.split_once('.') {
-        Some((seconds, fraction)) if fraction.len() == 3 => (seconds, digits(fraction)?),
-        Some(_) => return None,
-        None => (text.strip_suffix('Z')?, 0),
+    let (seconds, rest) = text.as_bytes().split_first_chunk::<19>()?;
+    let fraction = match rest {
+        b"Z" => 0,
+        [b'.', digits @ .., b'Z'] if digits.len() == 3 => number(digits)?,
+        _ => return None,
     };
-    let (date, time) = seconds.split_once('T')?;
-    let mut date = date.split('-');
-    let mut time = time.split(':');
-    let next = |from: &mut std::str::Split<'_, char>, length: usize| {
-        from.next()
-            .filter(|part| part.len() == length)
-            .and_then(digits)
+    let [
+        y1,
+        y2,
+        y3,
+        y4,
+        b'-',
+        n1,
+        n2,
+        b'-',
+        d1,
+        d2,
+        b'T',
+        h1,
+        h2,
+        b':',
+        m1,
+        m2,
+        b':',
+        s1,
+        s2,
+    ] = *seconds
+    else {
+        return None;
     };
     let (year, month, day) = (
-        next(&mut date, 4)?,
-        next(&mut date, 2)?,
-        next(&mut date, 2)?,
+        number(&[y1, y2, y3, y4])?,
+        number(&[n1, n2])?,
+        number(&[d1, d2])?,
     );
-    let (hour, minute, second) = (
-        next(&mut time, 2)?,
-        next(&mut time, 2)?,
-        next(&mut time, 2)?,
-    );
-    let is_over = date.next().is_none() && time.next().is_none();
+    let (hour, minute, second) = (number(&[h1, h2])?, number(&[m1, m2])?, number(&[s1, s2])?);
     let is_time = hour < 24 && minute < 60 && second < 60;
-    let is_date = year >= 1970 && (1..=12).contains(&month) && (1..=31).contains(&day);
-    if !(is_over && is_time && is_date) {
+    let is_date = year >= 1970 && (1..=days_of(year, month)).contains(&day);
+    if !(is_time && is_date) {
         return None;
     }
     // Years that begin in March, so that the leap day is the last one of its year.
@@ -130,16 +142,27 @@ pub fn from_rfc3339(text: &str) -> Option<u64> {
     const BEFORE_1970: u64 = 719_468;
     let days = year * 365 + leap_days + (month * 153 + 2) / 5 + day - 1 - BEFORE_1970;
     let unix_s = ((days * 24 + hour) * 60 + minute) * 60 + second;
-    let unix_ms = unix_s * 1_000 + fraction;
-    // The thirty-first of a shorter month is the first of the next: no such date.
-    let mut same = Vec::new();
-    Stamps::default().write_rfc3339(unix_ms, &mut same);
-    same.starts_with(seconds.as_bytes()).then_some(unix_ms)
+    Some(unix_s * 1_000 + fraction)
 }
 
-fn digits(text: &str) -> Option<u64> {
-    let is_digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    is_digits.then(|| text.parse().ok())?
+/// A number of decimal digits alone.
+fn number(digits: &[u8]) -> Option<u64> {
+    digits.iter().try_fold(0, |number, digit| {
+        let digit = digit.wrapping_sub(b'0');
+        (digit < 10).then(|| number * 10 + u64::from(digit))
+    })
+}
+
+/// How many days a month of the Gregorian calendar has; none where there is no such month.
+fn days_of(year: u64, month: u64) -> u64 {
+    let is_leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    match month {
+        1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
+        4 | 6 | 9 | 11 => 30,
+        2 if is_leap => 29,
+        2 => 28,
+        _ => 0,
+    }
 }
 
 impl Stamps {
@@ -156,6 +179,14 @@ impl Stamps {
                 .unwrap_or(b'0')
         };
         out.extend_from_slice(&[b'.', digit(ms / 100), digit(ms / 10), digit(ms), b'Z']);
+    }
+
+    /// `2026-11-21T10:00:00.123Z`, as a text of its own.
+    pub fn rfc3339(&self, unix_ms: u64) -> String {
+        let mut out = Vec::with_capacity(24);
+        self.write_rfc3339(unix_ms, &mut out);
+        // Digits and signs alone.
+        String::from_utf8(out).unwrap_or_default()
     }
 
     /// Appends `Sat, 21 Nov 2026 10:00:00 GMT` (RFC 9110 section 5.6.7).
@@ -218,7 +249,12 @@ mod tests {
             "2026-11-21T10:00:01+01:00",
             "2026-11-21 10:00:01Z",
             "2026-11-21T10:00:01.5Z",
-            "2026-02-30T10:00:01Z",
+            "2026-02-29T10:00:01Z",
+            "2100-02-29T10:00:01Z",
+            "2026-04-31T10:00:01Z",
+            "2026-01-00T10:00:01Z",
+            "2026-01-32T10:00:01Z",
+            "2026-00-01T10:00:01Z",
             "2026-13-01T10:00:01Z",
             "2026-11-21T24:00:00Z",
             "2026-11-21T10:00:60Z",

@@ -9,6 +9,7 @@ use super::{
     commands::{Asked, Command, NotDone},
     flusher::Pending,
     heal,
+    mend::mend,
     partition::{Partition, Standing},
     store::Log,
     swap,
@@ -36,7 +37,10 @@ pub struct Appender {
     /// By partition; none where it is well.
     ailing: Vec<Option<Ailing>>,
     ballast: Ballast,
-    refused: Option<Refused>,
+    /// By partition: those of lazily flushed topics that are refused without a try.
+    refused: Vec<Option<Refused>>,
+    /// Until when the operator has been told of writes that fail.
+    told_until_ns: u64,
     next_tick_ns: u64,
 }
 
@@ -47,7 +51,7 @@ struct Ailing {
     wait: Duration,
 }
 
-/// Why, and until when, topics that are flushed lazily are refused without a try.
+/// Why, and until when, a partition of a lazily flushed topic is refused without a try.
 #[derive(Debug, Clone, Copy)]
 struct Refused {
     reason: Reason,
@@ -63,10 +67,11 @@ impl Appender {
         log.health().has_ballast.set(ballast.is_there());
         Self {
             ailing: vec![None; writers.len()],
+            refused: vec![None; writers.len()],
+            told_until_ns: 0,
             log,
             writers,
             ballast,
-            refused: None,
             next_tick_ns: 0,
         }
     }
@@ -187,11 +192,10 @@ impl Appender {
         if u32::try_from(batch.bytes().len()).is_ok_and(|bytes| bytes > bytes_max) {
             return Err(Reason::TooLarge);
         }
-        match self.refused {
-            Some(refused) if !is_durable && now_ns < refused.until_ns => {
-                return Err(refused.reason);
-            }
-            _ => {}
+        if let Some(Some(refused)) = self.refused.get(partition.number)
+            && now_ns < refused.until_ns
+        {
+            return Err(refused.reason);
         }
         let mut result = writer.write(batch, now_ns);
         if is_durable && matches!(&result, Err(error) if is_full(error)) && self.ballast.give_up() {
@@ -202,42 +206,51 @@ impl Appender {
             );
             result = writer.write(batch, now_ns);
         }
-        let health = self.log.health();
         match result {
             Ok(appended) => {
-                if health.is_full.get() && self.refused.is_some() {
-                    tracing::info!("the log's disk has room again");
-                }
-                health.is_full.set(false);
-                self.refused = None;
+                self.succeeded(partition.number, is_durable);
                 Ok(appended)
             }
             Err(error) => Err(self.failed(partition, &error, now_ns)),
         }
     }
 
-    /// A write failed: tells it, and spares the disk the lazily flushed topics for a second.
+    /// A write succeeded. What a durable topic got into its ballast says nothing of the others.
+    fn succeeded(&mut self, number: usize, is_durable: bool) {
+        if self.log.health().is_full.get() && (!is_durable || self.ballast.is_whole()) {
+            tracing::info!("the log's disk has room again");
+            self.log.health().is_full.set(false);
+        }
+        if let Some(refused) = self.refused.get_mut(number).filter(|_| !is_durable) {
+            *refused = None;
+        }
+    }
+
+    /// A write failed: tells it, and spares the disk the lazily flushed topics for a second: this one, or
+    /// all of them where there is no room for any.
     fn failed(&mut self, partition: &Partition, error: &io::Error, now_ns: u64) -> Reason {
+        let until_ns = now_ns + ns(REFUSED_FOR);
         let is_full = is_full(error);
-        let reason = if is_full {
-            Reason::DiskFull
-        } else {
-            Reason::Io
+        let reason = match is_full {
+            true => Reason::DiskFull,
+            false => Reason::Io,
         };
-        if self
-            .refused
-            .is_none_or(|refused| refused.until_ns <= now_ns)
-        {
+        if is_full {
+            self.log.health().is_full.set(true);
+        }
+        for (writer, refused) in self.writers.iter().zip(&mut self.refused) {
+            let is_own = writer.partition.number == partition.number;
+            if !writer.partition.is_durable() && (is_full || is_own) {
+                *refused = Some(Refused { reason, until_ns });
+            }
+        }
+        if now_ns >= self.told_until_ns {
+            self.told_until_ns = until_ns;
             tracing::error!(
                 "the log: appending to {} failed: {error}; free space on its disk, or look at the disk",
                 partition.name()
             );
         }
-        self.log.health().is_full.set(is_full);
-        self.refused = Some(Refused {
-            reason,
-            until_ns: now_ns + ns(REFUSED_FOR),
-        });
         reason
     }
 
@@ -254,6 +267,7 @@ impl Appender {
                 Command::Replace(_, run, cleaned) => {
                     swap::replace(&partition, &self.log.disk, &run, *cleaned)
                 }
+                Command::Mend(_, base) => mended(writer, &self.log, base).map_err(NotDone::Io),
             },
             _ => Err(NotDone::Offline),
         };
@@ -269,8 +283,25 @@ impl Appender {
         let mut offline = 0;
         for number in 0..self.writers.len() {
             offline += u64::from(!self.is_well(number, now_ns));
+            self.look_for_odd(number);
         }
         self.log.health().offline.set(offline);
+    }
+
+    /// Mends what readers found odd in a partition. What cannot be mended is when it is met again.
+    fn look_for_odd(&mut self, number: usize) {
+        let Some(writer) = self.writers.get_mut(number) else {
+            return;
+        };
+        let partition = Arc::clone(&writer.partition);
+        if partition.is_offline() {
+            return;
+        }
+        for segment in partition.all_segments().iter().filter(|one| one.take_odd()) {
+            if let Err(error) = mended(writer, &self.log, segment.base_offset) {
+                tracing::error!("the log: mending {} failed: {error}", partition.name());
+            }
+        }
     }
 
     /// Whether a partition is online, or could be brought there.
@@ -317,4 +348,13 @@ impl Appender {
             }
         }
     }
+}
+
+/// Mends a segment, and tells what was found.
+fn mended(writer: &mut Writer, log: &Log, base_offset: i64) -> io::Result<()> {
+    for found in mend(writer, &log.disk, log.dir(), base_offset)? {
+        tracing::error!("the log: {found}");
+        log.health().mended.add(1);
+    }
+    Ok(())
 }

@@ -41,6 +41,11 @@ impl Ballast {
         self.is_there
     }
 
+    /// Whether nothing of the room is in use that should be kept.
+    pub(super) fn is_whole(&self) -> bool {
+        self.is_there || self.bytes == 0
+    }
+
     /// Gives the room up. Says whether there was any.
     pub(super) fn give_up(&mut self) -> bool {
         let was_there = self.is_there;

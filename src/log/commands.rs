@@ -20,6 +20,8 @@ pub enum Command {
     /// Puts one new segment in the place of a run of closed ones, whose base offsets these are; the new one
     /// has the first of them as its own.
     Replace(Arc<Partition>, Vec<i64>, Box<Cleaned>),
+    /// Walks the segment with this base offset; takes what is damaged out of it, and makes its indexes anew.
+    Mend(Arc<Partition>, i64),
 }
 
 impl Command {
@@ -27,7 +29,8 @@ impl Command {
         match self {
             Self::Roll(partition)
             | Self::DeleteBelow(partition, _)
-            | Self::Replace(partition, _, _) => partition,
+            | Self::Replace(partition, _, _)
+            | Self::Mend(partition, _) => partition,
         }
     }
 }

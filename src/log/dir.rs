@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     Appender, Found,
-    ballast::Ballast,
+    ballast::{Ballast, is_full},
     checkpoint::{
         self, CLEANED, HIGH_WATERMARKS, LOG_STARTS, RECOVERY_POINTS, TMP, Unread, read_epochs,
         read_offsets, write_epochs,
@@ -53,8 +53,15 @@ pub fn open(settings: Settings, disk: Arc<dyn Disk>, clock: Clock) -> Result<Ope
     };
     let meta = opening.meta()?;
     opening.tidy()?;
-    let ballast = Ballast::new(Arc::clone(&disk), &dir, settings.ballast_bytes);
-    let topics = opening.topics(settings.topics)?;
+    let mut ballast = Ballast::new(Arc::clone(&disk), &dir, settings.ballast_bytes);
+    let mut topics = opening.topics(&settings.topics);
+    let is_full = matches!(&topics, Err(OpenError::Io { error, .. }) if is_full(error));
+    if is_full && ballast.give_up() {
+        opening.partitions.clear();
+        opening.writers.clear();
+        topics = opening.topics(&settings.topics);
+    }
+    let topics = topics?;
     let Opening {
         found,
         partitions,
@@ -86,22 +93,29 @@ fn io_error(path: &Path, error: io::Error) -> OpenError {
 }
 
 /// Makes a directory with those above it, safely.
+///
+/// One after the other, so that where the process is killed in between only the last that is there is not
+/// safe. It is made so the next time.
 fn make(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
-    let mut made = Vec::new();
+    let mut not_safe = Vec::new();
     for dir in dir.ancestors().filter(|dir| !dir.as_os_str().is_empty()) {
-        if is_dir(disk, dir)? {
+        let is_there = is_dir(disk, dir)?;
+        not_safe.push((dir, is_there));
+        if is_there {
             break;
         }
-        made.push(dir);
     }
-    disk.create_dir(dir).map_err(|error| io_error(dir, error))?;
-    for dir in made {
+    for (dir, was_there) in not_safe.into_iter().rev() {
+        disk.create_dir(dir).map_err(|error| io_error(dir, error))?;
         let above = match dir.parent() {
             Some(above) if !above.as_os_str().is_empty() => above,
             _ => Path::new("."),
         };
-        disk.sync_dir(above)
-            .map_err(|error| io_error(above, error))?;
+        match disk.sync_dir(above) {
+            // Somebody else made it there.
+            Err(error) if was_there && error.kind() == io::ErrorKind::PermissionDenied => {}
+            result => result.map_err(|error| io_error(above, error))?,
+        }
     }
     Ok(())
 }
@@ -247,10 +261,13 @@ impl Opening<'_> {
     }
 
     /// Topics that should be there, and those that are.
-    fn topics(&mut self, settings: Vec<TopicSettings>) -> Result<Vec<Arc<Topic>>, OpenError> {
+    fn topics(&mut self, settings: &[TopicSettings]) -> Result<Vec<Arc<Topic>>, OpenError> {
         let mut wanted = BTreeMap::new();
         for one in settings {
-            wanted.insert(one.name, (one.partitions.max(1), one.config));
+            wanted.insert(
+                one.name.clone(),
+                (one.partitions.max(1), one.config.clone()),
+            );
         }
         for (topic, index) in partitions_in(&**self.disk, self.dir)? {
             let foreign = || (1, TopicConfig::default());

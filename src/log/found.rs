@@ -44,6 +44,15 @@ pub enum Found {
         /// What is wrong.
         what: String,
     },
+    /// Between two segments of a partition, records are gone.
+    Missing {
+        /// Its directory.
+        dir: PathBuf,
+        /// The first offset that is gone.
+        from: i64,
+        /// The first after it that is there.
+        until: i64,
+    },
     /// A partition ends before what was once safe on disk.
     Shorter {
         /// Its directory.
@@ -59,7 +68,10 @@ impl Found {
     /// Whether records are gone, or may be.
     pub fn is_loss(&self) -> bool {
         match self {
-            Self::TornTail { .. } | Self::Quarantined { .. } | Self::Shorter { .. } => true,
+            Self::TornTail { .. }
+            | Self::Quarantined { .. }
+            | Self::Missing { .. }
+            | Self::Shorter { .. } => true,
             Self::IndexRebuilt(_)
             | Self::Removed(_)
             | Self::Swapped(_)
@@ -112,6 +124,11 @@ impl fmt::Display for Found {
             Self::Checkpoint { path, what } => {
                 write!(f, "{}: {what}; it is made anew", path.display())
             }
+            Self::Missing { dir, from, until } => write!(
+                f,
+                "{}: offsets from {from} to below {until} are gone, they were not safe",
+                dir.display()
+            ),
             Self::Shorter { dir, expected, end } => write!(
                 f,
                 "{}: it ends at offset {end}, and had been safe up to {expected}",

@@ -74,6 +74,8 @@ pub struct Health {
     pub offline: Number,
     /// Partitions that were offline and are not any more.
     pub healed: Number,
+    /// Times that a segment at work was mended: damage taken out of it, or its indexes made anew.
+    pub mended: Number,
     /// Whether the last write found no room.
     pub is_full: Mark,
     /// Whether the room that is kept for durable topics is there.

@@ -19,7 +19,9 @@ pub mod batch;
 pub mod build;
 pub mod checkpoint;
 mod cleaned;
+pub mod cleaner;
 mod commands;
+mod compaction;
 mod dir;
 mod files;
 mod flusher;
@@ -28,18 +30,21 @@ mod heal;
 pub mod health;
 mod index;
 mod lz4;
+mod mend;
 mod meta;
 pub mod murmur2;
 mod offline;
 mod partition;
 pub mod record;
 mod recovery;
+mod retention;
 mod run;
 mod scan;
 mod segment;
 mod store;
 mod swap;
 pub mod topic;
+mod trusted_time;
 mod wake;
 mod writer;
 
@@ -48,6 +53,7 @@ pub use appends::{Append, Appended, Appends, Done, NotAppended, Reason};
 pub use batch::{Batch, Damage, HEADER_BYTES, Header, View};
 pub use build::{Builder, Compression};
 pub use cleaned::Cleaned;
+pub use cleaner::{Bounds, Cleaner, CleanerHealth};
 pub use commands::{Command, CommandDone, NotDone};
 pub use dir::{open, open_to_read};
 pub use flusher::Flusher;
@@ -62,6 +68,8 @@ pub use segment::ReadError;
 pub use store::{Log, OpenError, Opened, Settings};
 pub use topic::{Cleanup, Flush, Topic, TopicConfig, TopicSettings};
 
+#[cfg(test)]
+mod crash;
 #[cfg(test)]
 mod fuzz;
 #[cfg(test)]

@@ -90,6 +90,7 @@ impl Recovery<'_> {
             segments.push(Arc::new(segment));
             indexer = Some(own);
         }
+        self.tell_missing(segments.get(trusted..).unwrap_or_default());
         self.remove_below(known.log_start, &mut segments)?;
         if let (Some(last), Some(indexer)) = (segments.last(), indexer) {
             let end = last.end_offset();
@@ -130,6 +131,20 @@ impl Recovery<'_> {
             self.found.push(Found::Removed(segment.path(LOG)));
         }
         Ok(())
+    }
+
+    /// Tells what is gone between segments: of two that were not safe, the later may have outlived the end
+    /// of the earlier.
+    fn tell_missing(&mut self, walked: &[Arc<Segment>]) {
+        for (segment, next) in walked.iter().zip(walked.iter().skip(1)) {
+            if segment.end_offset() < next.base_offset {
+                self.found.push(Found::Missing {
+                    dir: self.dir.to_owned(),
+                    from: segment.end_offset(),
+                    until: next.base_offset,
+                });
+            }
+        }
     }
 
     fn losses(&self) -> usize {
@@ -261,7 +276,7 @@ impl Recovery<'_> {
     }
 
     /// Keeps what is bad in the middle of a segment.
-    fn quarantine(
+    pub(super) fn quarantine(
         &mut self,
         name: &Path,
         base: i64,

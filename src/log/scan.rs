@@ -153,10 +153,24 @@ impl Walk<'_> {
         if header.base_offset() < self.expected || !fits {
             return Ok(Err(Damage::Offsets));
         }
-        Ok(match self.crc(position + CRC_OF..end)? {
-            crc if crc == header.crc() => Ok(header),
-            _ => Err(Damage::Crc),
-        })
+        if self.crc(position + CRC_OF..end)? != header.crc() {
+            return Ok(Err(Damage::Crc));
+        }
+        match header.base_offset() > self.expected && self.is_contradicted(&header, end)? {
+            true => Ok(Err(Damage::Offsets)),
+            false => Ok(Ok(header)),
+        }
+    }
+
+    /// Whether the batch that follows begins before `header` ends, where it may. The base offset is not part
+    /// of the checksum: one that is damaged would make all that follow look out of order.
+    fn is_contradicted(&mut self, header: &Header, end: u64) -> io::Result<bool> {
+        let Ok(next) = Header::read(self.window.bytes(end, HEADER_BYTES)?) else {
+            return Ok(false);
+        };
+        let next_end = end.saturating_add(next.size() as u64);
+        let is_before = (self.expected..=header.last_offset()).contains(&next.base_offset());
+        Ok(is_before && next_end <= self.size && self.crc(end + CRC_OF..next_end)? == next.crc())
     }
 
     fn crc(&mut self, bytes: Range<u64>) -> io::Result<u32> {

@@ -99,6 +99,8 @@ pub(super) struct Segment {
     /// Whether it is closed and its indexes outlive a power cut. Written by the flusher.
     is_sealed: AtomicBool,
     index_lied: AtomicBool,
+    /// Whether a reader met something that does not fit, in the log or in an index.
+    is_odd: AtomicBool,
 }
 
 /// What is known of a segment when it is opened.
@@ -148,6 +150,7 @@ impl Segment {
             is_named: AtomicBool::new(true),
             is_sealed: AtomicBool::new(true),
             index_lied: AtomicBool::new(false),
+            is_odd: AtomicBool::new(false),
         }
     }
 
@@ -234,6 +237,11 @@ impl Segment {
         self.index_lied.load(Ordering::Relaxed)
     }
 
+    /// Whether a reader met something that does not fit, since this was asked the last time.
+    pub(super) fn take_odd(&self) -> bool {
+        self.is_odd.load(Ordering::Relaxed) && self.is_odd.swap(false, Ordering::Relaxed)
+    }
+
     fn io(&self, error: io::Error) -> ReadError {
         ReadError::Io(self.path(LOG), error)
     }
@@ -244,10 +252,13 @@ impl Segment {
         if position >= size {
             return Ok(None);
         }
-        let damaged = |damage| ReadError::Damaged {
-            path: self.path(LOG),
-            position,
-            damage,
+        let damaged = |damage| {
+            self.is_odd.store(true, Ordering::Relaxed);
+            ReadError::Damaged {
+                path: self.path(LOG),
+                position,
+                damage,
+            }
         };
         let mut bytes = [0; HEADER_BYTES];
         let read = self.log.read_full_at(&mut bytes, position);
@@ -275,7 +286,7 @@ impl Segment {
         }
     }
 
-    /// An index is never believed against the log. What does not fit it is made anew with the next start.
+    /// An index is never believed against the log. What does not fit it is made anew by the appender.
     fn disbelieve(&self, error: &io::Error) {
         let is_wrong = matches!(
             error.kind(),
@@ -283,6 +294,7 @@ impl Segment {
         );
         if is_wrong {
             self.index_lied.store(true, Ordering::Relaxed);
+            self.is_odd.store(true, Ordering::Relaxed);
         }
     }
 

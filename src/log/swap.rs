@@ -29,13 +29,15 @@ pub(super) fn delete_below(
     offset: i64,
 ) -> Result<(), NotDone> {
     let start = offset.min(partition.high_watermark());
-    if start > partition.log_start_offset() {
-        partition.set_log_start(start);
-    }
     let segments = partition.all_segments();
     let is_below = |segment: &&Arc<Segment>| segment.is_closed() && segment.end_offset() <= start;
     let below = segments.iter().take_while(is_below).count();
     let (gone, left) = segments.split_at_checked(below).unwrap_or_default();
+    // Where a crash took the end of the last that goes, the partition begins behind the hole.
+    let first = left.first().map_or(start, |first| first.base_offset);
+    if start.max(first) > partition.log_start_offset() {
+        partition.set_log_start(start.max(first));
+    }
     partition.set_segments(left.to_vec());
     // One safely after the other, the oldest first, so that a crash leaves no hole. What cannot be removed
     // now is when the log is opened.

@@ -3,21 +3,28 @@
 use std::{
     cmp::Reverse,
     fmt,
-    sync::Arc,
-    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
     time::Duration,
 };
 
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::timeout};
 
 use super::{
-    book::{Ban, Target},
+    ban::{Ban, Target},
     facts::Facts,
+    memory::Trouble,
 };
 use crate::client::ClientKey;
 
 /// Acts that may wait; more are refused, none is lost.
-const WAITING_MAX: usize = 64;
+const WAITING_MAX: usize = 512;
+
+/// How long an act may take, until it is on disk.
+const WITHIN: Duration = Duration::from_secs(10);
 
 /// One thing an operator wants.
 #[derive(Debug)]
@@ -148,6 +155,13 @@ pub enum NotDone {
     },
     /// The book of bans is full.
     Full,
+    /// It is in force, and not on disk yet.
+    NotKept {
+        /// Why not.
+        why: String,
+    },
+    /// The owner did not get to it in time.
+    Silent,
     /// Too many acts wait already.
     Busy,
     /// Wardent is stopping.
@@ -169,6 +183,15 @@ impl fmt::Display for NotDone {
                 write!(f, "{target} cannot be banned: {because}")
             }
             Self::Full => f.write_str("limits.bans_max is reached: lift other bans first"),
+            Self::NotKept { why } => write!(
+                f,
+                "it is in force, but not on disk yet: {why}; it is written as soon as that can be"
+            ),
+            Self::Silent => write!(
+                f,
+                "the owner of bans did not answer within {} s",
+                WITHIN.as_secs()
+            ),
             Self::Busy => f.write_str("too many acts wait already: try again"),
             Self::Stopping => f.write_str("wardent is stopping"),
         }
@@ -177,36 +200,108 @@ impl fmt::Display for NotDone {
 
 impl std::error::Error for NotDone {}
 
-pub(super) type Asked = (Act, oneshot::Sender<Result<Done, NotDone>>);
+/// Who waits for what comes of an act.
+#[derive(Debug)]
+pub(super) struct Answer {
+    sender: oneshot::Sender<Result<Done, NotDone>>,
+    /// Whether it is done already, and only has to reach the disk.
+    is_decided: Arc<AtomicBool>,
+}
+
+impl Answer {
+    pub(super) fn give(self, result: Result<Done, NotDone>) {
+        // Who asked may have gone.
+        let _ = self.sender.send(result);
+    }
+
+    pub(super) fn is_decided(&self) {
+        // Relaxed: it is looked at long after.
+        self.is_decided.store(true, Ordering::Relaxed);
+    }
+}
+
+pub(super) type Asked = (Act, Answer);
+
+/// An act that is under way.
+#[derive(Debug)]
+pub(super) struct UnderWay {
+    pub(super) answered: oneshot::Receiver<Result<Done, NotDone>>,
+    is_decided: Arc<AtomicBool>,
+}
 
 /// The asking end of the acts' queue.
 #[derive(Debug, Clone)]
 pub struct Acts {
     queue: SyncSender<Asked>,
     facts: Arc<Facts>,
+    trouble: Arc<Trouble>,
 }
 
 impl Acts {
-    pub(super) fn pair(facts: &Arc<Facts>) -> (Self, Receiver<Asked>) {
+    pub(super) fn pair(facts: &Arc<Facts>, trouble: Arc<Trouble>) -> (Self, Receiver<Asked>) {
         let (queue, asked) = sync_channel(WAITING_MAX);
         let acts = Self {
             queue,
             facts: Arc::clone(facts),
+            trouble,
         };
         (acts, asked)
     }
 
-    /// Has the owner do something, and says what came of it.
+    /// Has the owner do something, and says what came of it: once it is on disk, where it has to be.
     ///
     /// # Errors
-    /// When it cannot be done.
+    /// When it cannot be done; when it is done and not on disk within 10 s.
     pub async fn ask(&self, act: Act) -> Result<Done, NotDone> {
-        let (answer, answered) = oneshot::channel();
+        let UnderWay {
+            answered,
+            is_decided,
+        } = self.begin(act)?;
+        let result = timeout(WITHIN, answered).await;
+        let is_decided = is_decided.load(Ordering::Relaxed);
+        match result {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) if is_decided => Err(NotDone::NotKept {
+                why: NotDone::Stopping.to_string(),
+            }),
+            Ok(Err(_)) => Err(NotDone::Stopping),
+            Err(_) if is_decided => Err(NotDone::NotKept {
+                why: self.trouble(),
+            }),
+            Err(_) => Err(NotDone::Silent),
+        }
+    }
+
+    /// Puts an act where the owner finds it.
+    ///
+    /// # Errors
+    /// When too many wait there already.
+    pub(super) fn begin(&self, act: Act) -> Result<UnderWay, NotDone> {
+        let (sender, answered) = oneshot::channel();
+        let is_decided = Arc::<AtomicBool>::default();
+        let answer = Answer {
+            sender,
+            is_decided: Arc::clone(&is_decided),
+        };
         self.queue
             .try_send((act, answer))
-            .map_err(|_| NotDone::Busy)?;
+            .map_err(|error| match error {
+                TrySendError::Full(_) => NotDone::Busy,
+                TrySendError::Disconnected(_) => NotDone::Stopping,
+            })?;
         self.facts.wake();
-        answered.await.unwrap_or(Err(NotDone::Stopping))
+        Ok(UnderWay {
+            answered,
+            is_decided,
+        })
+    }
+
+    fn trouble(&self) -> String {
+        let words = self.trouble.words();
+        words.map_or_else(
+            || format!("the disk took longer than {} s", WITHIN.as_secs()),
+            |words| words.to_string(),
+        )
     }
 }
 

@@ -1,127 +1,123 @@
 //! The book of bans: who is banned, until when, for the how-manieth time, and why.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::time::Duration;
 
+use foldhash::quality::RandomState;
 use indexmap::IndexMap;
 use ipnet::IpNet;
+use prefix_trie::joint::JointPrefixMap;
 
-use super::{BanPolicy, facts::Violation};
-use crate::{
-    base::{clock::Clock, net::folded},
-    client::ClientKey,
+use super::{
+    BanPolicy,
+    ban::{Ban, Decided, Target},
+    facts::Violation,
+    memory::{Change, Memory, Told},
 };
-
-/// Whom a ban is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Target {
-    /// One client.
-    Client(ClientKey),
-    /// All of a network.
-    Network(IpNet),
-}
-
-impl Target {
-    /// What an operator means by `text`: the client at an address, or a network.
-    ///
-    /// # Errors
-    /// When it is neither.
-    pub fn parse(text: &str, ipv6_prefix: u8) -> Result<Self, String> {
-        if let Ok(ip) = text.parse::<IpAddr>() {
-            return Ok(Self::Client(ClientKey::new(ip, ipv6_prefix)));
-        }
-        let network = IpNet::from_str(text).map_err(|_| {
-            format!(
-                "`{text}` is neither an address nor a network: write 198.51.100.7, 2001:db8::1 or 203.0.113.0/24"
-            )
-        })?;
-        let network = folded(network.trunc());
-        let client = ClientKey::new(network.addr(), ipv6_prefix);
-        Ok(if client.network() == network {
-            Self::Client(client)
-        } else {
-            Self::Network(network)
-        })
-    }
-
-    /// The first address that it holds for.
-    pub fn network(&self) -> IpNet {
-        match self {
-            Self::Client(client) => client.network(),
-            Self::Network(network) => *network,
-        }
-    }
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Client(client) => client.fmt(f),
-            Self::Network(network) => network.fmt(f),
-        }
-    }
-}
-
-/// Who decided a ban.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Decided {
-    /// The policy, by the client's violations.
-    ByPolicy,
-    /// An operator.
-    By(String),
-}
-
-/// One ban.
-#[derive(Debug, Clone)]
-pub struct Ban {
-    /// Whom it is for.
-    pub target: Target,
-    /// When it began, in milliseconds since 1970.
-    pub since_unix_ms: u64,
-    /// When it ends by the wall clock of its beginning, in milliseconds since 1970.
-    pub until_unix_ms: u64,
-    /// When it ends, in nanoseconds of the monotonic clock.
-    pub until_ns: u64,
-    /// The how-manieth it is, beginning with 1.
-    pub level: u32,
-    /// Who decided it.
-    pub decided: Decided,
-    /// Why, in a word or a sentence.
-    pub why: String,
-    /// Whether it holds, or would if the policy were enforced.
-    pub enforced: bool,
-    /// The violations that led to it, oldest first.
-    pub evidence: Vec<Violation>,
-}
-
-impl Ban {
-    /// The ban, and nothing of what led to it.
-    pub fn without_evidence(&self) -> Self {
-        Self {
-            evidence: Vec::new(),
-            why: self.why.clone(),
-            decided: self.decided.clone(),
-            ..*self
-        }
-    }
-}
+use crate::{base::clock::Clock, event::ban::State};
 
 /// What is remembered of one client or network.
 #[derive(Debug)]
 struct Entry {
-    /// The ban in force.
-    ban: Option<Ban>,
-    /// Bans so far.
-    level: u32,
-    /// When the last one ended, or will.
-    ended_ns: u64,
+    /// The last ban, in force or over; one of no time where there was none.
+    ban: Ban,
+    /// What became of it.
+    state: State,
+    /// When it came to its end, or will, in nanoseconds of the monotonic clock: before zero, if that
+    /// was before the start.
+    ended_ns: i64,
+    /// When it came to its end by the wall clock.
+    ended_unix_ms: Option<u64>,
     /// Until when nothing is held against it.
-    grace_ns: u64,
+    grace: Grace,
+    /// Whether the last change found nobody to tell it to.
+    is_untold: bool,
+}
+
+/// Until when nothing is held against somebody, by both clocks.
+#[derive(Debug, Clone, Copy, Default)]
+struct Grace {
+    until_ns: u64,
+    until_unix_ms: u64,
+}
+
+impl Grace {
+    fn of(duration: Duration, now: Now) -> Self {
+        Self {
+            until_ns: after(now.ns, duration),
+            until_unix_ms: now.unix_ms.saturating_add(millis(duration)),
+        }
+    }
+}
+
+/// One moment, by both clocks.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    /// In nanoseconds of the monotonic clock.
+    pub ns: u64,
+    /// In milliseconds since 1970.
+    pub unix_ms: u64,
+}
+
+impl Now {
+    /// What `clock` says.
+    pub fn of(clock: &Clock) -> Self {
+        Self {
+            ns: clock.monotonic_ns(),
+            unix_ms: clock.unix_ms(),
+        }
+    }
+}
+
+impl Entry {
+    fn is_in_force(&self) -> bool {
+        self.state == State::Banned
+    }
+
+    fn is_network_in_force(&self) -> bool {
+        self.is_in_force() && matches!(self.ban.target, Target::Network(_))
+    }
+
+    /// Whether it gives way to a new ban: nothing of it binds, and the log has what a start must know.
+    fn gives_way(&self, now_ns: u64) -> bool {
+        let is_told = !self.is_untold || self.state == State::Expired;
+        !self.is_in_force() && self.grace.until_ns <= now_ns && is_told
+    }
+
+    /// Whether nothing of it matters any more.
+    fn is_over(&self, forget: Duration, now_ns: u64) -> bool {
+        // A lifted ban leaves no level behind.
+        let is_forgotten = self.ban.level == 0 || is_past(self.ended_ns, forget, now_ns);
+        !self.is_in_force() && is_forgotten && self.grace.until_ns <= now_ns
+    }
+
+    fn memory(&self) -> Memory {
+        let Ban {
+            since_unix_ms,
+            until_unix_ms,
+            level,
+            ref decided,
+            ref why,
+            request,
+            ..
+        } = self.ban;
+        Memory {
+            state: self.state,
+            level,
+            since_unix_ms,
+            until_unix_ms,
+            ended_unix_ms: self.ended_unix_ms,
+            grace_until_unix_ms: Some(self.grace.until_unix_ms).filter(|&until| until > 0),
+            decided: decided.clone(),
+            why: why.clone(),
+            request,
+        }
+    }
 }
 
 /// All bans, and the levels of those that are over. The owner's alone.
 #[derive(Debug)]
 pub struct Book {
-    entries: IndexMap<Target, Entry>,
+    entries: IndexMap<Target, Entry, RandomState>,
     entries_max: usize,
     /// Where the sweep goes on.
     next: usize,
@@ -129,6 +125,12 @@ pub struct Book {
     next_room: usize,
     active: usize,
     networks: usize,
+    /// Entries whose last change is untold.
+    untold: usize,
+    /// Networks in which nothing is held against anybody, until when.
+    spared: JointPrefixMap<IpNet, u64>,
+    /// Whose memory gave way: to be told as forgotten.
+    gone: Vec<Target>,
 }
 
 /// The book has no room for one more.
@@ -141,23 +143,30 @@ const WITH_EVIDENCE_MAX: usize = 50_000;
 /// Entries looked at in one go.
 const SLICE: usize = 1024;
 
+/// Targets whose memory gave way and who wait to be told as forgotten. Of those beyond, a start
+/// remembers a level that is too high.
+const GONE_MAX: usize = 64 * 1024;
+
 impl Book {
     /// A book of `bans_max` entries.
     pub fn new(bans_max: usize) -> Self {
         Self {
-            entries: IndexMap::new(),
+            entries: IndexMap::default(),
             entries_max: bans_max,
             next: 0,
             next_room: 0,
             active: 0,
             networks: 0,
+            untold: 0,
+            spared: JointPrefixMap::new(),
+            gone: Vec::new(),
         }
     }
 
     /// The ban in force on exactly this target.
     pub fn get(&self, target: &Target, now_ns: u64) -> Option<&Ban> {
-        let ban = self.entries.get(target)?.ban.as_ref()?;
-        (ban.until_ns > now_ns).then_some(ban)
+        let entry = self.entries.get(target)?;
+        (entry.is_in_force() && entry.ban.until_ns > now_ns).then_some(&entry.ban)
     }
 
     /// The ban in force on the smallest network around this target.
@@ -174,16 +183,31 @@ impl Book {
             .max_by_key(|ban| ban.target.network().prefix_len())
     }
 
-    /// Whether nothing is held against this target for now.
+    /// Whether nothing is held against this target for now, or against anybody in a network around it.
     pub fn has_grace(&self, target: &Target, now_ns: u64) -> bool {
         let entry = self.entries.get(target);
-        entry.is_some_and(|entry| entry.grace_ns > now_ns)
+        if entry.is_some_and(|entry| entry.grace.until_ns > now_ns) {
+            return true;
+        }
+        let mut around = self.spared.cover_values(&target.network());
+        around.any(|&until_ns| until_ns > now_ns)
     }
 
     /// Bans in force, in no order.
     pub fn bans(&self, now_ns: u64) -> impl Iterator<Item = &Ban> {
-        let bans = self.entries.values().filter_map(|entry| entry.ban.as_ref());
+        let in_force = self.entries.values().filter(|entry| entry.is_in_force());
+        let bans = in_force.map(|entry| &entry.ban);
         bans.filter(move |ban| ban.until_ns > now_ns)
+    }
+
+    /// Of how many targets something is remembered.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether nothing is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
     }
 
     /// How many bans are in force, those included that ended since the last sweep came by.
@@ -194,6 +218,31 @@ impl Book {
     /// Whether a network is banned as a whole.
     pub fn has_networks(&self) -> bool {
         self.networks > 0
+    }
+
+    /// How many targets there are whose last change found nobody to tell it to.
+    pub fn untold(&self) -> usize {
+        self.untold
+    }
+
+    /// All that is remembered of a target.
+    pub fn memory(&self, target: &Target) -> Option<Memory> {
+        self.entries.get(target).map(Entry::memory)
+    }
+
+    /// Notes whether the last change of a target was told. One that is remembered no more has nothing
+    /// to tell.
+    pub fn set_told(&mut self, target: &Target, is_told: bool) {
+        if let Some(entry) = self.entries.get_mut(target)
+            && entry.is_untold == is_told
+        {
+            entry.is_untold = !is_told;
+            if is_told {
+                self.untold -= 1;
+            } else {
+                self.untold += 1;
+            }
+        }
     }
 
     /// Bans a target for what it did, as long as the policy says after those before.
@@ -207,18 +256,19 @@ impl Book {
         policy: &BanPolicy,
         clock: &Clock,
     ) -> Result<Ban, Full> {
-        let now_ns = clock.monotonic_ns();
-        let earlier = self.level(&target, policy, now_ns);
+        let now = Now::of(clock);
+        let earlier = self.level(&target, policy, now.ns);
         let duration = policy.duration_after(earlier);
         let last = evidence.last();
         let ban = Ban {
             why: last.map_or("", |last| last.cause.name()).to_owned(),
             enforced: last.is_none_or(|last| last.enforced),
+            request: last.map(|last| last.request),
             decided: Decided::ByPolicy,
             evidence,
-            ..Self::blank(target, duration, earlier + 1, clock)
+            ..blank(target, duration, earlier.saturating_add(1), now)
         };
-        self.put(ban, now_ns)
+        self.put(ban, now.ns)
     }
 
     /// Bans a target because somebody says so.
@@ -229,17 +279,18 @@ impl Book {
         &mut self,
         actor: &str,
         target: Target,
-        duration: std::time::Duration,
+        duration: Duration,
         why: String,
         clock: &Clock,
     ) -> Result<Ban, Full> {
-        let earlier = self.entries.get(&target).map_or(0, |entry| entry.level);
+        let now = Now::of(clock);
+        let earlier = self.entries.get(&target).map_or(0, |entry| entry.ban.level);
         let ban = Ban {
             why,
             decided: Decided::By(actor.to_owned()),
-            ..Self::blank(target, duration, earlier.max(1), clock)
+            ..blank(target, duration, earlier.max(1), now)
         };
-        self.put(ban, clock.monotonic_ns())
+        self.put(ban, now.ns)
     }
 
     /// Lifts the ban of a target and forgets what led to it; nothing counts for `grace` from now.
@@ -247,15 +298,25 @@ impl Book {
     pub fn lift(
         &mut self,
         target: &Target,
-        grace: std::time::Duration,
-        now_ns: u64,
+        grace: Duration,
+        actor: &str,
+        clock: &Clock,
     ) -> Option<Ban> {
+        let now = Now::of(clock);
         let entry = self.entries.get_mut(target)?;
-        // One that is over is the sweep's to tell.
-        let lifted = entry.ban.take_if(|ban| ban.until_ns > now_ns);
-        entry.level = 0;
-        entry.grace_ns = after(now_ns, grace);
-        self.ended(lifted.as_ref());
+        let lifted = entry.is_in_force().then(|| entry.ban.clone());
+        entry.state = State::Lifted;
+        entry.ban.level = 0;
+        entry.ban.decided = Decided::By(actor.to_owned());
+        entry.ban.evidence = Vec::new();
+        if lifted.is_some() {
+            entry.ended_unix_ms = Some(now.unix_ms);
+            self.ended(target);
+        } else if entry.ban.until_unix_ms == entry.ban.since_unix_ms {
+            // There never was a ban.
+            (entry.ban.since_unix_ms, entry.ban.until_unix_ms) = (now.unix_ms, now.unix_ms);
+        }
+        self.set_grace(target, grace, now);
         lifted
     }
 
@@ -266,70 +327,143 @@ impl Book {
     pub fn spare(
         &mut self,
         target: Target,
-        grace: std::time::Duration,
-        now_ns: u64,
+        grace: Duration,
+        actor: &str,
+        clock: &Clock,
     ) -> Result<(), Full> {
-        self.make_room(&target, now_ns)?;
-        let entry = self.entries.entry(target).or_insert(Entry {
-            ban: None,
-            level: 0,
-            ended_ns: now_ns,
-            grace_ns: 0,
+        let now = Now::of(clock);
+        self.make_room(&target, now.ns)?;
+        self.entries.entry(target).or_insert_with(|| Entry {
+            ban: Ban {
+                decided: Decided::By(actor.to_owned()),
+                ..blank(target, Duration::ZERO, 0, now)
+            },
+            state: State::Lifted,
+            ended_ns: signed(now.ns),
+            ended_unix_ms: None,
+            grace: Grace::default(),
+            is_untold: false,
         });
-        entry.grace_ns = after(now_ns, grace);
+        self.set_grace(&target, grace, now);
         Ok(())
     }
 
-    /// Looks at the next entries of the round: returns bans that are over, and forgets levels whose
-    /// time has come.
-    pub fn sweep(&mut self, policy: &BanPolicy, now_ns: u64) -> Vec<Ban> {
-        let mut over = Vec::new();
+    fn set_grace(&mut self, target: &Target, duration: Duration, now: Now) {
+        let grace = match duration.is_zero() {
+            true => Grace::default(),
+            false => Grace::of(duration, now),
+        };
+        if let Some(entry) = self.entries.get_mut(target) {
+            entry.grace = grace;
+            self.spare_network(target, grace);
+        }
+    }
+
+    /// Notes a network's grace where those within it are looked for.
+    fn spare_network(&mut self, target: &Target, grace: Grace) {
+        let Target::Network(network) = target else {
+            return;
+        };
+        if grace.until_ns > 0 {
+            self.spared.insert(*network, grace.until_ns);
+        } else {
+            self.spared.remove(network);
+        }
+    }
+
+    /// Ends the ban of a target whose time is over, and tells it.
+    pub fn settle(&mut self, target: &Target, now: Now) -> Option<Told> {
+        let entry = self.entries.get_mut(target)?;
+        if !entry.is_in_force() || entry.ban.until_ns > now.ns {
+            return None;
+        }
+        let before = entry.memory();
+        entry.state = State::Expired;
+        // One that ended before the start ended when it had to.
+        entry.ended_unix_ms = Some(now.unix_ms.min(entry.ban.until_unix_ms));
+        entry.ban.evidence = Vec::new();
+        let told = Told {
+            unix_ms: now.unix_ms,
+            change: Change::Expired,
+            target: *target,
+            enforced: entry.ban.enforced,
+            before: Some(before),
+            after: Some(entry.memory()),
+            evidence: Vec::new(),
+            receipt: None,
+        };
+        self.ended(target);
+        Some(told)
+    }
+
+    /// Looks at the next entries of the round, and returns what is to be told: bans that are over, what
+    /// is forgotten now that its time has come, and what could not be told before. Of the last two, no
+    /// more than there is `room` for.
+    pub fn sweep(&mut self, policy: &BanPolicy, now: Now, mut room: usize) -> Vec<Told> {
+        let mut told = Vec::new();
+        while room > 0
+            && let Some(target) = self.gone.pop()
+        {
+            // One who is back has been told as such.
+            if !self.entries.contains_key(&target) {
+                told.push(forgotten(target, now));
+                room -= 1;
+            }
+        }
         for _ in 0..SLICE.min(self.entries.len()) {
             if self.next >= self.entries.len() {
                 self.next = 0;
             }
-            let Some((_, entry)) = self.entries.get_index_mut(self.next) else {
+            let Some((&target, entry)) = self.entries.get_index(self.next) else {
                 break;
             };
-            let ended = entry.ban.take_if(|ban| ban.until_ns <= now_ns);
-            let is_forgotten = entry.ban.is_none()
-                && after(entry.ended_ns, policy.forget) <= now_ns
-                && entry.grace_ns <= now_ns;
-            // A lifted ban leaves no level behind.
-            let is_blank = entry.ban.is_none() && entry.level == 0 && entry.grace_ns <= now_ns;
-            if is_forgotten || is_blank {
-                self.entries.swap_remove_index(self.next);
-            } else {
-                self.next += 1;
+            let is_over = entry.is_over(policy.forget, now.ns);
+            let is_untold = entry.is_untold;
+            if is_over && room > 0 {
+                self.remove(self.next);
+                told.push(forgotten(target, now));
+                room -= 1;
+                continue;
             }
-            self.ended(ended.as_ref());
-            over.extend(ended);
+            self.next += 1;
+            if let Some(expired) = self.settle(&target, now) {
+                told.push(expired);
+                room = room.saturating_sub(1);
+            } else if is_untold && room > 0 {
+                told.extend(self.again(&target, now));
+                room -= 1;
+            }
         }
-        over
+        told
+    }
+
+    /// The last change of a target, to be told once more.
+    fn again(&self, target: &Target, now: Now) -> Option<Told> {
+        let entry = self.entries.get(target)?;
+        let after = entry.memory();
+        Some(Told {
+            unix_ms: now.unix_ms,
+            change: match entry.state {
+                State::Banned => Change::Began,
+                State::Expired => Change::Expired,
+                State::Lifted if after.has_ban() => Change::Lifted,
+                State::Lifted => Change::Spared,
+            },
+            target: *target,
+            enforced: entry.ban.enforced,
+            before: None,
+            after: Some(after),
+            evidence: entry.ban.evidence.clone(),
+            receipt: None,
+        })
     }
 
     /// How many bans of this target make the next one longer.
     pub fn level(&self, target: &Target, policy: &BanPolicy, now_ns: u64) -> u32 {
         self.entries
             .get(target)
-            .filter(|entry| after(entry.ended_ns, policy.forget) > now_ns)
-            .map_or(0, |entry| entry.level)
-    }
-
-    fn blank(target: Target, duration: std::time::Duration, level: u32, clock: &Clock) -> Ban {
-        let (now_ns, now_unix_ms) = (clock.monotonic_ns(), clock.unix_ms());
-        let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        Ban {
-            target,
-            since_unix_ms: now_unix_ms,
-            until_unix_ms: now_unix_ms.saturating_add(duration_ms),
-            until_ns: after(now_ns, duration),
-            level,
-            decided: Decided::ByPolicy,
-            why: String::new(),
-            enforced: true,
-            evidence: Vec::new(),
-        }
+            .filter(|entry| !is_past(entry.ended_ns, policy.forget, now_ns))
+            .map_or(0, |entry| entry.ban.level)
     }
 
     /// Puts a ban in place of the one there may be.
@@ -343,17 +477,32 @@ impl Book {
             ban.evidence.drain(..but_the_last);
         }
         ban.evidence.shrink_to_fit();
-        let entry = Entry {
-            level: ban.level,
-            ended_ns: ban.until_ns,
-            grace_ns: 0,
-            ban: Some(ban.clone()),
-        };
-        let before = self.entries.insert(ban.target, entry);
-        self.ended(before.and_then(|entry| entry.ban).as_ref());
-        self.active += 1;
-        self.networks += usize::from(matches!(ban.target, Target::Network(_)));
+        self.insert(Entry {
+            ban: ban.clone(),
+            state: State::Banned,
+            ended_ns: signed(ban.until_ns),
+            ended_unix_ms: None,
+            grace: Grace::default(),
+            is_untold: false,
+        });
         Ok(ban)
+    }
+
+    fn insert(&mut self, entry: Entry) {
+        let target = entry.ban.target;
+        self.active += usize::from(entry.is_in_force());
+        self.networks += usize::from(entry.is_network_in_force());
+        self.spare_network(&target, entry.grace);
+        if let Some(before) = self.entries.insert(target, entry) {
+            self.uncount(&before);
+        }
+    }
+
+    /// Takes an entry that is no more out of all numbers.
+    fn uncount(&mut self, entry: &Entry) {
+        self.untold -= usize::from(entry.is_untold);
+        self.active -= usize::from(entry.is_in_force());
+        self.networks -= usize::from(entry.is_network_in_force());
     }
 
     /// Makes room for this target, if it has none yet: what is only remembered gives way, or whoever
@@ -376,23 +525,153 @@ impl Book {
             let (_, entry) = self.entries.get_index(self.next_room)?;
             let index = self.next_room;
             self.next_room += 1;
-            let gives_way = entry.ban.is_none() && entry.grace_ns <= now_ns;
-            gives_way.then_some((entry.ended_ns, index))
+            entry.gives_way(now_ns).then_some((entry.ended_ns, index))
         });
         let (_, index) = looked_at.min().ok_or(Full)?;
-        self.entries.swap_remove_index(index);
+        let gone = self.remove(index);
+        if self.gone.len() < GONE_MAX {
+            self.gone.extend(gone);
+        }
         Ok(())
     }
 
-    fn ended(&mut self, ban: Option<&Ban>) {
-        if let Some(ban) = ban {
-            self.active -= 1;
-            self.networks -= usize::from(matches!(ban.target, Target::Network(_)));
+    /// Forgets a target, as the log did.
+    pub fn forget(&mut self, target: &Target) {
+        if let Some(index) = self.entries.get_index_of(target) {
+            self.remove(index);
         }
+    }
+
+    fn remove(&mut self, index: usize) -> Option<Target> {
+        let (target, entry) = self.entries.swap_remove_index(index)?;
+        self.uncount(&entry);
+        self.spare_network(&target, Grace::default());
+        Some(target)
+    }
+
+    /// Counts a ban that is no longer in force.
+    fn ended(&mut self, target: &Target) {
+        self.active -= 1;
+        self.networks -= usize::from(matches!(target, Target::Network(_)));
+    }
+
+    /// Takes back what was remembered when this was written, at `told_unix_ms`; what was remembered of
+    /// the target until now is forgotten. For the time before the first request, the book may hold too
+    /// much: [`Book::trim`] ends that.
+    ///
+    /// What is left of a ban is told by the wall clock, and is never more than all of it: a clock that
+    /// was set back makes no ban longer than it was.
+    pub fn restore(&mut self, target: Target, memory: Memory, told_unix_ms: u64, now: Now) {
+        let since_unix_ms = memory.since_unix_ms;
+        let left_of = |from_unix_ms: u64, until_unix_ms: u64| {
+            let whole_ms = until_unix_ms.saturating_sub(from_unix_ms);
+            let left_ms = until_unix_ms.saturating_sub(now.unix_ms);
+            Duration::from_millis(left_ms.min(whole_ms))
+        };
+        let until_ns = after(now.ns, left_of(since_unix_ms, memory.until_unix_ms));
+        let end_unix_ms = memory.ended_unix_ms.unwrap_or(memory.until_unix_ms);
+        let ago_ns = u128::from(now.unix_ms.saturating_sub(end_unix_ms)) * 1_000_000;
+        let ended_ns = match memory.state {
+            State::Banned if until_ns > now.ns => signed(until_ns),
+            State::Banned | State::Expired | State::Lifted => {
+                signed(now.ns).saturating_sub(i64::try_from(ago_ns).unwrap_or(i64::MAX))
+            }
+        };
+        let grace_until_unix_ms = memory.grace_until_unix_ms.unwrap_or(0);
+        let grace = match left_of(told_unix_ms, grace_until_unix_ms) {
+            Duration::ZERO => Grace::default(),
+            left => Grace {
+                until_ns: after(now.ns, left),
+                until_unix_ms: grace_until_unix_ms,
+            },
+        };
+        self.insert(Entry {
+            ban: Ban {
+                target,
+                since_unix_ms,
+                until_unix_ms: memory.until_unix_ms,
+                until_ns,
+                level: memory.level,
+                decided: memory.decided,
+                why: memory.why,
+                enforced: true,
+                request: memory.request,
+                evidence: Vec::new(),
+            },
+            state: memory.state,
+            ended_ns,
+            ended_unix_ms: memory.ended_unix_ms,
+            grace,
+            is_untold: false,
+        });
+    }
+
+    /// Brings the book back within its bound: bans in force stay before those that are over, and of
+    /// either the latest. Returns how many gave way.
+    pub fn trim(&mut self, now_ns: u64) -> usize {
+        let too_many = self.entries.len().saturating_sub(self.entries_max);
+        if too_many == 0 {
+            return 0;
+        }
+        let rank = |entry: &Entry| {
+            let is_in_force = entry.is_in_force() && entry.ban.until_ns > now_ns;
+            (is_in_force, entry.ban.since_unix_ms)
+        };
+        let entries = self.entries.iter();
+        let mut ranks: Vec<_> = entries
+            .map(|(target, entry)| (rank(entry), *target))
+            .collect();
+        ranks.select_nth_unstable(too_many - 1);
+        for (_, target) in ranks.iter().take(too_many) {
+            self.forget(target);
+        }
+        too_many
     }
 }
 
-fn after(now_ns: u64, duration: std::time::Duration) -> u64 {
+fn blank(target: Target, duration: Duration, level: u32, now: Now) -> Ban {
+    Ban {
+        target,
+        since_unix_ms: now.unix_ms,
+        until_unix_ms: now.unix_ms.saturating_add(millis(duration)),
+        until_ns: after(now.ns, duration),
+        level,
+        decided: Decided::ByPolicy,
+        why: String::new(),
+        enforced: true,
+        request: None,
+        evidence: Vec::new(),
+    }
+}
+
+fn forgotten(target: Target, now: Now) -> Told {
+    Told {
+        unix_ms: now.unix_ms,
+        change: Change::Forgotten,
+        target,
+        enforced: true,
+        before: None,
+        after: None,
+        evidence: Vec::new(),
+        receipt: None,
+    }
+}
+
+fn after(now_ns: u64, duration: Duration) -> u64 {
     let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
     now_ns.saturating_add(ns)
+}
+
+/// Whether so much time has passed since a moment, which may be before the start.
+fn is_past(since_ns: i64, duration: Duration, now_ns: u64) -> bool {
+    let ns = i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
+    since_ns.saturating_add(ns) <= signed(now_ns)
+}
+
+fn signed(ns: u64) -> i64 {
+    i64::try_from(ns).unwrap_or(i64::MAX)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

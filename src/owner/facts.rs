@@ -1,16 +1,13 @@
 //! What workers tell the owner.
 
-use std::{
-    sync::{
-        OnceLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    thread::Thread,
-};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_queue::ArrayQueue;
 
-use crate::{base::id::RequestId, client::ClientKey};
+use crate::{
+    base::{bell::Bell, id::RequestId},
+    client::ClientKey,
+};
 
 /// Violations that may wait for the owner; more are counted and dropped. Who goes on violating is
 /// heard later.
@@ -107,9 +104,8 @@ pub struct Facts {
     violations: ArrayQueue<Violation>,
     /// Written by workers.
     dropped: AtomicU64,
-    /// Set by the owner before it sleeps, taken back by whoever wakes it.
-    sleeps: AtomicBool,
-    owner: OnceLock<Thread>,
+    /// Wakes the owner.
+    bell: Bell,
 }
 
 impl Default for Facts {
@@ -117,8 +113,7 @@ impl Default for Facts {
         Self {
             violations: ArrayQueue::new(VIOLATIONS_MAX),
             dropped: AtomicU64::new(0),
-            sleeps: AtomicBool::new(false),
-            owner: OnceLock::new(),
+            bell: Bell::default(),
         }
     }
 }
@@ -143,14 +138,7 @@ impl Facts {
     }
 
     pub(super) fn wake(&self) {
-        // SeqCst, here and in `nap`: either this sees that the owner sleeps, or the owner sees what
-        // was pushed.
-        if self.sleeps.load(Ordering::SeqCst)
-            && self.sleeps.swap(false, Ordering::SeqCst)
-            && let Some(owner) = self.owner.get()
-        {
-            owner.unpark();
-        }
+        self.bell.ring();
     }
 
     pub(super) fn next(&self) -> Option<Violation> {
@@ -159,17 +147,13 @@ impl Facts {
 
     /// Called once, on the owner's thread.
     pub(super) fn is_heard_here(&self) {
-        // A second owner would find the place taken; there is none.
-        let _ = self.owner.set(std::thread::current());
+        self.bell.is_heard_here();
     }
 
     /// Sleeps until somebody wakes the owner, `within` at most, unless something waits already.
     pub(super) fn nap(&self, within: std::time::Duration, waits: impl FnOnce() -> bool) {
-        self.sleeps.store(true, Ordering::SeqCst);
-        if self.violations.is_empty() && !waits() {
-            std::thread::park_timeout(within);
-        }
-        self.sleeps.store(false, Ordering::SeqCst);
+        self.bell
+            .nap(within, || !self.violations.is_empty() || waits());
     }
 }
 

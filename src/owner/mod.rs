@@ -8,8 +8,10 @@
 //! no violation, so no ban feeds itself.
 
 mod act;
+mod ban;
 mod book;
 mod facts;
+mod memory;
 mod run;
 mod tally;
 #[cfg(test)]
@@ -18,9 +20,11 @@ mod tests;
 use std::time::Duration;
 
 pub use act::{Act, Acts, Done, NotDone, Page, Place, Standing};
-pub use book::{Ban, Book, Decided, Full, Target};
+pub use ban::{Ban, Decided, Target};
+pub use book::{Book, Full, Now};
 pub use facts::{Cause, Excerpt, Facts, Violation};
-pub use run::{Change, Numbers, Owner, Publish};
+pub use memory::{Change, Memory, Publish, Receipt, Told, Trouble};
+pub use run::{Numbers, Owner, Restored, Restoring};
 
 use crate::client::Protected;
 

@@ -16,9 +16,11 @@ use indexmap::IndexMap;
 
 use super::{
     BanPolicy,
-    act::{Act, Acts, Asked, Done, NotDone, Standing, page},
-    book::{Ban, Book, Full, Target},
+    act::{Act, Acts, Answer, Asked, Done, NotDone, Standing, page},
+    ban::{Ban, Target},
+    book::{Book, Full, Now},
     facts::{Cause, Facts, Violation},
+    memory::{Change, Memory, Publish, Receipt, Told},
     tally::Tally,
 };
 use crate::{
@@ -40,34 +42,6 @@ const TALLIES_MAX: usize = 100_000;
 /// Tallies looked at in one go.
 const SLICE: usize = 1024;
 
-/// What happened to a ban.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
-    /// It began.
-    Began,
-    /// It came to its end.
-    Expired,
-    /// Somebody lifted it.
-    Lifted,
-}
-
-impl Change {
-    /// The change's public name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Began => "ban",
-            Self::Expired => "expire",
-            Self::Lifted => "unban",
-        }
-    }
-}
-
-/// Where changes of bans are told.
-pub trait Publish: Send + 'static {
-    /// Tells one change, without waiting. `actor` is who lifted it.
-    fn tell(&mut self, change: Change, ban: &Ban, actor: Option<&str>);
-}
-
 /// What the owner counts. Written by the owner alone; relaxed, since each number stands for itself.
 #[derive(Debug, Default)]
 pub struct Numbers {
@@ -85,6 +59,10 @@ pub struct Numbers {
     pub refused: AtomicU64,
     /// Violations of more clients than are tallied at once.
     pub untallied: AtomicU64,
+    /// Changes that found no room where they are told; they are told again.
+    pub deferred: AtomicU64,
+    /// Clients and networks whose last change is not told yet.
+    pub untold: AtomicU64,
     /// Bans in force.
     pub active: AtomicU64,
     /// Clients whose points are being counted.
@@ -138,7 +116,7 @@ impl Owner {
         publisher: Box<dyn Publish>,
     ) -> (Self, Acts) {
         let facts = Arc::<Facts>::default();
-        let (acts, asked) = Acts::pair(&facts);
+        let (acts, asked) = Acts::pair(&facts, publisher.trouble());
         let owner = Self {
             keeper,
             policy,
@@ -168,6 +146,17 @@ impl Owner {
     /// What the owner counts.
     pub fn numbers(&self) -> &Arc<Numbers> {
         &self.numbers
+    }
+
+    /// All that is remembered of a target.
+    pub fn memory(&self, target: &Target) -> Option<Memory> {
+        self.book.memory(target)
+    }
+
+    /// Takes back what the log remembers. For the time before the first request.
+    pub fn restore(&mut self) -> Restoring<'_> {
+        let now = Now::of(&self.clock);
+        Restoring { owner: self, now }
     }
 
     /// Works on a thread of its own until `ended`.
@@ -203,8 +192,7 @@ impl Owner {
             heard += 1;
         }
         while let Ok((act, answer)) = self.asked.try_recv() {
-            // Who asked may have gone.
-            let _ = answer.send(self.act(act, &policy));
+            self.act(act, answer, &policy);
             heard += 1;
         }
         let now_ns = self.clock.monotonic_ns();
@@ -253,15 +241,19 @@ impl Owner {
         } else {
             &mut self.would_be
         };
+        let before = book.memory(&target);
         let result = book.ban_for(target, evidence, policy, &self.clock);
-        self.begin(result);
+        // One that the book has no room for is counted, and nobody waits for it.
+        if let Ok(ban) = self.begin(result) {
+            self.tell_begin(ban, before, None);
+        }
     }
 
     /// Puts a ban in force that the book has taken.
-    fn begin(&mut self, result: Result<Ban, Full>) -> Option<Ban> {
-        let Ok(ban) = result else {
+    fn begin(&mut self, result: Result<Ban, Full>) -> Result<Ban, Full> {
+        let Ok(ban) = &result else {
             count(&self.numbers.refused);
-            return None;
+            return result;
         };
         if ban.enforced {
             self.enforce(&ban.target, ban.until_ns);
@@ -269,8 +261,42 @@ impl Owner {
         } else {
             count(&self.numbers.observed);
         }
-        self.publisher.tell(Change::Began, &ban, None);
-        Some(ban)
+        result
+    }
+
+    fn tell_begin(&mut self, ban: Ban, before: Option<Memory>, receipt: Option<Receipt>) {
+        let book = if ban.enforced {
+            &self.book
+        } else {
+            &self.would_be
+        };
+        let told = Told {
+            unix_ms: ban.since_unix_ms,
+            change: Change::Began,
+            target: ban.target,
+            enforced: ban.enforced,
+            before,
+            after: book.memory(&ban.target),
+            evidence: ban.evidence,
+            receipt,
+        };
+        self.tell(told);
+    }
+
+    /// Tells a change; one that finds no room is told again by the sweep, if it holds.
+    fn tell(&mut self, told: Told) {
+        let (target, enforced) = (told.target, told.enforced);
+        let refused = self.publisher.tell(Box::new(told)).err();
+        let is_told = refused.is_none();
+        if let Some(told) = refused {
+            count(&self.numbers.deferred);
+            if let Some(receipt) = told.receipt {
+                receipt.not_kept("too many changes wait to be written already");
+            }
+        }
+        if enforced {
+            self.book.set_told(&target, is_told);
+        }
     }
 
     /// Sets the end of a ban where the workers see it.
@@ -295,9 +321,10 @@ impl Owner {
         self.keeper.ban_networks(networks.collect());
     }
 
-    fn act(&mut self, act: Act, policy: &BanPolicy) -> Result<Done, NotDone> {
+    /// Does what an operator wants. What changes something is answered when it is on disk.
+    fn act(&mut self, act: Act, answer: Answer, policy: &BanPolicy) {
         let now_ns = self.clock.monotonic_ns();
-        match act {
+        let result = match act {
             Act::Ban {
                 target,
                 duration,
@@ -308,31 +335,24 @@ impl Owner {
                 if let Some(because) = policy.protected.why(network.addr())
                     && matches!(target, Target::Client(_))
                 {
-                    return Err(NotDone::Protected { target, because });
+                    Err(NotDone::Protected { target, because })
+                } else {
+                    let before = self.book.memory(&target);
+                    let result = self.book.ban_by(&actor, target, duration, why, &self.clock);
+                    match self.begin(result) {
+                        Ok(ban) => {
+                            let receipt = Receipt::new(answer, Ok(Done::Banned(ban.clone())));
+                            return self.tell_begin(ban, before, Some(receipt));
+                        }
+                        Err(Full) => Err(NotDone::Full),
+                    }
                 }
-                let result = self.book.ban_by(&actor, target, duration, why, &self.clock);
-                self.begin(result).map(Done::Banned).ok_or(NotDone::Full)
             }
             Act::Unban {
                 target,
                 grace,
                 actor,
-            } => {
-                if let Target::Client(client) = target {
-                    self.points.swap_remove(&client);
-                }
-                let lifted = self.book.lift(&target, grace, now_ns);
-                let Some(ban) = lifted else {
-                    return self.spare(target, grace, now_ns);
-                };
-                match target {
-                    Target::Client(client) => self.keeper.ban_until(client, 0, now_ns),
-                    Target::Network(_) => self.enforce_networks(),
-                }
-                count(&self.numbers.lifted);
-                self.publisher.tell(Change::Lifted, &ban, Some(&actor));
-                Ok(Done::Lifted(ban))
-            }
+            } => return self.unban(target, grace, &actor, answer),
             Act::Show(target) => self
                 .book
                 .get(&target, now_ns)
@@ -345,18 +365,59 @@ impl Owner {
                 Ok(Done::Listed(page(self.book.bans(now_ns), after, count)))
             }
             Act::Weigh(client) => Ok(Done::Weighed(self.weigh(client, policy, now_ns))),
-        }
+        };
+        answer.give(result);
     }
 
-    /// Keeps somebody free who is not banned.
-    fn spare(&mut self, target: Target, grace: Duration, now_ns: u64) -> Result<Done, NotDone> {
-        if grace.is_zero() {
-            return Err(self.not_banned(target, now_ns));
+    fn unban(&mut self, target: Target, grace: Duration, actor: &str, answer: Answer) {
+        let now = Now::of(&self.clock);
+        if let Target::Client(client) = target {
+            self.points.swap_remove(&client);
         }
-        self.book
-            .spare(target, grace, now_ns)
-            .map(|()| Done::Spared)
-            .map_err(|Full| NotDone::Full)
+        // One whose time is over is not lifted.
+        if let Some(expired) = self.book.settle(&target, now) {
+            self.expired(expired);
+        }
+        let before = self.book.memory(&target);
+        let lifted = self.book.lift(&target, grace, actor, &self.clock);
+        let change = match lifted {
+            Some(_) => Change::Lifted,
+            None => Change::Spared,
+        };
+        let result = match lifted {
+            Some(ban) => {
+                match target {
+                    Target::Client(client) => self.keeper.ban_until(client, 0, now.ns),
+                    Target::Network(_) => self.enforce_networks(),
+                }
+                count(&self.numbers.lifted);
+                Ok(Done::Lifted(ban))
+            }
+            None if grace.is_zero() => Err(self.not_banned(target, now.ns)),
+            None => {
+                let spared = self.book.spare(target, grace, actor, &self.clock);
+                spared.map(|()| Done::Spared).map_err(|Full| NotDone::Full)
+            }
+        };
+        let after = self.book.memory(&target);
+        if before == after {
+            return answer.give(result);
+        }
+        self.tell(Told {
+            unix_ms: now.unix_ms,
+            change,
+            target,
+            enforced: true,
+            before,
+            after,
+            evidence: Vec::new(),
+            receipt: Some(Receipt::new(answer, result)),
+        });
+    }
+
+    fn expired(&mut self, told: Told) {
+        count(&self.numbers.expired);
+        self.tell(told);
     }
 
     fn not_banned(&self, target: Target, now_ns: u64) -> NotDone {
@@ -388,14 +449,23 @@ impl Owner {
     fn sweep(&mut self, policy: &BanPolicy, now_ns: u64) {
         self.keeper.sweep(now_ns);
         let had_networks = self.book.has_networks();
-        for ban in self.book.sweep(policy, now_ns) {
-            count(&self.numbers.expired);
-            self.publisher.tell(Change::Expired, &ban, None);
+        let now = Now {
+            ns: now_ns,
+            unix_ms: self.clock.unix_ms(),
+        };
+        for told in self.book.sweep(policy, now, self.publisher.room()) {
+            // What is told once more has been counted.
+            if told.change == Change::Expired && told.before.is_some() {
+                self.expired(told);
+            } else {
+                self.tell(told);
+            }
         }
         if had_networks && !self.book.has_networks() {
             self.enforce_networks();
         }
-        self.would_be.sweep(policy, now_ns);
+        // What would be banned is told when it begins, and never again.
+        self.would_be.sweep(policy, now, usize::MAX);
         let then_ms = (now_ns / 1_000_000).saturating_sub(millis(policy.window));
         for _ in 0..SLICE.min(self.points.len()) {
             if self.next >= self.points.len() {
@@ -417,8 +487,63 @@ impl Owner {
             .active
             .store(self.book.active() as u64, Ordering::Relaxed);
         numbers
+            .untold
+            .store(self.book.untold() as u64, Ordering::Relaxed);
+        numbers
             .tallies
             .store(self.points.len() as u64, Ordering::Relaxed);
+    }
+}
+
+/// The way of bans back from the log, record by record in the log's order.
+#[derive(Debug)]
+pub struct Restoring<'a> {
+    owner: &'a mut Owner,
+    now: Now,
+}
+
+/// What came back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Restored {
+    /// Bans in force.
+    pub bans: usize,
+    /// Clients and networks of whom something is remembered, those with a ban included.
+    pub remembered: usize,
+    /// Clients and networks for whom the book had no room.
+    pub left_out: usize,
+}
+
+impl Restoring<'_> {
+    /// What was remembered of a target at `told_unix_ms`; it replaces what came before.
+    pub fn remember(&mut self, target: Target, memory: Memory, told_unix_ms: u64) {
+        self.owner
+            .book
+            .restore(target, memory, told_unix_ms, self.now);
+    }
+
+    /// Nothing is remembered of a target.
+    pub fn forget(&mut self, target: &Target) {
+        self.owner.book.forget(target);
+    }
+
+    /// Puts the bans in force that have time left. Others expire with the first sweeps.
+    pub fn finish(self) -> Restored {
+        let Self { owner, now } = self;
+        let left_out = owner.book.trim(now.ns);
+        let mut bans = 0;
+        for ban in owner.book.bans(now.ns) {
+            bans += 1;
+            if let Target::Client(client) = ban.target {
+                let until = ticks(ban.until_ns).saturating_add(1);
+                owner.keeper.ban_until(client, until, now.ns);
+            }
+        }
+        owner.enforce_networks();
+        Restored {
+            bans,
+            remembered: owner.book.len(),
+            left_out,
+        }
     }
 }
 

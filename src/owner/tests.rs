@@ -22,14 +22,33 @@ use crate::{
 const WHO: &str = "198.51.100.7";
 
 /// What was published: the change, whom it is about, its level, whether it is enforced.
-type Told = Arc<Mutex<Vec<(Change, String, u32, bool)>>>;
+type Lines = Arc<Mutex<Vec<(Change, String, u32, bool)>>>;
 
-struct Paper(Told);
+struct Paper(Lines);
+
+/// Changes that the paper has room for, until somebody reads it.
+const ROOM: usize = 200_000;
 
 impl Publish for Paper {
-    fn tell(&mut self, change: Change, ban: &Ban, _actor: Option<&str>) {
-        let line = (change, ban.target.to_string(), ban.level, ban.enforced);
+    fn room(&self) -> usize {
+        ROOM - self.0.lock().unwrap().len().min(ROOM)
+    }
+
+    fn tell(&mut self, told: Box<Told>) -> Result<(), Box<Told>> {
+        if self.room() == 0 {
+            return Err(told);
+        }
+        let level = told.after.map_or(0, |memory| memory.level);
+        let line = (told.change, told.target.to_string(), level, told.enforced);
         self.0.lock().unwrap().push(line);
+        if let Some(receipt) = told.receipt {
+            receipt.kept();
+        }
+        Ok(())
+    }
+
+    fn trouble(&self) -> Arc<Trouble> {
+        Arc::default()
     }
 }
 
@@ -38,7 +57,7 @@ struct House {
     acts: Acts,
     clients: Arc<Clients>,
     clock: Clock,
-    told: Told,
+    told: Lines,
 }
 
 fn policy() -> BanPolicy {
@@ -58,7 +77,7 @@ fn house(bans_max: usize) -> House {
     clock.advance_ms(1);
     let keeper = Keeper::new(1_000);
     let clients = Arc::clone(keeper.clients());
-    let told = Told::default();
+    let told = Lines::default();
     let policy = Arc::new(ArcSwap::from_pointee(policy()));
     let paper = Box::new(Paper(Arc::clone(&told)));
     let (owner, acts) = Owner::new(keeper, bans_max, policy, clock.clone(), paper);
@@ -91,14 +110,9 @@ impl House {
     }
 
     fn act(&mut self, act: Act) -> Result<Done, NotDone> {
-        let mut asking = Box::pin(self.acts.ask(act));
-        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-        assert!(asking.as_mut().poll(&mut context).is_pending());
+        let mut under_way = self.acts.begin(act).unwrap();
         self.owner.turn();
-        match asking.as_mut().poll(&mut context) {
-            std::task::Poll::Ready(result) => result,
-            std::task::Poll::Pending => panic!("the owner did not answer"),
-        }
+        under_way.answered.try_recv().unwrap()
     }
 
     fn ban(&mut self, target: &str, seconds: u64) -> Result<Done, NotDone> {
@@ -402,7 +416,8 @@ fn a_ban_that_is_over_ends_once_also_when_somebody_lifts_it_late() {
     assert!(house.unban(WHO, 0).is_err());
     house.pass(1);
     let changes: Vec<_> = house.told().into_iter().map(|told| told.0).collect();
-    assert_eq!(changes, [Change::Began, Change::Expired]);
+    use Change::{Began, Expired, Forgotten, Spared};
+    assert_eq!(changes, [Began, Expired, Spared, Forgotten]);
 }
 
 #[test]
@@ -479,4 +494,84 @@ fn a_flood_of_bans_keeps_less_evidence_and_every_ban() {
         };
         assert_eq!(ban.evidence.len(), kept, "ban {nth}");
     }
+}
+
+#[test]
+fn a_network_with_grace_spares_the_clients_in_it() {
+    let mut house = house(100);
+    house.ban("203.0.113.0/24", 3_600).unwrap();
+    house.unban("203.0.113.0/24", 300).unwrap();
+    house.violate("203.0.113.7", 100);
+    house.violate("203.0.114.7", 100);
+    assert!(!house.is_banned("203.0.113.7"));
+    assert!(house.weigh("203.0.113.7").has_grace);
+    assert!(house.is_banned("203.0.114.7"), "another network");
+    // A ban of the network ends its grace, and so does time.
+    house.ban("203.0.113.0/24", 10).unwrap();
+    assert!(!house.weigh("203.0.113.7").has_grace);
+    house.unban("203.0.113.0/24", 300).unwrap();
+    house.pass(301);
+    house.violate("203.0.113.7", 10);
+    assert!(house.is_banned("203.0.113.7"));
+}
+
+#[test]
+fn an_unban_that_only_forgets_a_level_is_told() {
+    let mut house = house(100);
+    house.violate(WHO, 10);
+    house.pass(601);
+    assert!(house.unban(WHO, 0).is_err(), "not banned any more");
+    house.violate(WHO, 10);
+    let told: Vec<_> = house
+        .told()
+        .into_iter()
+        .map(|told| (told.0, told.2))
+        .collect();
+    use Change::{Began, Expired, Forgotten, Spared};
+    let expected = [
+        (Began, 1),
+        (Expired, 1),
+        (Spared, 0),
+        (Forgotten, 0),
+        (Began, 1),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn an_act_that_changes_nothing_is_told_to_nobody() {
+    let mut house = house(100);
+    assert!(house.unban(WHO, 0).is_err());
+    assert!(house.show(WHO).is_err());
+    house.list(None, 10);
+    assert!(house.told().is_empty());
+}
+
+#[test]
+fn who_gives_way_in_a_full_book_is_told_as_forgotten() {
+    let mut house = house(1);
+    house.violate("198.51.100.1", 10);
+    house.pass(601);
+    house.violate("198.51.100.2", 10);
+    house.owner.turn();
+    let last = house.told().pop().unwrap();
+    assert_eq!(
+        last,
+        (Change::Forgotten, "198.51.100.1".to_owned(), 0, true)
+    );
+}
+
+#[test]
+fn nobody_hears_of_an_act_once_the_owner_is_gone() {
+    let House { owner, acts, .. } = house(100);
+    drop(owner);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    let refused = runtime.block_on(acts.ask(Act::List {
+        after: None,
+        count: 1,
+    }));
+    assert_eq!(refused.unwrap_err(), NotDone::Stopping);
 }

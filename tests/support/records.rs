@@ -12,6 +12,7 @@ pub(crate) struct Found {
     pub(crate) offset: i64,
     pub(crate) timestamp_ms: i64,
     pub(crate) key: String,
+    /// `null` for a record without a value.
     pub(crate) text: String,
 }
 
@@ -54,7 +55,7 @@ fn records_of(mut bytes: &[u8], partition: u32, found: &mut Vec<Found>) {
                 offset: record.offset,
                 timestamp_ms: record.timestamp_ms,
                 key: text(record.key),
-                text: text(record.value),
+                text: text(record.value.or(Some(b"null"))),
             }
         }));
         bytes = rest;

@@ -61,11 +61,13 @@ impl Schema {
             }
             "type" => unless(match rule.as_str().unwrap() {
                 "object" => value.is_object(),
+                "array" => value.is_array(),
                 "string" => value.is_string(),
                 "boolean" => value.is_boolean(),
                 "integer" => value.is_u64() || value.is_i64(),
                 other => panic!("type {other}"),
             }),
+            "items" | "maxItems" => self.faults_of_items(keyword, rule, value),
             "const" => unless(value == rule),
             "enum" => unless(rule.as_array().unwrap().contains(value)),
             "minimum" => unless(value.as_i64() >= rule.as_i64()),
@@ -93,6 +95,19 @@ impl Schema {
             }
             other => panic!("the keyword {other}"),
         }
+    }
+
+    fn faults_of_items(&self, keyword: &str, rule: &Value, value: &Value) -> Vec<String> {
+        let items = value.as_array().unwrap();
+        if keyword == "maxItems" {
+            let is_over = items.len() as u64 > rule.as_u64().unwrap();
+            return is_over.then(String::new).into_iter().collect();
+        }
+        let faults = items.iter().enumerate().flat_map(|(nth, item)| {
+            let faults = self.faults_by(rule, item).into_iter();
+            faults.map(move |fault| format!("{nth}: {fault}"))
+        });
+        faults.collect()
     }
 }
 

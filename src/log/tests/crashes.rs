@@ -107,7 +107,7 @@ fn trouble(sim: &Sim, dice: &mut Dice) -> Plan {
     ];
     Plan {
         from: sim.operations() + dice.below(30) as u64,
-        count: 1 + dice.below(3) as u64,
+        count: [1, 2, 3, 500][dice.below(4)],
         fault: faults[dice.below(faults.len())],
     }
 }

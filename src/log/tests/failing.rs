@@ -205,3 +205,42 @@ fn the_queue_is_bounded_for_each_class_and_hands_back_what_does_not_fit() {
     assert_eq!(rig.log.appends().waiting(), (0, 0));
     rig.log.appends().offer(durable).unwrap();
 }
+
+#[test]
+fn a_full_disk_opens_with_its_ballast() {
+    let sim = Sim::new(1, Path::new("/"));
+    let mut rig = rig_on(&sim, 64 * 1024);
+    for number in 0..20 {
+        rig.append(DURABLE, batch(number * 10, 10)).unwrap();
+    }
+    drop(rig);
+    // Damage whose repair needs room.
+    let path = Path::new(DIR).join("durable-0/00000000000000000000.log");
+    let mut bytes = sim.bytes(&path).unwrap();
+    bytes[100] ^= 1;
+    sim.put(&path, &bytes);
+    let used: usize = sim
+        .paths()
+        .iter()
+        .map(|path| sim.bytes(path).unwrap().len())
+        .sum();
+    sim.set_capacity(used as u64 + 500);
+    let mut rig = rig_on(&sim, 64 * 1024);
+    assert_eq!(numbers(&rig.partition(DURABLE), 0).len(), 190);
+    assert!(!rig.log.health().has_ballast.get());
+    assert_eq!(rig.append(DURABLE, batch(0, 1)).unwrap().base_offset, 200);
+}
+
+#[test]
+fn a_file_that_fails_keeps_nobody_else_from_appending() {
+    let sim = Sim::new(1, Path::new("/"));
+    let mut rig = rig_on(&sim, 0);
+    fail(&sim, 1, Fault::Eio);
+    assert_eq!(
+        rig.append(DURABLE, batch(0, 1)).unwrap_err().reason,
+        Reason::Io
+    );
+    sim.plan(None);
+    rig.append(LAZY, batch(0, 1)).unwrap();
+    rig.append(DURABLE, batch(0, 1)).unwrap();
+}

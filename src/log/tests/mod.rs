@@ -4,6 +4,7 @@ mod crashes;
 mod failing;
 mod indexes;
 mod measured;
+mod mending;
 mod opening;
 mod reading;
 mod rig;

@@ -35,6 +35,10 @@ struct State {
     capacity: u64,
     plan: Option<Plan>,
     operations: u64,
+    /// Whether somebody only looks: nothing fails then, and nothing is counted.
+    is_watched: bool,
+    /// The operation before which the machine stops.
+    stops_at: Option<u64>,
     /// The machine it was in has stopped: nobody there can use it any more.
     is_gone: bool,
 }
@@ -52,6 +56,16 @@ pub(crate) enum Fault {
     Eagain,
     /// Only a part is read or written.
     Short,
+}
+
+impl Fault {
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Eio,
+        Self::Enospc,
+        Self::Eintr,
+        Self::Eagain,
+        Self::Short,
+    ];
 }
 
 /// Operations that fail.
@@ -91,6 +105,8 @@ impl Sim {
             capacity: u64::MAX,
             plan: None,
             operations: 0,
+            is_watched: false,
+            stops_at: None,
             is_gone: false,
         })
     }
@@ -120,7 +136,9 @@ impl Sim {
             dice,
             capacity: state.capacity,
             plan: None,
-            operations: 0,
+            operations: state.operations,
+            is_watched: false,
+            stops_at: None,
             is_gone: false,
         })
     }
@@ -141,18 +159,43 @@ impl Sim {
             dice: state.dice.clone(),
             capacity: state.capacity,
             plan: None,
-            operations: 0,
+            operations: state.operations,
+            is_watched: false,
+            stops_at: None,
             is_gone: false,
         })
     }
 
-    /// Operations so far, those that failed with them.
+    /// Operations so far, those that failed with them, and those before the machine stopped.
     pub(crate) fn operations(&self) -> u64 {
         self.state().operations
     }
 
-    pub(crate) fn plan(&self, plan: Option<Plan>) {
-        self.state().plan = plan;
+    /// Plans what fails from now on. Returns what was planned before.
+    pub(crate) fn plan(&self, plan: Option<Plan>) -> Option<Plan> {
+        std::mem::replace(&mut self.state().plan, plan)
+    }
+
+    /// Lets the machine stop before so many more operations are done: they fail, all of them, and what they
+    /// lead to happens to nobody.
+    pub(crate) fn stop_after(&self, operations: Option<u64>) {
+        let mut state = self.state();
+        state.stops_at = operations.map(|more| state.operations + more);
+    }
+
+    /// Whether the machine has stopped.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.state().is_gone
+    }
+
+    /// Whether nothing that is planned happens, because somebody only looks.
+    pub(crate) fn watch(&self, is_watched: bool) {
+        self.state().is_watched = is_watched;
+    }
+
+    /// How many bytes all files together have.
+    pub(crate) fn used(&self) -> u64 {
+        self.state().used()
     }
 
     /// How many bytes all files together may have.
@@ -184,6 +227,13 @@ impl Sim {
         state.nodes[node].handles = handles;
         state.names.settle();
     }
+
+    /// Takes a file away, at once and safely.
+    pub(crate) fn take(&self, path: &Path) {
+        let mut state = self.state();
+        state.unlink(path).unwrap();
+        state.names.settle();
+    }
 }
 
 fn not_found() -> io::Error {
@@ -201,10 +251,14 @@ fn enospc() -> io::Error {
 impl State {
     /// Counts an operation; `Ok(true)` where it shall do only a part.
     fn operate(&mut self, act: Act) -> io::Result<bool> {
+        if self.is_watched && !self.is_gone {
+            return Ok(false);
+        }
+        let number = self.operations;
+        self.is_gone |= self.stops_at.is_some_and(|at| number >= at);
         if self.is_gone {
             return Err(eio());
         }
-        let number = self.operations;
         self.operations += 1;
         let Some(plan) = self.plan else {
             return Ok(false);

@@ -1,0 +1,95 @@
+//! What rots in a closed segment costs the batch it is in.
+
+use std::{fs, path::Path};
+
+use super::{super::*, rig::*};
+
+/// A log whose first segment was closed long ago.
+fn two_segments(dir: &Path) -> Rig {
+    let mut rig = Rig::open(dir);
+    for number in 0..20 {
+        rig.append(DURABLE, batch(number * 10, 10)).unwrap();
+    }
+    let partition = rig.partition(DURABLE);
+    rig.log
+        .ask(Command::Roll(partition), Box::new(|_| {}))
+        .unwrap();
+    rig.settle();
+    rig.append(DURABLE, batch(200, 10)).unwrap();
+    rig.close();
+    Rig::open(dir)
+}
+
+/// Flips bits of the batch with offset 100.
+fn rot(rig: &Rig, dir: &Path, at: usize) {
+    let log = dir.join("durable-0/00000000000000000000.log");
+    let mut bytes = fs::read(&log).unwrap();
+    let batch = rig.partition(DURABLE).read(100, 1).unwrap();
+    let position = bytes
+        .windows(batch.len())
+        .position(|own| own == batch)
+        .unwrap();
+    bytes[position + at] ^= 0x55;
+    fs::write(&log, bytes).unwrap();
+}
+
+#[test]
+fn a_header_that_rots_is_found_by_who_reads_and_costs_one_batch() {
+    for byte in [8, 16] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut rig = two_segments(dir.path());
+        let partition = rig.partition(DURABLE);
+        let mut expected = numbers(&partition, 0);
+        rot(&rig, dir.path(), byte);
+        let error = partition.read(100, 1).unwrap_err();
+        assert!(matches!(error, ReadError::Damaged { .. }), "{error}");
+        rig.clock.advance_ms(1_000);
+        rig.settle();
+        expected.retain(|(offset, _)| !(100..110).contains(offset));
+        assert_eq!(numbers(&partition, 0), expected);
+        assert_eq!(rig.log.health().mended.get(), 1);
+        assert_eq!(
+            fs::read_dir(dir.path().join("quarantine")).unwrap().count(),
+            1
+        );
+        rig.close();
+        let rig = Rig::open(dir.path());
+        assert!(rig.was_clean && rig.report.is_empty(), "{:?}", rig.report);
+        assert_eq!(numbers(&rig.partition(DURABLE), 0), expected);
+    }
+}
+
+#[test]
+fn a_record_that_rots_is_taken_out_when_it_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = two_segments(dir.path());
+    let partition = rig.partition(DURABLE);
+    let mut expected = numbers(&partition, 0);
+    rot(&rig, dir.path(), HEADER_BYTES + 20);
+    let bytes = partition.read(100, 1).unwrap();
+    assert_eq!(View::read(&bytes).unwrap().0.verify(), Err(Damage::Crc));
+    let mend = Command::Mend(rig.partition(DURABLE), 0);
+    rig.log
+        .ask(mend, Box::new(|result| result.unwrap()))
+        .unwrap();
+    rig.settle();
+    expected.retain(|(offset, _)| !(100..110).contains(offset));
+    assert_eq!(numbers(&partition, 0), expected);
+}
+
+#[test]
+fn an_active_segment_is_closed_before_it_is_mended() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(dir.path());
+    for number in 0..20 {
+        rig.append(DURABLE, batch(number * 10, 10)).unwrap();
+    }
+    let partition = rig.partition(DURABLE);
+    rot(&rig, dir.path(), 16);
+    partition.read(100, 1).unwrap_err();
+    rig.clock.advance_ms(1_000);
+    rig.settle();
+    assert_eq!(numbers(&partition, 0).len(), 190);
+    assert_eq!(rig.append(DURABLE, batch(200, 1)).unwrap().base_offset, 200);
+    assert_eq!(numbers(&partition, 0).len(), 191);
+}
