@@ -108,8 +108,9 @@ fn make(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
     for (dir, was_there) in not_safe.into_iter().rev() {
         disk.create_dir(dir).map_err(|error| io_error(dir, error))?;
         let above = match dir.parent() {
-            Some(above) if !above.as_os_str().is_empty() => above,
-            _ => Path::new("."),
+            Some(above) if above.as_os_str().is_empty() => Path::new("."),
+            Some(above) => above,
+            None => continue,
         };
         match disk.sync_dir(above) {
             // Somebody else made it there.

@@ -125,8 +125,10 @@ impl Sim {
         let mut dice = Dice::seeded(seed);
         let mut state = self.state();
         let tree = state.names.survivors(&mut dice);
-        let survivor = |node: &Node| Node::settled(node.survivor(&mut dice));
-        let nodes = state.nodes.iter().map(survivor).collect();
+        let mut nodes = vec![Node::default(); state.nodes.len()];
+        for node in tree.files.values() {
+            nodes[*node] = Node::settled(state.nodes[*node].survivor(&mut dice));
+        }
         let names = Names::settled(tree);
         state.is_gone = true;
         Self::of(State {
@@ -310,6 +312,9 @@ impl State {
     }
 
     fn free(&self) -> u64 {
+        if self.capacity == u64::MAX {
+            return u64::MAX;
+        }
         self.capacity.saturating_sub(self.used())
     }
 
