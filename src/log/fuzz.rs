@@ -1,7 +1,17 @@
-//! Batches of anybody: read without a panic, within bounds, and the same when they are written again.
+//! Batches of anybody: read without a panic, within bounds, and the same when they are written again. And
+//! segments of anybody: opened, with what is whole in them, once and for all.
 
-use super::{Batch, Builder, Compression, Damage, HEADER_BYTES, View, batch::UNPACKED_BYTES_MAX};
-use crate::base::fuzz::{Dice, campaign, hash};
+use std::{path::Path, sync::Arc};
+
+use super::{
+    Append, Batch, Builder, Compression, Damage, Found, HEADER_BYTES, Opened, Partition, Settings,
+    TopicConfig, TopicSettings, View, batch::UNPACKED_BYTES_MAX, open,
+};
+use crate::base::{
+    clock::Clock,
+    disk::sim::Sim,
+    fuzz::{Dice, campaign, hash},
+};
 
 /// What a record says, but for its headers.
 type Said = (i64, i64, Option<Vec<u8>>, Option<Vec<u8>>, u32);
@@ -164,4 +174,144 @@ fn some_stay(view: &View<'_>, said: &Result<Vec<Said>, Damage>) -> Result<(), St
     is_same
         .then_some(())
         .ok_or_else(|| "what stays is not what was".to_owned())
+}
+
+const DIR: &str = "/log";
+
+fn opened(disk: &Sim) -> Result<Opened, String> {
+    let settings = Settings {
+        dir: DIR.into(),
+        disk_max: 1 << 30,
+        ballast_bytes: 0,
+        topics: vec![TopicSettings {
+            name: "events".to_owned(),
+            partitions: 1,
+            config: TopicConfig::default(),
+        }],
+    };
+    let clock = Clock::manual(1_700_000_000_000);
+    open(settings, Arc::new(disk.clone()), clock).map_err(|error| error.to_string())
+}
+
+/// Every batch of the partition, as it is stored.
+fn batches(partition: &Partition) -> Result<Vec<Vec<u8>>, String> {
+    let mut next = partition.log_start_offset();
+    let mut found = Vec::new();
+    while next < partition.high_watermark() {
+        let bytes = partition
+            .read(next, 1)
+            .map_err(|error| format!("at {next}: {error}"))?;
+        let Ok((view, _)) = View::read(&bytes) else {
+            break;
+        };
+        view.verify().map_err(|damage| damage.to_string())?;
+        if view.last_offset() < next {
+            return Err(format!("at {next} a batch is read that ends before"));
+        }
+        next = view.last_offset() + 1;
+        found.push(bytes);
+    }
+    Ok(found)
+}
+
+/// Batches one after the other, as a partition has them.
+fn placed(batches: &[&[u8]]) -> Vec<u8> {
+    let mut log = Vec::new();
+    let mut next = 0;
+    for bytes in batches {
+        let mut batch = Batch::received(bytes.to_vec(), &mut Vec::new()).unwrap();
+        batch.place(next, 0);
+        next = batch.last_offset() + 1;
+        log.extend_from_slice(batch.bytes());
+    }
+    log
+}
+
+/// How many batches stand at the front of a segment, without a doubt.
+fn surely_whole(mut log: &[u8]) -> usize {
+    let (mut count, mut expected) = (0, 0);
+    while let Ok((view, after)) = View::read(log) {
+        let is_next = view.base_offset() == expected && view.last_offset() < i64::from(i32::MAX);
+        if !is_next || view.verify().is_err() {
+            break;
+        }
+        (log, expected, count) = (after, view.last_offset() + 1, count + 1);
+    }
+    count
+}
+
+/// Appends a batch. Says whether it could be.
+fn appended(opened: &mut Opened, partition: &Arc<Partition>) -> bool {
+    let mut builder = Builder::new();
+    builder.push(0, None, Some(b"more"), &[]);
+    let end = partition.high_watermark();
+    let append = Append {
+        partition: Arc::clone(partition),
+        batch: builder.finish(Compression::None),
+        done: Box::new(|_| ()),
+    };
+    opened.log.appends().offer(append).unwrap();
+    opened.appender.turn();
+    opened.flusher.turn();
+    partition.high_watermark() > end
+}
+
+#[test]
+fn campaign_segments() {
+    let one = built(&[b"one", b"two"], Compression::None);
+    let long = built(&[&[b'x'; 700], &[b'y'; 700]], Compression::Lz4);
+    let samples = [
+        placed(&[&one, &one, &one]),
+        placed(&[&one, &long, &one, &long]),
+        placed(&[&long]),
+    ];
+    let samples: Vec<&[u8]> = samples.iter().map(Vec::as_slice).collect();
+    let words = [&WORDS[..], &[&one, &samples[0][one.len()..]]].concat();
+    campaign("segments", &samples, &words, |input| {
+        let disk = Sim::new(1, Path::new("/"));
+        drop(opened(&disk)?);
+        let mut dice = Dice::of(input);
+        let path = |end: &str| Path::new(DIR).join(format!("events-0/00000000000000000000.{end}"));
+        disk.put(&path("log"), input);
+        for end in ["index", "timeindex"] {
+            let random: Vec<u8> = (0..dice.below(40))
+                .map(|_| dice.next().to_le_bytes()[0])
+                .collect();
+            disk.put(&path(end), &random);
+        }
+        let disk = disk.kill();
+        let mut first = opened(&disk)?;
+        let partition = first.log.partition("events", 0).unwrap();
+        let found = batches(&partition)?;
+        let whole = surely_whole(input);
+        if found.len() < whole {
+            return Err(format!(
+                "{} of {whole} whole batches are found",
+                found.len()
+            ));
+        }
+        if let Some(strange) = found
+            .iter()
+            .find(|one| memchr::memmem::find(input, one).is_none())
+        {
+            return Err(format!("{} was not there", strange.escape_ascii()));
+        }
+        let goes_on = appended(&mut first, &partition);
+        let again = opened(&disk.kill())?;
+        let found_again = batches(&again.log.partition("events", 0).unwrap())?;
+        let is_same = found_again.starts_with(&found)
+            && found_again.len() == found.len() + usize::from(goes_on)
+            && !again.report.iter().any(Found::is_loss);
+        if !is_same {
+            let (then, now) = (found.len(), found_again.len());
+            return Err(format!(
+                "{then} batches are {now} the next time: {:?}",
+                again.report
+            ));
+        }
+        Ok(match found.len() {
+            0 => 0,
+            count => hash(&(count, first.report.len())),
+        })
+    });
 }
