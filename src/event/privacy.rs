@@ -157,9 +157,10 @@ impl AddressText {
     #[inline]
     fn copied(from: &[u8]) -> Self {
         let mut text = [0; Self::BYTES_MAX];
-        for (to, from) in text.iter_mut().zip(from) {
-            *to = *from;
-        }
+        let Some(begin) = text.get_mut(..from.len()) else {
+            return Self { text, length: 0 };
+        };
+        begin.copy_from_slice(from);
         let length = u8::try_from(from.len()).unwrap_or(0);
         Self { text, length }
     }

@@ -105,9 +105,9 @@ pub struct Access<'a> {
     pub user_agent: &'a [u8],
     /// What it was taken for, where that is no person.
     pub bot: Option<SeenBot<'a>>,
-    /// Where Cloudflare places the client: two characters (`CF-IPCountry`).
+    /// Where Cloudflare places the client: two letters or digits (`CF-IPCountry`).
     pub country: Option<&'a [u8]>,
-    /// Cloudflare's own id of the request (`CF-Ray`).
+    /// Cloudflare's own id of the request (`CF-Ray`): letters, digits and dashes.
     pub ray: Option<&'a [u8]>,
 }
 
@@ -120,6 +120,20 @@ pub struct SeenBot<'a> {
     pub category: &'static str,
     /// Whether it is who it says, where that was asked.
     pub standing: Option<&'static str>,
+}
+
+/// What stands before the text of a field.
+macro_rules! text {
+    ($name:literal) => {
+        concat!(",\"", $name, "\":\"")
+    };
+}
+
+/// What stands before the number of a field.
+macro_rules! number {
+    ($name:literal) => {
+        concat!(",\"", $name, "\":")
+    };
 }
 
 impl Access<'_> {
@@ -138,9 +152,9 @@ impl Access<'_> {
 
     fn write_who(&self, out: &mut Vec<u8>) {
         if let Some(Place { run, lane, seq }) = self.place {
-            own_text_field("run", run.as_bytes(), out);
-            number_field("lane", lane.into(), out);
-            number_field("seq", seq, out);
+            own_text_field(text!("run"), run.as_bytes(), out);
+            number_field(number!("lane"), lane.into(), out);
+            number_field(number!("seq"), seq, out);
         }
         if let Some(client) = self.client {
             out.extend_from_slice(b",\"client\":\"");
@@ -152,63 +166,63 @@ impl Access<'_> {
             });
         }
         if let Some(peer) = self.peer {
-            own_text_field("peer", peer.as_bytes(), out);
+            own_text_field(text!("peer"), peer.as_bytes(), out);
         }
         if let Some(edge) = self.edge {
-            own_text_field("edge", edge.as_bytes(), out);
+            own_text_field(text!("edge"), edge.as_bytes(), out);
         }
     }
 
     fn write_what(&self, out: &mut Vec<u8>) {
-        text_field("method", self.method, out);
-        text_field("host", self.host, out);
-        text_field("path", self.path, out);
-        number_field("status", u64::from(self.status), out);
-        own_text_field("verdict", self.verdict.name().as_bytes(), out);
+        text_field(text!("method"), self.method, out);
+        text_field(text!("host"), self.host, out);
+        text_field(text!("path"), self.path, out);
+        number_field(number!("status"), u64::from(self.status), out);
+        own_text_field(text!("verdict"), self.verdict.name().as_bytes(), out);
         if let Some(reason) = self.reason {
-            own_text_field("reason", reason.as_bytes(), out);
+            own_text_field(text!("reason"), reason.as_bytes(), out);
             if self.is_observed {
                 out.extend_from_slice(b",\"enforced\":false");
             }
         }
         if let Some(why) = self.why {
-            text_field("why", why.as_bytes(), out);
+            text_field(text!("why"), why.as_bytes(), out);
         }
         if let Some(rule) = self.rule {
-            text_field("rule", rule.as_bytes(), out);
+            text_field(text!("rule"), rule.as_bytes(), out);
         }
-        text_field("route", self.route.as_bytes(), out);
+        text_field(text!("route"), self.route.as_bytes(), out);
     }
 
     fn write_how(&self, out: &mut Vec<u8>) {
-        number_field("body_bytes_in", self.body_bytes_in, out);
-        number_field("bytes_out", self.bytes_out, out);
-        number_field("total_us", self.total_us, out);
+        number_field(number!("body_bytes_in"), self.body_bytes_in, out);
+        number_field(number!("bytes_out"), self.bytes_out, out);
+        number_field(number!("total_us"), self.total_us, out);
         if let Some(body_us) = self.body_us {
-            number_field("body_us", body_us, out);
+            number_field(number!("body_us"), body_us, out);
         }
         if let Some(connected_us) = self.connected_us {
-            number_field("connected_us", connected_us, out);
+            number_field(number!("connected_us"), connected_us, out);
         }
         if let Some(answered_us) = self.answered_us {
-            number_field("answered_us", answered_us, out);
+            number_field(number!("answered_us"), answered_us, out);
         }
         if let Some(upstream) = self.upstream {
-            text_field("upstream", upstream.as_bytes(), out);
+            text_field(text!("upstream"), upstream.as_bytes(), out);
         }
-        text_field("user_agent", self.user_agent, out);
+        text_field(text!("user_agent"), self.user_agent, out);
         if let Some(bot) = &self.bot {
-            text_field("bot", bot.name, out);
-            text_field("bot_category", bot.category.as_bytes(), out);
+            text_field(text!("bot"), bot.name, out);
+            own_text_field(text!("bot_category"), bot.category.as_bytes(), out);
             if let Some(standing) = bot.standing {
-                text_field("bot_standing", standing.as_bytes(), out);
+                own_text_field(text!("bot_standing"), standing.as_bytes(), out);
             }
         }
         if let Some(country) = self.country {
-            text_field("country", country, out);
+            own_text_field(text!("country"), country, out);
         }
         if let Some(ray) = self.ray {
-            text_field("ray", ray, out);
+            own_text_field(text!("ray"), ray, out);
         }
     }
 
@@ -245,27 +259,23 @@ impl Access<'_> {
     }
 }
 
-fn text_field(name: &str, text: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(b",\"");
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"\":\"");
+/// Appends a field. `begin` is all that stands before the text.
+fn text_field(begin: &'static str, text: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(begin.as_bytes());
     escape(text, out);
     out.push(b'"');
 }
 
-/// For a text of Wardent's own, in which nothing needs escaping.
-fn own_text_field(name: &str, text: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(b",\"");
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"\":\"");
+/// For a text in which nothing needs escaping.
+fn own_text_field(begin: &'static str, text: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(begin.as_bytes());
     out.extend_from_slice(text);
     out.push(b'"');
 }
 
-fn number_field(name: &str, number: u64, out: &mut Vec<u8>) {
-    out.extend_from_slice(b",\"");
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"\":");
+/// Appends a field. `begin` is all that stands before the number.
+fn number_field(begin: &'static str, number: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(begin.as_bytes());
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
