@@ -142,19 +142,30 @@ impl Retaining {
         (self.bounds.bytes_max / 64).min(SPARE_MAX)
     }
 
-    /// What the log may take. On a disk that others filled that is less than it takes, so that its oldest
-    /// access segment goes, one with each look, until writes succeed again.
-    fn budget(&self, shared: &Shared) -> Budget {
+    /// What goes. On a disk that others filled that is the oldest access segment, one with each look until
+    /// writes succeed again; nothing else goes for what others did.
+    fn decided(&self, shared: &Shared, holdings: &[Holding], now_ms: Option<u64>) -> Decision {
         let mut budget = Budget {
             bytes_max: self.bounds.bytes_max,
             bytes_else: self.bounds.ballast_bytes,
             bytes_spare: self.spare(),
         };
-        if self.is_full(shared) && !self.is_over(shared) {
-            budget.bytes_max = self.bytes(shared).saturating_sub(1);
-            budget.bytes_spare = 0;
+        if self.is_over(shared) || !self.is_full(shared) {
+            return decide(holdings, now_ms, budget);
         }
-        budget
+        budget.bytes_max = self.bytes(shared).saturating_sub(1);
+        budget.bytes_spare = 0;
+        let mut decision = decide(holdings, now_ms, budget);
+        let is_access = |one: &Deletion| {
+            let holding = holdings.get(one.partition);
+            holding.is_some_and(|holding| holding.rules.at_cap == AtCap::First)
+        };
+        decision
+            .deletions
+            .retain(|one| one.reason != Reason::Cap || is_access(one));
+        decision.rolls.clear();
+        decision.bytes_over = 0;
+        decision
     }
 
     /// Counts what was done since, and says whether everything asked for is answered.
@@ -181,8 +192,7 @@ impl Retaining {
             .iter()
             .map(|one| self.holding(one, now_ms, &met))
             .collect();
-        let budget = self.budget(shared);
-        let decision = decide(&holdings, now_ms, budget);
+        let decision = self.decided(shared, &holdings, now_ms);
         self.tell_over(shared, &decision);
         self.ask(shared, &holdings, &decision);
         for (partition, holding) in partitions.iter().zip(&holdings) {

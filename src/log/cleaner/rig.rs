@@ -14,7 +14,7 @@ use crate::{
     base::{clock::Clock, disk::Disk},
     log::{
         Append, Appender, Batch, Builder, Cleanup, Command, Compression, Flush, Flusher, Log,
-        Partition, Settings, TopicConfig, TopicSettings, View,
+        Partition, Reason, Settings, TopicConfig, TopicSettings, View,
         compaction::{Compaction, Job, Source, Step, Summary},
         open,
     },
@@ -142,6 +142,23 @@ impl Rig {
     ) {
         let now_ms = i64::try_from(self.clock.unix_ms()).unwrap();
         self.append_batch(partition, batch(now_ms, records));
+    }
+
+    /// Appends a batch for which there is no room.
+    pub(in crate::log) fn append_in_vain(&mut self, partition: &Arc<Partition>) {
+        let before = self.done.load(Ordering::Relaxed);
+        let done = Arc::clone(&self.done);
+        let append = Append {
+            partition: Arc::clone(partition),
+            batch: batch(0, &[("a", Some("1"))]),
+            done: Box::new(move |result| {
+                assert_eq!(result.unwrap_err().reason, Reason::DiskFull);
+                done.fetch_add(1, Ordering::Relaxed);
+            }),
+        };
+        self.log.appends().offer(append).unwrap();
+        self.settle();
+        assert_eq!(self.done.load(Ordering::Relaxed), before + 1);
     }
 
     pub(in crate::log) fn roll(&mut self, partition: &Arc<Partition>) {
