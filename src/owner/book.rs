@@ -555,6 +555,11 @@ impl Book {
         self.networks -= usize::from(matches!(target, Target::Network(_)));
     }
 
+    /// Makes room at once for as many entries as are about to come back, within the bound.
+    pub fn reserve(&mut self, entries: usize) {
+        self.entries.reserve(entries.min(self.entries_max));
+    }
+
     /// Takes back what was remembered when this was written, at `told_unix_ms`; what was remembered of
     /// the target until now is forgotten. For the time before the first request, the book may hold too
     /// much: [`Book::trim`] ends that.
@@ -577,14 +582,12 @@ impl Book {
                 signed(now.ns).saturating_sub(i64::try_from(ago_ns).unwrap_or(i64::MAX))
             }
         };
-        let grace_until_unix_ms = memory.grace_until_unix_ms.unwrap_or(0);
-        let grace = match left_of(told_unix_ms, grace_until_unix_ms) {
-            Duration::ZERO => Grace::default(),
-            left => Grace {
-                until_ns: after(now.ns, left),
-                until_unix_ms: grace_until_unix_ms,
-            },
-        };
+        let grace = memory
+            .grace_until_unix_ms
+            .map_or_else(Grace::default, |until_unix_ms| Grace {
+                until_ns: after(now.ns, left_of(told_unix_ms, until_unix_ms)),
+                until_unix_ms,
+            });
         self.insert(Entry {
             ban: Ban {
                 target,

@@ -514,6 +514,11 @@ pub struct Restored {
 }
 
 impl Restoring<'_> {
+    /// Makes ready for so many records.
+    pub fn expect(&mut self, records: usize) {
+        self.owner.book.reserve(records);
+    }
+
     /// What was remembered of a target at `told_unix_ms`; it replaces what came before.
     pub fn remember(&mut self, target: Target, memory: Memory, told_unix_ms: u64) {
         self.owner

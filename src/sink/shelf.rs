@@ -74,6 +74,8 @@ pub fn bring_back(partition: &Partition, ipv6_prefix: u8, into: &mut Restoring<'
     let mut scratch = Vec::new();
     let end = partition.high_watermark();
     let mut next = partition.log_start_offset();
+    // Compaction may have left fewer.
+    into.expect(usize::try_from(end - next).unwrap_or(0));
     while next < end {
         let batches = partition.read(next, READ_BYTES);
         let last = match &batches {
