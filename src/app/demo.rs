@@ -44,8 +44,7 @@ pub(super) fn run(upstream: Option<&str>) -> Result<(), StartError> {
         &config,
         Options {
             lines: Some(lines),
-            takes_passed_sockets: false,
-            aborts_when_hung: false,
+            ..Options::default()
         },
     )?;
     cli::tell(&welcome(&running, &origin, folder.path()));

@@ -13,7 +13,11 @@ use std::{
 use super::StartError;
 use crate::{
     admin::log::LogView,
-    base::{bell::Bell, clock::Clock, disk::System},
+    base::{
+        bell::Bell,
+        clock::Clock,
+        disk::{Disk, System},
+    },
     config::{settings, wardent},
     event::{place::Run, privacy::Privacy},
     log::{self, Ended, Log, OpenError},
@@ -45,15 +49,20 @@ pub(super) struct OpenLog {
 }
 
 impl OpenLog {
-    /// Opens the log that `document` names, recovers it, and starts its threads.
+    /// Opens the log that `document` names, on the machine's own file system if on no other, recovers it, and starts its threads.
     ///
     /// # Errors
     /// When another process has it, or the directory or what is in it cannot be used.
-    pub(super) fn open(document: &wardent::Log, clock: &Clock) -> Result<Self, StartError> {
+    pub(super) fn open(
+        document: &wardent::Log,
+        disk: Option<Arc<dyn Disk>>,
+        clock: &Clock,
+    ) -> Result<Self, StartError> {
         let privacy = AddressPrivacy::of(document, clock)?;
         let settings = settings::log(document);
-        let opened = log::open(settings, Arc::new(System), clock.clone())
-            .map_err(|error| not_opened(&error))?;
+        let disk = disk.unwrap_or_else(|| Arc::new(System));
+        let opened =
+            log::open(settings, disk, clock.clone()).map_err(|error| not_opened(&error))?;
         let found: Vec<_> = opened.report.iter().map(ToString::to_string).collect();
         for found in &found {
             tracing::warn!("{found}");

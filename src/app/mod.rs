@@ -37,7 +37,7 @@ use crate::{
         server::Server,
         watchdog::{self, Watchdog},
     },
-    base::{clock::Clock, net::Address},
+    base::{clock::Clock, disk::Disk, net::Address},
     bots::verify::Questions,
     config::{
         self, Loaded, Report,
@@ -100,6 +100,8 @@ pub struct Options {
     pub takes_passed_sockets: bool,
     /// Ends the process when something in it hangs, so that its supervisor starts it again.
     pub aborts_when_hung: bool,
+    /// Where the log's files are; the machine's own file system when none.
+    pub disk: Option<Arc<dyn Disk>>,
 }
 
 /// A Wardent that serves, inside this process. Dropping it stops it at once.
@@ -141,7 +143,7 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
     let (loaded, built) = (prepared.loaded, prepared.built);
     let clock = Clock::system();
     let document = &loaded.wardent;
-    let mut log = OpenLog::open(&document.log, &clock)?;
+    let mut log = OpenLog::open(&document.log, options.disk, &clock)?;
     let bans = Arc::new(ArcSwap::from_pointee(built.bans));
     let remembered = Bans::bring_back(document, &bans, &log, &clock)?;
     let (bots, questions) = bots::begin(&document.bots)?;

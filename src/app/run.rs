@@ -47,6 +47,7 @@ fn serve(config: &Path, look: Option<Look>) -> Result<(), StartError> {
             lines,
             takes_passed_sockets: true,
             aborts_when_hung: true,
+            disk: None,
         },
     )?;
     announce(&running);

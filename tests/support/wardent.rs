@@ -6,13 +6,14 @@ use std::{
     net::SocketAddr,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    sync::Arc,
     thread,
 };
 
 use tempfile::TempDir;
 use wardent::{
-    app::{self, Running},
-    base::net::Address,
+    app::{self, Options, Running},
+    base::{disk::Disk, net::Address},
 };
 
 use super::{KEY, client::RawClient, get, message::Response, origin::Origin, process::Process};
@@ -45,6 +46,7 @@ pub(crate) struct Setup {
     secret: Vec<String>,
     policy: String,
     workers: usize,
+    disk: Option<Arc<dyn Disk>>,
 }
 
 /// A Wardent that serves; dropping it stops it.
@@ -89,6 +91,7 @@ impl Setup {
             secret: vec!["keys: [{id: k1, from: {file: k1.key}}]".to_owned()],
             policy: OPEN_POLICY.to_owned(),
             workers: 1,
+            disk: None,
         };
         setup.file("k1.key", KEY)
     }
@@ -144,6 +147,12 @@ impl Setup {
     /// Sets how many workers there are.
     pub(crate) fn workers(mut self, workers: usize) -> Self {
         self.workers = workers;
+        self
+    }
+
+    /// Puts the log on another disk.
+    pub(crate) fn disk(mut self, disk: Arc<dyn Disk>) -> Self {
+        self.disk = Some(disk);
         self
     }
 
@@ -212,7 +221,11 @@ impl Setup {
     /// Starts it, or gives the operator's report.
     pub(crate) fn try_start(self) -> Result<Wardent, String> {
         let config = self.write();
-        Wardent::in_dir(&config, self.dir)
+        let options = Options {
+            disk: self.disk,
+            ..Options::default()
+        };
+        Wardent::in_dir(&config, self.dir, options)
     }
 
     /// Starts it as a process of its own, on a unix socket.
@@ -238,8 +251,8 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) {
 }
 
 impl Wardent {
-    fn in_dir(config: &Path, dir: TempDir) -> Result<Self, String> {
-        let running = app::start(config).map_err(|error| error.to_string())?;
+    fn in_dir(config: &Path, dir: TempDir, options: Options) -> Result<Self, String> {
+        let running = app::start_with(config, options).map_err(|error| error.to_string())?;
         let addresses = running.proxy().to_vec();
         assert!(!addresses.is_empty(), "Wardent listens nowhere");
         Ok(Self {
@@ -320,7 +333,7 @@ impl Wardent {
     pub(crate) fn again(self) -> Self {
         let dir = self.end();
         let config = dir.path().join("wardent.yaml");
-        Self::in_dir(&config, dir).unwrap()
+        Self::in_dir(&config, dir, Options::default()).unwrap()
     }
 
     /// Drains, waits for the end of that, and leaves the files.
