@@ -139,7 +139,10 @@ mod tests {
             let mut ends = Vec::new();
             for _ in 0..WALKS_MAX {
                 let (end, ended) = mpsc::channel::<()>();
-                walks.begin(move || drop(ended.recv())).await.unwrap();
+                walks
+                    .begin(move || ended.iter().for_each(drop))
+                    .await
+                    .unwrap();
                 ends.push(end);
             }
             let refused = walks.walk(|_| ()).await.unwrap_err();
