@@ -13,7 +13,8 @@ use std::{
 
 use crossbeam_queue::ArrayQueue;
 
-use super::{Batch, partition::Partition, wake::Bell};
+use super::{Batch, partition::Partition};
+use crate::base::bell::Bell;
 
 /// Batches of one class that may wait, until they are done with.
 pub const BATCHES_MAX: usize = 1024;

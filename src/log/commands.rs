@@ -4,7 +4,8 @@ use std::{fmt, io, sync::Arc};
 
 use crossbeam_queue::ArrayQueue;
 
-use super::{cleaned::Cleaned, partition::Partition, wake::Bell};
+use super::{cleaned::Cleaned, partition::Partition};
+use crate::base::bell::Bell;
 
 /// Commands that may wait.
 const COMMANDS_MAX: usize = 16;

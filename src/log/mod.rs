@@ -45,7 +45,6 @@ mod store;
 mod swap;
 pub mod topic;
 mod trusted_time;
-mod wake;
 mod writer;
 
 pub use appender::Appender;

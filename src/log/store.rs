@@ -20,9 +20,8 @@ use super::{
     meta::Meta,
     partition::Partition,
     topic::{Topic, TopicSettings},
-    wake::Bell,
 };
-use crate::base::{clock::Clock, disk::Disk};
+use crate::base::{bell::Bell, clock::Clock, disk::Disk};
 
 /// There only after the log was closed in good order; removed before anything else when it is opened.
 pub(super) const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";

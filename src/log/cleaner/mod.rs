@@ -26,8 +26,8 @@ use self::{
     compacting::{Compacting, Progress},
     retaining::Retaining,
 };
-use super::{store::Log, wake::Bell};
-use crate::base::{clock::Clock, disk::Disk};
+use super::store::Log;
+use crate::base::{bell::Bell, clock::Clock, disk::Disk};
 
 /// How often it looks for what goes.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -150,7 +150,7 @@ impl Cleaner {
         let until = Arc::clone(&ended);
         let (told, over) = sync_channel(1);
         let thread = thread::Builder::new()
-            .name("log cleaner".to_owned())
+            .name("cleaner".to_owned())
             .spawn(move || {
                 // 0 is the calling thread. Where it is refused the cleaner runs all the same.
                 let _ = rustix::process::setpriority_process(None, NICENESS);

@@ -174,7 +174,16 @@ impl World {
             let taken: Vec<_> = report.iter().filter(|one| is_hole_in(one, &name)).collect();
             let may_have_holes = self.is_report_lost || !taken.is_empty();
             let missing: Vec<i64> = taken.into_iter().flat_map(missing).collect();
+            let high_watermark = self.partition(lane).high_watermark();
             let lane = &mut self.lanes[lane];
+            let may_be_cut = left == Left::PowerCut && lane.class == Class::Lazy;
+            if high_watermark < lane.shown && !may_be_cut {
+                let shown = lane.shown;
+                return Err(format!(
+                    "{at:?} ends at {high_watermark}, {shown} was shown"
+                ));
+            }
+            lane.shown = high_watermark;
             lane.begin(!was_clean, &missing);
             lane.reopened(&found, left, may_have_holes)
                 .map_err(|wrong| format!("{at:?}: {wrong}"))?;
