@@ -118,3 +118,71 @@ fn give_way() {
     // One that may not is as quick as the others.
     let _ = rustix::process::setpriority_process(Some(own), NICE);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap()
+    }
+
+    #[test]
+    fn a_third_walk_is_refused_until_one_has_ended() {
+        let walks = Walks::new();
+        runtime().block_on(async {
+            let mut ends = Vec::new();
+            for _ in 0..WALKS_MAX {
+                let (end, ended) = mpsc::channel::<()>();
+                walks
+                    .begin(move || ended.iter().for_each(drop))
+                    .await
+                    .unwrap();
+                ends.push(end);
+            }
+            let refused = walks.walk(|_| ()).await.unwrap_err();
+            assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+            assert!(refused.words.contains("try again"), "{}", refused.words);
+            drop(ends.pop());
+            assert_eq!(walks.walk(|_| 7).await, Ok(7));
+        });
+    }
+
+    #[test]
+    fn a_walk_is_told_when_nobody_waits_for_it_any_more() {
+        let (tell, told) = mpsc::channel();
+        runtime().block_on(async {
+            let walks = Walks::new();
+            let (begun, has_begun) = oneshot::channel();
+            let walk = walks.walk(move |asked| {
+                begun.send(()).unwrap();
+                while !asked.is_gone() {
+                    std::thread::yield_now();
+                }
+                tell.send(()).unwrap();
+            });
+            tokio::select! {
+                _ = walk => unreachable!("it goes on as long as somebody waits"),
+                begun = has_begun => begun.unwrap(),
+            }
+        });
+        told.recv_timeout(Duration::from_secs(20)).unwrap();
+    }
+
+    #[test]
+    fn a_panic_in_a_walk_is_an_answer() {
+        let walks = Walks::new();
+        runtime().block_on(async {
+            let broken = walks
+                .walk(|_| -> () { panic!("planted") })
+                .await
+                .unwrap_err();
+            assert_eq!(broken.status, StatusCode::INTERNAL_SERVER_ERROR);
+        });
+    }
+}

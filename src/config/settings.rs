@@ -12,6 +12,7 @@ use super::{
 use crate::{
     base::net::Upstream as UpstreamAddress,
     client::{Edge, EdgeNetworks, Missing, Protected, Trust, TrustedPeers},
+    event,
     guard::{
         limit::Limits,
         policy::{Points, Policy, Rules},
@@ -77,11 +78,11 @@ pub fn upstream(document: &wardent::Document) -> Result<Upstream, String> {
 }
 
 /// The topic of requests.
-pub const ACCESS: &str = "wardent.http.access";
+pub const ACCESS: &str = event::access::TOPIC;
 /// The topic of bans as they are.
-pub const BANS: &str = "wardent.client.ban";
+pub const BANS: &str = event::ban::TOPIC;
 /// The topic of what was done.
-pub const AUDIT: &str = "wardent.audit.event";
+pub const AUDIT: &str = event::audit::TOPIC;
 
 /// The log: its directory, its bounds, and Wardent's own topics.
 pub fn log(document: &wardent::Log) -> log::Settings {

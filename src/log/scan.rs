@@ -21,6 +21,10 @@ const SEARCHED_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// Where the checksum and what it is of begin in a batch.
 const CRC_OF: u64 = 21;
+/// What a disk writes whole or not at all, at the least.
+const SECTOR_BYTES: u64 = 512;
+/// What stands first in a batch.
+const BASE_OFFSET_BYTES: u64 = 8;
 /// Where the format's version stands in a batch.
 const MAGIC_AT: usize = 16;
 
@@ -195,7 +199,11 @@ impl Walk<'_> {
         let claimed = Header::read(self.window.bytes(position, HEADER_BYTES)?);
         if let Ok(claimed) = claimed {
             let end = position + claimed.size() as u64;
-            if end < self.size && self.batch(end)?.is_ok() {
+            if end < self.size
+                && let Ok(header) = self.batch(end)?
+                && (header.base_offset() == claimed.last_offset().saturating_add(1)
+                    || !self.may_be_torn(end, &header)?)
+            {
                 return Ok(Some(end));
             }
         }
@@ -216,13 +224,26 @@ impl Walk<'_> {
                 if self.searched > SEARCHED_BYTES_MAX {
                     return Ok(None);
                 }
-                if self.batch(at)?.is_ok() {
+                if let Ok(header) = self.batch(at)?
+                    && !self.may_be_torn(at, &header)?
+                {
                     return Ok(Some(at));
                 }
             }
             at += 1;
         }
         Ok(None)
+    }
+
+    /// Whether the base offset of the batch at `position`, which stands behind damage, lies partly in a sector
+    /// that may be damaged too, and the batch that follows does not confirm it. It is not part of the checksum.
+    fn may_be_torn(&mut self, position: u64, header: &Header) -> io::Result<bool> {
+        if position % SECTOR_BYTES <= SECTOR_BYTES - BASE_OFFSET_BYTES {
+            return Ok(false);
+        }
+        let end = position.saturating_add(header.size() as u64);
+        let next = Header::read(self.window.bytes(end, HEADER_BYTES)?);
+        Ok(next.map(|next| next.base_offset()) != Ok(header.last_offset() + 1))
     }
 }
 

@@ -39,6 +39,11 @@ pub(super) fn delete_below(
         partition.set_log_start(start.max(first));
     }
     partition.set_segments(left.to_vec());
+    if !gone.is_empty() && !left.iter().all(|segment| segment.is_named()) {
+        // Were the last that has batches gone, and the name of the next not safe, a crash would take where
+        // the partition ends, and its offsets be given once more.
+        disk.sync_dir(&partition.dir).map_err(NotDone::Io)?;
+    }
     // One safely after the other, the oldest first, so that a crash leaves no hole. What cannot be removed
     // now is when the log is opened.
     for segment in gone {

@@ -7,6 +7,9 @@ use std::io::Write as _;
 
 use super::{place::Place, privacy::AddressText, time::Stamps};
 
+/// The topic of these records.
+pub const TOPIC: &str = "wardent.http.access";
+
 /// Bytes of a client's text at most, before escaping.
 const TEXT_BYTES_MAX: usize = 512;
 

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     base::{clock::Clock, disk::sim::Sim, fuzz::Dice},
-    log::{Append, Builder, Compression, Opened, Partition, View, open},
+    log::{Append, Builder, Command, Compression, Opened, Partition, View, open},
 };
 
 const SEGMENT_BYTES: u64 = 60_000;
@@ -241,6 +241,32 @@ fn indexes_that_are_missing_short_random_or_ahead_of_their_log_change_no_answer(
             }
         }
     }
+}
+
+#[test]
+fn a_partition_that_retention_empties_goes_on_where_it_ended() {
+    for (after, seed) in (6..22).flat_map(|after| (0..40).map(move |seed| (after, seed))) {
+        let disk = Sim::new(seed, Path::new(DIR).parent().unwrap());
+        let mut opened = opened(&disk);
+        append(&mut opened, 3, 40);
+        let partition = partition(&opened);
+        let commands = [
+            Command::Roll(Arc::clone(&partition)),
+            Command::DeleteBelow(partition, 6),
+        ];
+        for command in commands {
+            opened.log.ask(command, Box::new(|_| ())).unwrap();
+        }
+        disk.stop_after(Some(after));
+        opened.appender.turn();
+        let end = after_a_power_cut(&disk, seed);
+        assert_eq!(end, 6, "cut after {after} operations, seed {seed}");
+    }
+}
+
+/// Where the partition ends.
+fn after_a_power_cut(disk: &Sim, seed: u64) -> i64 {
+    partition(&opened(&disk.power_cut(seed))).high_watermark()
 }
 
 /// What was written is there when the process was killed, and the machine was not.

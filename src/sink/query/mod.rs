@@ -13,6 +13,8 @@ pub mod when;
 #[cfg(test)]
 pub(crate) mod written;
 
+use crate::event;
+
 /// The topics that events are told in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventTopic {
@@ -40,9 +42,9 @@ impl EventTopic {
     /// The topic's own name, as Kafka clients call it.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Access => "wardent.http.access",
-            Self::Ban => "wardent.client.ban",
-            Self::Audit => "wardent.audit.event",
+            Self::Access => event::access::TOPIC,
+            Self::Ban => event::ban::TOPIC,
+            Self::Audit => event::audit::TOPIC,
         }
     }
 

@@ -172,7 +172,7 @@ impl<'a> PartitionWalk<'a> {
 
     /// Looks at a piece of it; returns how many bytes that were.
     fn step(&mut self, told: &mut Verified, books: &mut Books) -> io::Result<u64> {
-        let Some((files, mut walk)) = self.take_open(told)? else {
+        let Some((files, mut walk)) = self.take_open(told, books)? else {
             self.is_done = true;
             return Ok(0);
         };
@@ -212,7 +212,11 @@ impl<'a> PartitionWalk<'a> {
     }
 
     /// The segment that is being looked at, or the next one.
-    fn take_open(&mut self, told: &mut Verified) -> io::Result<Option<(Files, Walk)>> {
+    fn take_open(
+        &mut self,
+        told: &mut Verified,
+        books: &mut Books,
+    ) -> io::Result<Option<(Files, Walk)>> {
         if let Some(open) = self.open.take() {
             return Ok(Some(open));
         }
@@ -220,22 +224,32 @@ impl<'a> PartitionWalk<'a> {
             match Walk::open(self.subject.disk, &files, self.expected) {
                 Ok(walk) => return Ok(Some((files, walk))),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    // Retention took it; what it had is no hole.
-                    if self.now(&files).is_some() || !self.subject.is_running {
-                        let wrong = Wrong {
-                            extension: "log",
-                            position: None,
-                            what: "is not there".to_owned(),
-                        };
-                        told.tell(self.subject.dir, &files, vec![wrong]);
-                    }
-                    let next = self.segments.last();
-                    self.expected = next.map_or(self.expected, |next| next.base_offset);
+                    self.pass_over(&files, told, books);
                 }
                 Err(error) => return Err(error),
             }
         }
         Ok(None)
+    }
+
+    /// Goes on behind a segment that is not there: retention took it, or somebody else.
+    fn pass_over(&mut self, files: &Files, told: &mut Verified, books: &mut Books) {
+        let is_taken = self.subject.is_running && self.now(files).is_none();
+        if !is_taken {
+            let wrong = Wrong {
+                extension: "log",
+                position: None,
+                what: "is not there".to_owned(),
+            };
+            told.tell(self.subject.dir, files, vec![wrong]);
+            return;
+        }
+        let next = self.segments.last();
+        self.expected = next.map_or(self.expected, |next| next.base_offset);
+        if self.is_access {
+            let told_ms = next.and_then(|next| begins_ms(self.subject, next));
+            books.begins_cut(self.partition.index(), told_ms.unwrap_or(i64::MAX));
+        }
     }
 
     /// This segment as the log has it now.

@@ -5,7 +5,7 @@ use std::{fs, time::Duration};
 use super::*;
 use crate::{
     base::disk::System,
-    log::TopicConfig,
+    log::{Command, TopicConfig},
     sink::query::written::{Events, Written, append},
 };
 
@@ -201,6 +201,34 @@ fn what_retention_took_is_not_missing() {
     let told = look(&written);
     assert!(told.is_sound(), "{told:?}");
     assert!(told.access.events < 1_000);
+}
+
+#[test]
+fn what_retention_takes_meanwhile_is_not_missing() {
+    let written = log_without(&[]);
+    let partition = &written.partitions()[0];
+    let segments = partition.segments();
+    assert!(segments.len() > 5);
+    let subject = Subject {
+        dir: written.dir(),
+        disk: &System,
+        partitions: written.partitions(),
+        is_running: true,
+    };
+    let mut has_begun = false;
+    let told = verify(subject, &mut |_| {
+        if !std::mem::replace(&mut has_begun, true) {
+            let (tell, done) = std::sync::mpsc::channel();
+            let delete = Command::DeleteBelow(Arc::clone(partition), segments[4].base_offset);
+            let tell = Box::new(move |result: Result<(), _>| tell.send(result.is_ok()).unwrap());
+            written.log.ask(delete, tell).unwrap();
+            assert!(done.recv().unwrap());
+        }
+        true
+    });
+    let told = told.unwrap().unwrap();
+    assert!(told.is_sound(), "{told:?}");
+    assert!(told.access.events < 1_000, "{told:?}");
 }
 
 #[test]
