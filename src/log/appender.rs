@@ -123,6 +123,8 @@ impl Appender {
         while self.turn() || !self.is_over() {}
         for writer in &mut self.writers {
             writer.active.end_indexes();
+            // What fails once more is brought to its end when the log is opened.
+            let _ = swap::settle(writer, &*self.log.disk);
         }
         self.log.set_appender_over();
     }
@@ -261,11 +263,11 @@ impl Appender {
         let result = match writer.filter(|writer| Arc::ptr_eq(&writer.partition, &partition)) {
             Some(writer) if !partition.is_offline() => match command {
                 Command::Roll(_) => writer.roll().map_err(NotDone::Io),
-                Command::DeleteBelow(_, offset) => {
-                    swap::delete_below(&partition, &*self.log.disk, offset)
-                }
+                Command::DeleteBelow(_, offset) => swap::settle(writer, &*self.log.disk)
+                    .map_err(NotDone::Io)
+                    .and_then(|()| swap::delete_below(&partition, &*self.log.disk, offset)),
                 Command::Replace(_, run, cleaned) => {
-                    swap::replace(&partition, &self.log.disk, &run, *cleaned)
+                    swap::replace(writer, &self.log.disk, run, *cleaned)
                 }
                 Command::Mend(_, base) => mended(writer, &self.log, base).map_err(NotDone::Io),
             },
@@ -295,6 +297,13 @@ impl Appender {
         };
         let partition = Arc::clone(&writer.partition);
         if partition.is_offline() {
+            return;
+        }
+        if let Err(error) = swap::settle(writer, &*self.log.disk) {
+            tracing::error!(
+                "the log: replacing segments of {} failed half-way: {error}; it is tried again",
+                partition.name()
+            );
             return;
         }
         for segment in partition.all_segments().iter().filter(|one| one.take_odd()) {

@@ -66,14 +66,18 @@ pub(super) fn write_indexes(
     Ok(())
 }
 
-/// Writes what is good of a segment into a new file, which takes its place and name, safely on disk.
+/// Writes what is good of a segment into a new file, which takes its place and name. Where that fails the
+/// segment is as it was, but for its indexes; from there on the new one is. Says whether its name is safe, too.
+///
+/// # Errors
+/// When the disk fails or is full.
 pub(super) fn rewrite(
     disk: &Arc<dyn Disk>,
     dir: &Path,
     base_offset: i64,
     old: &dyn File,
     scan: &Scan,
-) -> io::Result<Segment> {
+) -> io::Result<(Segment, io::Result<()>)> {
     let unfinished = path(dir, base_offset, CLEANED);
     let log = fresh(&**disk, &unfinished)?;
     let mut len = 0;
@@ -81,9 +85,10 @@ pub(super) fn rewrite(
         len = copy(old, good.clone(), &*log, len)?;
     }
     log.sync_data()?;
-    disk.rename(&unfinished, &path(dir, base_offset, LOG))?;
     write_indexes(&**disk, dir, base_offset, &scan.built)?;
-    disk.sync_dir(dir)?;
+    disk.rename(&unfinished, &path(dir, base_offset, LOG))?;
+    let named = disk.sync_dir(dir);
     let disk = Arc::clone(disk);
-    Ok(Segment::new(dir, base_offset, log, disk, scan.extent))
+    let new = Segment::new(dir, base_offset, log, disk, scan.extent);
+    Ok((new, named))
 }

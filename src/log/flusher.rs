@@ -118,16 +118,7 @@ impl Flusher {
     pub(super) fn nap(&self) {
         let log = &self.log;
         let now_ns = log.clock.monotonic_ns();
-        let until_due = |partition: &Arc<Partition>| match partition.topic().config.flush {
-            Flush::Lazily { age, .. } => {
-                let since = partition.dirty_since_ns()?;
-                Some((since + ns(age)).saturating_sub(now_ns))
-            }
-            Flush::EachAppend => None,
-        };
-        let nearest = log.all().iter().filter_map(until_due).min();
-        let nap = nearest.map_or(NAP_MAX, Duration::from_nanos).min(NAP_MAX);
-        log.flusher_bell.nap(nap, || {
+        log.flusher_bell.nap(self.until_due(now_ns), || {
             let is_waiting = |partition: &Arc<Partition>| {
                 partition.is_durable() && needs_flush(partition)
                     || self.is_due(partition, now_ns)
@@ -135,6 +126,19 @@ impl Flusher {
             };
             !log.pending.is_empty() || log.is_appender_over() || log.all().iter().any(is_waiting)
         });
+    }
+
+    /// How long until a lazily flushed partition is due. One that is offline waits for the appender.
+    pub(super) fn until_due(&self, now_ns: u64) -> Duration {
+        let until_due = |partition: &Arc<Partition>| match partition.topic().config.flush {
+            Flush::Lazily { age, .. } if partition.standing() == Standing::Online => {
+                let since = partition.dirty_since_ns()?;
+                Some(since.saturating_add(ns(age)).saturating_sub(now_ns))
+            }
+            Flush::Lazily { .. } | Flush::EachAppend => None,
+        };
+        let nearest = self.log.all().iter().filter_map(until_due).min();
+        nearest.map_or(NAP_MAX, Duration::from_nanos).min(NAP_MAX)
     }
 
     /// Whether nothing more will be appended.

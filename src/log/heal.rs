@@ -73,13 +73,14 @@ fn renewed(
     disk: &Arc<dyn Disk>,
 ) -> io::Result<(Segment, Indexer)> {
     let scan = scan(&*segment.log, segment.size(), segment.base_offset, until)?;
-    let new = rewrite(
+    let (new, named) = rewrite(
         disk,
         &segment.dir,
         segment.base_offset,
         &*segment.log,
         &scan,
     )?;
+    named?;
     new.set_sealed(false);
     Ok((new, scan.indexer))
 }

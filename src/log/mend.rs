@@ -11,6 +11,7 @@ use super::{
     recovery::Recovery,
     scan::{Scan, scan},
     segment::{LOG, Segment},
+    swap,
     writer::Writer,
 };
 use crate::base::disk::{Disk, Open};
@@ -26,6 +27,7 @@ pub(super) fn mend(
     log_dir: &Path,
     base_offset: i64,
 ) -> io::Result<Vec<Found>> {
+    swap::settle(writer, &**disk)?;
     if writer.active.segment.base_offset == base_offset {
         // Nothing is appended to what is being rewritten.
         writer.roll()?;
@@ -50,7 +52,9 @@ pub(super) fn mend(
                 found: &mut found,
             };
             recovery.quarantine(&segment.path(LOG), base_offset, &*segment.log, &scan)?;
-            rewrite(disk, &partition.dir, base_offset, &*segment.log, &scan)?
+            let (new, named) = rewrite(disk, &partition.dir, base_offset, &*segment.log, &scan)?;
+            new.set_named(named.is_ok());
+            new
         }
     };
     new.set_sealed(false);

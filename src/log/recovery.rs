@@ -249,7 +249,8 @@ impl Recovery<'_> {
         }
         if !scan.bad.is_empty() {
             self.quarantine(&name, base, &*log, &scan)?;
-            let segment = rewrite(self.disk, self.dir, base, &*log, &scan)?;
+            let (segment, named) = rewrite(self.disk, self.dir, base, &*log, &scan)?;
+            named?;
             return Ok((segment, scan.indexer));
         }
         if scan.extent.size < size {

@@ -1,13 +1,19 @@
 //! Removing and replacing closed segments of a partition, on the appender's thread.
 
-use std::{io, path::Path, sync::Arc};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use super::{
     cleaned::Cleaned,
     commands::NotDone,
     files::{SWAP, write_indexes},
+    index::Built,
     partition::Partition,
-    segment::{INDEX, LOG, Segment, TIME_INDEX, path},
+    segment::{Extent, INDEX, LOG, Segment, TIME_INDEX, path},
+    writer::Writer,
 };
 use crate::base::disk::Disk;
 
@@ -53,13 +59,33 @@ pub(super) fn delete_below(
     Ok(())
 }
 
+/// A swap that has begun and is not at its end.
+#[derive(Debug)]
+pub(super) enum Unfinished {
+    /// The new segment has its passing name, and does not count: it is to go.
+    Undone(PathBuf),
+    /// It counts: those it stands for are to go, and it is to get their name.
+    Counting(Swapped),
+}
+
+/// A new segment that counts, and what is still to be done for it.
+#[derive(Debug)]
+pub(super) struct Swapped {
+    segment: Arc<Segment>,
+    run: Vec<i64>,
+    built: Built,
+    has_name: bool,
+}
+
 /// Puts `cleaned` in the place of the run of closed segments that begin at the offsets `run`.
 pub(super) fn replace(
-    partition: &Partition,
+    writer: &mut Writer,
     disk: &Arc<dyn Disk>,
-    run: &[i64],
+    run: Vec<i64>,
     cleaned: Cleaned,
 ) -> Result<(), NotDone> {
+    settle(writer, &**disk).map_err(NotDone::Io)?;
+    let partition = Arc::clone(&writer.partition);
     let segments = partition.all_segments();
     let first = segments
         .iter()
@@ -78,26 +104,62 @@ pub(super) fn replace(
     if !is_run {
         return Err(NotDone::NoRun);
     }
-    let new = swap_in(disk, &partition.dir, run, cleaned).map_err(NotDone::Io)?;
-    let segments = [before, &[Arc::new(new)], after].concat();
-    partition.set_segments(segments);
+    let swap = path(&partition.dir, cleaned.base_offset, SWAP);
+    disk.rename(&cleaned.path, &swap).map_err(NotDone::Io)?;
+    if let Err(error) = disk.sync_dir(&partition.dir) {
+        writer.unfinished = Some(Unfinished::Undone(swap));
+        return Err(NotDone::Io(error));
+    }
+    // From here on the new segment counts, whatever fails. It is read without indexes until it has them.
+    let extent = Extent {
+        offset_entries: 0,
+        time_entries: 0,
+        ..cleaned.extent
+    };
+    let (base_offset, log, disk) = (cleaned.base_offset, cleaned.log, Arc::clone(disk));
+    let new = Segment::new(&partition.dir, base_offset, log, Arc::clone(&disk), extent);
+    let new = Arc::new(new);
+    partition.set_segments([before, &[Arc::clone(&new)], after].concat());
+    writer.unfinished = Some(Unfinished::Counting(Swapped {
+        segment: new,
+        run,
+        built: cleaned.built,
+        has_name: false,
+    }));
+    settle(writer, &*disk).map_err(NotDone::Io)
+}
+
+/// Brings a swap to its end that failed half-way, if there is one. Nothing else is done to the segments of
+/// the partition before: their files are not what is at work.
+pub(super) fn settle(writer: &mut Writer, disk: &dyn Disk) -> io::Result<()> {
+    match &mut writer.unfinished {
+        None => return Ok(()),
+        Some(Unfinished::Undone(swap)) => match disk.remove(swap) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        },
+        Some(Unfinished::Counting(swapped)) => swapped.finish(disk)?,
+    }
+    writer.unfinished = None;
     Ok(())
 }
 
-fn swap_in(disk: &Arc<dyn Disk>, dir: &Path, run: &[i64], cleaned: Cleaned) -> io::Result<Segment> {
-    let base_offset = cleaned.base_offset;
-    let swap = path(dir, base_offset, SWAP);
-    disk.rename(&cleaned.path, &swap)?;
-    // From here on the new segment counts.
-    disk.sync_dir(dir)?;
-    for replaced in run.iter().filter(|base| **base != base_offset) {
-        remove(&**disk, dir, *replaced)?;
+impl Swapped {
+    fn finish(&mut self, disk: &dyn Disk) -> io::Result<()> {
+        let segment = &self.segment;
+        let (dir, base_offset) = (&segment.dir, segment.base_offset);
+        if !self.has_name {
+            for replaced in self.run.iter().filter(|base| **base != base_offset) {
+                remove(disk, dir, *replaced)?;
+            }
+            disk.rename(&segment.path(SWAP), &segment.path(LOG))?;
+            self.has_name = true;
+        }
+        write_indexes(disk, dir, base_offset, &self.built)?;
+        disk.sync_dir(dir)?;
+        let (offsets, times) = self.built.entries();
+        segment.show_entries(offsets, times);
+        segment.set_sealed(false);
+        Ok(())
     }
-    disk.rename(&swap, &path(dir, base_offset, LOG))?;
-    write_indexes(&**disk, dir, base_offset, &cleaned.built)?;
-    disk.sync_dir(dir)?;
-    let disk = Arc::clone(disk);
-    let segment = Segment::new(dir, base_offset, cleaned.log, disk, cleaned.extent);
-    segment.set_sealed(false);
-    Ok(segment)
 }

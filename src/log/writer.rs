@@ -8,6 +8,7 @@ use super::{
     index::{Due, Entry, Indexer, OffsetEntry, TimeEntry},
     partition::{Partition, Standing},
     segment::{Extent, INDEX, LOG, Segment, TIME_INDEX, path},
+    swap::Unfinished,
     topic::Flush,
 };
 use crate::base::{
@@ -25,6 +26,8 @@ pub(super) struct Writer {
     pub(super) active: Active,
     pub(super) next_offset: i64,
     pub(super) leader_epoch: i32,
+    /// The swap that failed half-way, if one did.
+    pub(super) unfinished: Option<Unfinished>,
     /// Bytes that had been appended when the flusher was rung for them.
     rung_at_bytes: u64,
     disk: Arc<dyn Disk>,
@@ -130,6 +133,7 @@ impl Writer {
             partition,
             active,
             leader_epoch,
+            unfinished: None,
             rung_at_bytes: 0,
             disk,
             clock,

@@ -1,6 +1,6 @@
 //! A disk that fails: nothing false is acknowledged, nothing true is lost, and it heals by itself.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use super::{super::*, rig::*};
 use crate::base::disk::sim::{Fault, Plan, Sim};
@@ -74,6 +74,20 @@ fn a_failed_sync_takes_nothing_back_that_was_shown() {
     rig.close();
     let rig = rig_on(&sim.power_cut(3), 0);
     assert_eq!(numbers(&rig.partition(LAZY), 0).len(), 11);
+}
+
+#[test]
+fn the_flusher_sleeps_while_a_partition_is_offline() {
+    let sim = Sim::new(1, Path::new("/"));
+    let mut rig = rig_on(&sim, 0);
+    rig.append(LAZY, batch(0, 10)).unwrap();
+    rig.clock.advance_ms(6_000);
+    let now_ns = rig.clock.monotonic_ns();
+    assert_eq!(rig.flusher.until_due(now_ns), Duration::ZERO);
+    fail(&sim, u64::MAX / 2, Fault::Eio);
+    while rig.flusher.turn() {}
+    assert!(rig.partition(LAZY).is_offline());
+    assert_eq!(rig.flusher.until_due(now_ns), Duration::from_secs(1));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod crashes;
 mod failing;
+mod halfway;
 mod indexes;
 mod measured;
 mod mending;
