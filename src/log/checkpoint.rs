@@ -14,6 +14,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::segment::OFFSET_MAX;
 use crate::base::disk::{Disk, Open};
 
 /// What is safe on disk, by partition.
@@ -112,7 +113,8 @@ pub fn read_offsets(disk: &dyn Disk, dir: &Path, name: &str) -> Result<Offsets, 
     };
     entries(&text, |line| {
         let mut words = line.rsplitn(3, ' ');
-        let offset = words.next()?.parse().ok().filter(|offset| *offset >= 0)?;
+        let offset = words.next()?.parse().ok();
+        let offset = offset.filter(|offset| (0..=OFFSET_MAX).contains(offset))?;
         let index = words.next()?.parse().ok()?;
         Some((words.next()?.to_owned(), index, offset))
     })
@@ -197,11 +199,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let offsets = vec![
             ("a.b-c".to_owned(), 0, 17),
-            ("a.b-c".to_owned(), 1, i64::MAX),
+            ("a.b-c".to_owned(), 1, OFFSET_MAX),
         ];
         write_offsets(&System, dir.path(), RECOVERY_POINTS, &offsets).unwrap();
         let text = std::fs::read_to_string(dir.path().join(RECOVERY_POINTS)).unwrap();
-        assert_eq!(text, "0\n2\na.b-c 0 17\na.b-c 1 9223372036854775807\n");
+        assert_eq!(text, "0\n2\na.b-c 0 17\na.b-c 1 9223372028264841215\n");
         let read = read_offsets(&System, dir.path(), RECOVERY_POINTS).unwrap();
         assert_eq!(read, offsets);
         assert_eq!(System.names(dir.path()).unwrap(), [RECOVERY_POINTS]);
@@ -227,6 +229,7 @@ mod tests {
             ("0\n", "line 2: the number of entries is none"),
             ("0\n2\na 0 1\n", "line 2: 2 entries are told, 1 are there"),
             ("0\n1\na 0 -1\n", "line 3: it is no entry"),
+            ("0\n1\na 0 9223372036854775807\n", "line 3: it is no entry"),
             ("0\n1\na 0\n", "line 3: it is no entry"),
         ];
         for (text, expected) in cases {

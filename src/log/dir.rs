@@ -47,6 +47,7 @@ pub fn open(settings: Settings, disk: Arc<dyn Disk>, clock: Clock) -> Result<Ope
         clock: &clock,
         dir: &dir,
         was_clean,
+        is_full: false,
         found: Vec::new(),
         partitions: Vec::new(),
         writers: Vec::new(),
@@ -56,7 +57,9 @@ pub fn open(settings: Settings, disk: Arc<dyn Disk>, clock: Clock) -> Result<Ope
     let mut ballast = Ballast::new(Arc::clone(&disk), &dir, settings.ballast_bytes);
     let mut topics = opening.topics(&settings.topics);
     let is_full = matches!(&topics, Err(OpenError::Io { error, .. }) if is_full(error));
-    if is_full && ballast.give_up() {
+    if is_full {
+        ballast.give_up();
+        opening.is_full = true;
         opening.partitions.clear();
         opening.writers.clear();
         topics = opening.topics(&settings.topics);
@@ -217,6 +220,8 @@ struct Opening<'a> {
     clock: &'a Clock,
     dir: &'a Path,
     was_clean: bool,
+    /// Whether the disk was found to be full.
+    is_full: bool,
     found: Vec<Found>,
     partitions: Vec<Arc<Partition>>,
     writers: Vec<Writer>,
@@ -351,7 +356,7 @@ impl Opening<'_> {
         let end = opened.segments.last().map_or(0, |last| last.end_offset());
         let epoch = self.leader_epoch(&dir, end, known.was_clean && !opened.was_cut)?;
         let base = opened.segments.first().map_or(0, |one| one.base_offset);
-        let log_start = known.log_start.clamp(base, end.max(base));
+        let log_start = opened.log_start.clamp(base, end.max(base));
         let number = self.partitions.len();
         let active = opened.segments.last().cloned();
         let partition = Partition::new(
@@ -400,7 +405,15 @@ impl Opening<'_> {
         epochs.push((epoch, end));
         let excess = epochs.len().saturating_sub(EPOCHS_MAX);
         epochs.drain(..excess);
-        write_epochs(&**self.disk, dir, &epochs)?;
+        match write_epochs(&**self.disk, dir, &epochs) {
+            // The next start may give the epoch once more. That none gives it at all would cost more.
+            Err(error) if self.is_full && is_full(&error) => {
+                let path = dir.join(checkpoint::EPOCHS);
+                let what = format!("epoch {epoch} has no room on the disk");
+                self.found.push(Found::Checkpoint { path, what });
+            }
+            written => written?,
+        }
         Ok(epoch)
     }
 }

@@ -9,7 +9,9 @@ use std::{io, path::Path, sync::Arc};
 
 use super::{
     Found,
+    ballast::is_full,
     batch::Header,
+    checkpoint::LOG_STARTS,
     files::{SWAP, copy, fresh, rewrite, write_again, write_indexes},
     index::{self, Indexer, OffsetEntry, TimeEntry},
     scan::{Scan, scan},
@@ -44,6 +46,8 @@ pub(super) struct Opened {
     pub(super) segments: Vec<Arc<Segment>>,
     /// Of the last of them.
     pub(super) indexer: Indexer,
+    /// Where the partition begins, as far as that is believed.
+    pub(super) log_start: i64,
     /// Whether the partition may not have all that it had.
     pub(super) was_cut: bool,
 }
@@ -91,7 +95,8 @@ impl Recovery<'_> {
             indexer = Some(own);
         }
         self.tell_missing(segments.get(trusted..).unwrap_or_default());
-        self.remove_below(known.log_start, &mut segments)?;
+        let log_start = self.believed(known.log_start, &segments);
+        self.remove_below(log_start, &mut segments)?;
         if let (Some(last), Some(indexer)) = (segments.last(), indexer) {
             let end = last.end_offset();
             if end < known.recovery_point {
@@ -105,6 +110,7 @@ impl Recovery<'_> {
                 was_cut: self.losses() > losses,
                 segments,
                 indexer,
+                log_start,
             });
         }
         let base = known.recovery_point.max(known.log_start);
@@ -114,8 +120,25 @@ impl Recovery<'_> {
         Ok(Opened {
             segments: vec![Arc::new(segment)],
             indexer: Indexer::new(base),
+            log_start,
             was_cut: false,
         })
+    }
+
+    /// Where the log begins. Not beyond its end: rather is removed twice what was removed than once what was not.
+    fn believed(&mut self, log_start: i64, segments: &[Arc<Segment>]) -> i64 {
+        let Some(end) = segments.last().map(|last| last.end_offset()) else {
+            return log_start;
+        };
+        if log_start <= end {
+            return log_start;
+        }
+        let partition = self.dir.file_name().unwrap_or_default().display();
+        self.found.push(Found::Checkpoint {
+            path: self.log_dir.join(LOG_STARTS),
+            what: format!("{partition} would begin at {log_start}, and ends at {end}"),
+        });
+        0
     }
 
     /// Removes segments that the log's start has passed, but for the last.
@@ -263,15 +286,22 @@ impl Recovery<'_> {
         }
         // What is shown from now on must outlive the next crash.
         log.sync_data()?;
+        let mut extent = scan.extent;
         if !has_indexes(&**self.disk, self.dir, base, &scan) {
             if safe_below.is_none() {
                 self.found.push(Found::IndexRebuilt(name));
             }
-            write_indexes(&**self.disk, self.dir, base, &scan.built)?;
+            match write_indexes(&**self.disk, self.dir, base, &scan.built) {
+                // It is read without: that it could not be opened would cost more.
+                Err(error) if is_full(&error) => {
+                    (extent.offset_entries, extent.time_entries) = (0, 0);
+                }
+                written => written?,
+            }
         }
         self.disk.sync_dir(self.dir)?;
         let disk = Arc::clone(self.disk);
-        let segment = Segment::new(self.dir, base, log, disk, scan.extent);
+        let segment = Segment::new(self.dir, base, log, disk, extent);
         segment.set_sealed(false);
         Ok((segment, scan.indexer))
     }

@@ -20,6 +20,10 @@ pub(super) const LOG: &str = "log";
 pub(super) const INDEX: &str = "index";
 pub(super) const TIME_INDEX: &str = "timeindex";
 
+/// The last offset that is given. What says more is not believed: so nothing that is added to an offset, a
+/// segment's reach for one, is too much.
+pub(super) const OFFSET_MAX: i64 = i64::MAX - (1 << 33);
+
 /// The file of a segment in `dir`.
 pub(super) fn path(dir: &Path, base_offset: i64, extension: &str) -> PathBuf {
     dir.join(format!("{base_offset:020}.{extension}"))
@@ -29,7 +33,8 @@ pub(super) fn path(dir: &Path, base_offset: i64, extension: &str) -> PathBuf {
 pub(super) fn base_of(name: &str, extension: &str) -> Option<i64> {
     let digits = name.strip_suffix(extension)?.strip_suffix('.')?;
     let is_offset = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
-    is_offset.then(|| digits.parse().ok()).flatten()
+    let offset = is_offset.then(|| digits.parse().ok()).flatten();
+    offset.filter(|offset| *offset <= OFFSET_MAX)
 }
 
 /// Why a partition could not be read.

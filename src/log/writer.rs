@@ -7,7 +7,7 @@ use super::{
     appends::Appended,
     index::{Due, Entry, Indexer, OffsetEntry, TimeEntry},
     partition::{Partition, Standing},
-    segment::{Extent, INDEX, LOG, Segment, TIME_INDEX, path},
+    segment::{Extent, INDEX, LOG, OFFSET_MAX, Segment, TIME_INDEX, path},
     swap::Unfinished,
     topic::Flush,
 };
@@ -170,6 +170,9 @@ impl Writer {
     /// # Errors
     /// When the disk fails or is full. The batch is then not in the log.
     pub(super) fn write(&mut self, batch: &mut Batch, now_ns: u64) -> io::Result<Appended> {
+        if self.next_offset > OFFSET_MAX - i64::from(batch.last_offset_delta()) {
+            return Err(io::Error::other("the partition has no more offsets"));
+        }
         if self.must_roll(batch, now_ns) {
             self.roll()?;
         }

@@ -61,8 +61,10 @@ impl Disk for System {
         let file = options(Open::Create).open(path)?;
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
         let pid = std::process::id().to_string();
-        file.set_len(0)?;
-        file.write_all_at(pid.as_bytes(), 0)?;
+        // It helps who is kept out; a full disk keeps nobody from the lock. So the old one's room is used.
+        let _ = file
+            .write_all_at(pid.as_bytes(), 0)
+            .and_then(|()| file.set_len(pid.len() as u64));
         Ok(Box::new(file))
     }
 }
@@ -146,6 +148,7 @@ mod tests {
     fn a_lock_is_one_processes_alone_and_names_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(".lock");
+        fs::write(&path, "4194304 of another day").unwrap();
         let lock = System.lock(&path).unwrap();
         assert_eq!(
             System.lock(&path).unwrap_err().kind(),

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
 
 use super::{super::*, rig::*};
-use crate::base::disk::System;
+use crate::base::disk::{System, sim::Sim};
 
 fn refusal(dir: &Path) -> String {
     Rig::try_with(settings(dir), Arc::new(System))
@@ -228,4 +228,61 @@ fn only_what_follows_the_recovery_point_is_walked() {
     fs::write(&first, bytes).unwrap();
     let rig = Rig::open(dir.path());
     assert!(!rig.was_clean && rig.report.is_empty(), "{:?}", rig.report);
+}
+
+#[test]
+fn offsets_without_an_end_are_neither_believed_nor_counted_beyond() {
+    const LAST: i64 = i64::MAX;
+    let dir = tempfile::tempdir().unwrap();
+    Rig::open(dir.path()).close();
+    let own = dir.path().join("durable-0");
+    for end in ["log", "index", "timeindex"] {
+        fs::remove_file(own.join(format!("{:020}.{end}", 0))).unwrap();
+    }
+    for name in ["recovery-point", "log-start"] {
+        let text = format!("0\n2\ndurable 0 {LAST}\nlazy 0 {LAST}\n");
+        fs::write(dir.path().join(format!("{name}-offset-checkpoint")), text).unwrap();
+    }
+    fs::write(own.join(format!("{LAST:020}.log")), b"").unwrap();
+    fs::write(own.join(format!("{:020}.log", LAST - 3)), b"").unwrap();
+    let mut rig = Rig::open(dir.path());
+    for topic in [DURABLE, LAZY] {
+        rig.append(topic, batch(0, 10)).unwrap();
+        assert_eq!(numbers(&rig.partition(topic), 0).len(), 10);
+    }
+}
+
+#[test]
+fn a_start_of_the_log_beyond_its_end_removes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(dir.path());
+    for number in 0..3 {
+        rig.append(DURABLE, batch(number * 10, 10)).unwrap();
+        let partition = rig.partition(DURABLE);
+        rig.log
+            .ask(Command::Roll(partition), Box::new(drop))
+            .unwrap();
+        rig.settle();
+    }
+    rig.close();
+    let path = dir.path().join("log-start-offset-checkpoint");
+    fs::write(path, "0\n2\ndurable 0 81\nlazy 0 0\n").unwrap();
+    let rig = Rig::open(dir.path());
+    let partition = rig.partition(DURABLE);
+    assert_eq!(partition.log_start_offset(), 0);
+    assert_eq!(numbers(&partition, 0).len(), 30);
+}
+
+#[test]
+fn a_full_disk_keeps_no_log_from_being_opened() {
+    let sim = Sim::new(1, Path::new("/"));
+    let at = Path::new("/log");
+    let mut rig = Rig::with(settings(at), Arc::new(sim.clone()));
+    rig.append(DURABLE, batch(0, 10)).unwrap();
+    rig.append(LAZY, batch(0, 10)).unwrap();
+    sim.set_capacity(sim.used());
+    let sim = sim.kill();
+    let rig = Rig::with(settings(at), Arc::new(sim.clone()));
+    assert_eq!(numbers(&rig.partition(DURABLE), 0).len(), 10);
+    assert_eq!(numbers(&rig.partition(LAZY), 0).len(), 10);
 }
