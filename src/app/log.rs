@@ -235,7 +235,7 @@ impl AddressPrivacy {
 #[derive(Debug)]
 struct SaltThread {
     ended: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    thread: JoinHandle<()>,
 }
 
 impl SaltThread {
@@ -254,7 +254,7 @@ impl SaltThread {
         let named = std::thread::Builder::new().name("salt".to_owned());
         Ok(Self {
             ended,
-            thread: Some(named.spawn(look)?),
+            thread: named.spawn(look)?,
         })
     }
 }
@@ -262,10 +262,7 @@ impl SaltThread {
 impl Drop for SaltThread {
     fn drop(&mut self) {
         self.ended.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            thread.thread().unpark();
-            // Without it the salt of the day is used on, which nobody sees any more.
-            let _ = thread.join();
-        }
+        // It is not waited for: a disk that does not answer may keep it.
+        self.thread.thread().unpark();
     }
 }

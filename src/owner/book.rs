@@ -610,7 +610,7 @@ impl Book {
     }
 
     /// Brings the book back within its bound: bans in force stay before those that are over, and of
-    /// either the latest. Returns how many gave way.
+    /// either the latest. Returns how many gave way; those that bind nobody are told as forgotten.
     pub fn trim(&mut self, now_ns: u64) -> usize {
         let too_many = self.entries.len().saturating_sub(self.entries_max);
         if too_many == 0 {
@@ -625,8 +625,14 @@ impl Book {
             .map(|(target, entry)| (rank(entry), *target))
             .collect();
         ranks.select_nth_unstable(too_many - 1);
-        for (_, target) in ranks.iter().take(too_many) {
+        for ((is_in_force, _), target) in ranks.iter().take(too_many) {
+            let has_grace = self.has_grace(target, now_ns);
             self.forget(target);
+            // The log would keep for ever what nobody tells as forgotten. A ban or a grace that has time
+            // left comes back with the next start that has room for it.
+            if !is_in_force && !has_grace {
+                self.gone.push(*target);
+            }
         }
         too_many
     }

@@ -294,9 +294,11 @@ impl Owner {
                 receipt.not_kept("too many changes wait to be written already");
             }
         }
-        if enforced {
-            self.book.set_told(&target, is_told);
-        }
+        let book = match enforced {
+            true => &mut self.book,
+            false => &mut self.would_be,
+        };
+        book.set_told(&target, is_told);
     }
 
     /// Sets the end of a ban where the workers see it.
@@ -464,8 +466,14 @@ impl Owner {
         if had_networks && !self.book.has_networks() {
             self.enforce_networks();
         }
-        // What would be banned is told when it begins, and never again.
-        self.would_be.sweep(policy, now, usize::MAX);
+        // Of what would be banned only the beginning is told, later where there was no room.
+        let mut room = self.publisher.room();
+        for told in self.would_be.sweep(policy, now, usize::MAX) {
+            if told.change == Change::Began && room > 0 {
+                room -= 1;
+                self.tell(told);
+            }
+        }
         let then_ms = (now_ns / 1_000_000).saturating_sub(millis(policy.window));
         for _ in 0..SLICE.min(self.points.len()) {
             if self.next >= self.points.len() {

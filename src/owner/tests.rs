@@ -16,6 +16,7 @@ use super::{tally::tests::violation, *};
 use crate::{
     base::clock::Clock,
     client::{ClientKey, Protected},
+    event::ban::State,
     limit::{Clients, Keeper, ticks},
 };
 
@@ -233,6 +234,63 @@ fn what_is_only_observed_bans_nobody_and_is_told() {
         house.violate(WHO, 1);
     }
     assert!(!house.is_banned(WHO), "what was observed does not count");
+}
+
+#[test]
+fn what_is_only_observed_is_told_later_where_there_was_no_room() {
+    let mut house = house(100);
+    let filler = (Change::Spared, String::new(), 0, false);
+    *house.told.lock().unwrap() = vec![filler; ROOM];
+    for _ in 0..10 {
+        let mut seen = violation(WHO, 1);
+        seen.enforced = false;
+        house.owner.facts().tell(seen);
+    }
+    house.owner.turn();
+    house.owner.turn();
+    let deferred = house.owner.numbers().deferred.load(Ordering::Relaxed);
+    assert_eq!(deferred, 1);
+    house.told.lock().unwrap().clear();
+    for _ in 0..3 {
+        house.owner.turn();
+    }
+    assert_eq!(house.told(), [(Change::Began, WHO.to_owned(), 1, false)]);
+    house.pass(700);
+    assert_eq!(house.told().len(), 1, "its end is nobody's");
+}
+
+#[test]
+fn what_a_start_leaves_out_and_binds_nobody_is_told_as_forgotten() {
+    let mut house = house(1);
+    let now_unix_ms = house.clock.unix_ms();
+    let memory = |state, since_unix_ms| Memory {
+        state,
+        level: 1,
+        since_unix_ms,
+        until_unix_ms: since_unix_ms + 600_000,
+        ended_unix_ms: None,
+        grace_until_unix_ms: None,
+        decided: Decided::ByPolicy,
+        why: String::new(),
+        request: None,
+    };
+    let mut restoring = house.owner.restore();
+    for (number, state) in [State::Expired, State::Banned, State::Banned]
+        .into_iter()
+        .enumerate()
+    {
+        let target = Target::parse(&format!("198.51.100.{}", number + 1), 64).unwrap();
+        let since_unix_ms = now_unix_ms - 60_000 + number as u64;
+        let memory = memory(state, since_unix_ms);
+        restoring.remember(target, memory, since_unix_ms);
+    }
+    assert_eq!(restoring.finish().left_out, 2);
+    house.owner.turn();
+    // A ban that has time left comes back when there is room for it.
+    assert_eq!(
+        house.told(),
+        [(Change::Forgotten, "198.51.100.1".to_owned(), 0, true)]
+    );
 }
 
 #[test]

@@ -367,7 +367,12 @@ impl Builder {
         let is_late = Duration::from_nanos(now_ns - ended_ns) >= ENDED_WITHIN;
         if is_late {
             let waiting = self.queues.iter().flat_map(|queue| &queue.closed);
-            let events: u64 = waiting.map(|batch| u64::from(batch.count())).sum();
+            let mut events: u64 = waiting.map(|batch| u64::from(batch.count())).sum();
+            for lane in &mut self.lanes {
+                while lane.next(|_| ()).is_some() {
+                    events += 1;
+                }
+            }
             let bytes = self.backlog_bytes;
             tracing::error!(
                 events,

@@ -143,6 +143,21 @@ impl Stage {
         }
     }
 
+    /// Tells so many events of noise, a turn each. It does not compress: the backlog is bounded in bytes as
+    /// stored.
+    fn tell_noise(&mut self, events: u64) {
+        for _ in 0..events {
+            let noise: String = (0..4_000_u64)
+                .map(|n| char::from(b'a' + (mixed(self.told * 4_000 + n) % 26) as u8))
+                .collect();
+            let lane = self.lane.as_mut().unwrap();
+            let value = format!("{{\"seq\":{},\"noise\":\"{noise}\"}}", lane.next().seq);
+            self.told += 1;
+            lane.tell(self.told, None, value.as_bytes());
+            self.turn();
+        }
+    }
+
     fn turn(&mut self) -> Turn {
         self.clock.advance_ms(5);
         self.builder.turn()
@@ -297,17 +312,7 @@ fn a_disk_that_is_gone_costs_events_and_every_one_is_told_when_it_is_back() {
     let mut stage = Stage::new(2, 256 << 10);
     stage.topic.is_now(Mood::Hangs);
     let counts = Arc::clone(stage.builder.counts());
-    for _ in 0..4_000 {
-        // Noise, which does not compress: the backlog is bounded in bytes as stored.
-        let noise: String = (0..4_000_u64)
-            .map(|n| char::from(b'a' + (mixed(stage.told * 4_000 + n) % 26) as u8))
-            .collect();
-        let lane = stage.lane.as_mut().unwrap();
-        let value = format!("{{\"seq\":{},\"noise\":\"{noise}\"}}", lane.next().seq);
-        stage.told += 1;
-        lane.tell(stage.told, None, value.as_bytes());
-        stage.turn();
-    }
+    stage.tell_noise(4_000);
     let most = (BACKLOG_BYTES_MAX + BATCH_BYTES * 2) as u64;
     assert!(counts.backlog_bytes() > BACKLOG_BYTES_MAX as u64 / 2);
     assert!(counts.backlog_bytes() <= most, "{}", counts.backlog_bytes());
@@ -357,6 +362,19 @@ fn what_nobody_takes_is_given_up_after_the_end() {
         .count();
     assert_eq!(turns, 1_000, "5 s in turns of 5 ms");
     assert_eq!(stage.builder.counts().given_up(), 7);
+}
+
+#[test]
+fn what_is_left_in_the_lanes_at_the_end_is_counted_too() {
+    let mut stage = Stage::new(1, 1 << 20);
+    stage.topic.is_now(Mood::IsFull);
+    stage.tell_noise(4_000);
+    stage.lane = None;
+    while stage.turn() != Turn::Over {}
+    let lost = stage.builder.lanes[0].counts().lost();
+    let given_up = stage.builder.counts().given_up();
+    assert!(lost > 0);
+    assert_eq!(given_up + lost, 4_000);
 }
 
 #[test]
