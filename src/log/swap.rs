@@ -44,19 +44,27 @@ pub(super) fn delete_below(
     if start.max(first) > partition.log_start_offset() {
         partition.set_log_start(start.max(first));
     }
-    partition.set_segments(left.to_vec());
     if !gone.is_empty() && !left.iter().all(|segment| segment.is_named()) {
         // Were the last that has batches gone, and the name of the next not safe, a crash would take where
         // the partition ends, and its offsets be given once more.
         disk.sync_dir(&partition.dir).map_err(NotDone::Io)?;
     }
     // One safely after the other, the oldest first, so that a crash leaves no hole. What cannot be removed
-    // now is when the log is opened.
-    for segment in gone {
-        remove(disk, &partition.dir, segment.base_offset).map_err(NotDone::Io)?;
-        disk.sync_dir(&partition.dir).map_err(NotDone::Io)?;
+    // now stays among the segments, and is when it is asked for again.
+    let remove = |segment: &Arc<Segment>| {
+        remove(disk, &partition.dir, segment.base_offset)?;
+        disk.sync_dir(&partition.dir)
+    };
+    let mut stay = gone;
+    let mut result = Ok(());
+    while let (Some((segment, rest)), Ok(())) = (stay.split_first(), &result) {
+        result = remove(segment);
+        if result.is_ok() {
+            stay = rest;
+        }
     }
-    Ok(())
+    partition.set_segments([stay, left].concat());
+    result.map_err(NotDone::Io)
 }
 
 /// A swap that has begun and is not at its end.

@@ -6,7 +6,10 @@ use std::{
 };
 
 use super::{super::*, rig::*};
-use crate::base::disk::sim::{Fault, Plan, Sim};
+use crate::base::disk::{
+    Disk,
+    sim::{Fault, Plan, Sim},
+};
 
 const DIR: &str = "/log";
 
@@ -182,4 +185,30 @@ fn a_mend_that_failed_half_way_leaves_what_is_on_disk() {
         }
     }
     panic!("a mend takes more steps than that");
+}
+
+#[test]
+fn what_could_not_be_removed_is_when_it_is_asked_for_again() {
+    for step in 0..40 {
+        let sim = Sim::new(step, Path::new("/"));
+        let mut rig = four_segments(&sim);
+        let partition = rig.partition(DURABLE);
+        fail_at(&sim, step, 1);
+        let delete = || Command::DeleteBelow(Arc::clone(&partition), 300);
+        let is_done = ask(&mut rig, delete()).is_ok();
+        let is_over = sim
+            .plan(None)
+            .is_some_and(|plan| plan.from > sim.operations());
+        assert_eq!(partition.log_start_offset(), 300, "step {step}");
+        ask(&mut rig, delete()).unwrap();
+        let names = sim.names(&Path::new(DIR).join("durable-0")).unwrap();
+        let logs: Vec<_> = names.iter().filter(|name| name.ends_with(".log")).collect();
+        assert_eq!(logs, ["00000000000000000300.log"], "step {step}");
+        assert_eq!(numbers(&partition, 300).len(), 100);
+        if is_over {
+            assert!(is_done);
+            return;
+        }
+    }
+    panic!("deleting takes more steps than that");
 }
