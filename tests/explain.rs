@@ -394,7 +394,7 @@ fn the_command_line_explains() {
     let escape = "/.git/\u{1b}[2J";
     let told = wardent.command(&["explain", "--ip", "198.51.100.8", "--path", escape], "");
     assert!(!told.out.contains('\u{1b}'), "{told:?}");
-    let kept = wardent.command(&["explain", "01ARYZ6S41TSV4RRFFQ69G5FAV"], "");
-    assert_eq!(kept.status, 1);
-    assert!(kept.err.contains("decisions are not kept yet"), "{kept:?}");
+    let unknown = wardent.command(&["explain", "01ARYZ6S41TSV4RRFFQ69G5FAV"], "");
+    assert_eq!(unknown.status, 1);
+    assert!(unknown.err.contains("not in the log"), "{unknown:?}");
 }

@@ -25,9 +25,9 @@ use wardent::{
         privacy::AddressText,
         time::Stamps,
     },
-    log::{self, Append, Batch, Flush, Log, Partition, TopicConfig, TopicSettings, View},
+    log::{self, Flush, Log, Partition, TopicConfig, TopicSettings, View},
     sink::{
-        builder::{Builder, Counts, Refused, Topic, Written},
+        builder::{Builder, Counts, LogTopic},
         lane::{Lane, lane, lane_bytes},
     },
 };
@@ -144,14 +144,14 @@ fn latency(rate: u64) {
         .collect();
     assert_eq!(late_us.len() as u64, events, "not every event was read");
     late_us.sort_unstable();
-    let at = |part: f64| late_us[((late_us.len() - 1) as f64 * part) as usize] as f64 / 1e3;
+    let at = |permille: usize| late_us[(late_us.len() - 1) * permille / 1_000] as f64 / 1e3;
     println!("{rate} events/s, from a worker's call until a reader has the event");
     println!(
         "  p50 {:.1} ms, p99 {:.1} ms, p99.9 {:.1} ms, at the most {:.1} ms",
-        at(0.5),
-        at(0.99),
-        at(0.999),
-        at(1.0)
+        at(500),
+        at(990),
+        at(999),
+        at(1_000)
     );
     rig.close();
 }
@@ -208,7 +208,7 @@ impl Rig {
         let bell = Arc::<Bell>::default();
         let lane = |number| lane(Run::new(7), number, lane_bytes(LANES), &bell);
         let (lanes, drains) = (0..).take(LANES).map(lane).unzip();
-        let topic = Box::new(AccessTopic(Arc::clone(&log)));
+        let topic = Box::new(LogTopic::named(&log, settings::ACCESS).unwrap());
         let builder = Builder::new(drains, topic, bell, clock.clone());
         Self {
             dir,
@@ -277,32 +277,6 @@ fn settings_in(dir: &Path) -> log::Settings {
     }
 }
 
-#[derive(Debug)]
-struct AccessTopic(Arc<Log>);
-
-impl Topic for AccessTopic {
-    fn partitions(&self) -> u32 {
-        PARTITIONS
-    }
-
-    fn offer(&self, partition: u32, batch: Batch, written: Written) -> Result<(), Batch> {
-        let append = Append {
-            partition: self.0.partition(settings::ACCESS, partition).unwrap(),
-            batch,
-            done: Box::new(move |result| {
-                written(result.map(drop).map_err(|refused| Refused {
-                    why: refused.reason.to_string(),
-                    batch: refused.batch,
-                }));
-            }),
-        };
-        self.0
-            .appends()
-            .offer(append)
-            .map_err(|append| append.batch)
-    }
-}
-
 /// Makes events as a shop's traffic does: many clients, few browsers, some paths much more than others.
 #[derive(Default)]
 struct Writer {
@@ -347,7 +321,7 @@ impl Writer {
             method: b"GET",
             host: b"shop.example",
             path: self.path.as_bytes(),
-            status: if chance % 50 == 0 { 404 } else { 200 },
+            status: if chance.is_multiple_of(50) { 404 } else { 200 },
             verdict: Verdict::Passed,
             reason: None,
             is_observed: false,

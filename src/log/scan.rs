@@ -23,8 +23,8 @@ const SEARCHED_BYTES_MAX: u64 = 256 * 1024 * 1024;
 const CRC_OF: u64 = 21;
 /// What a disk writes whole or not at all, at the least.
 const SECTOR_BYTES: u64 = 512;
-/// What stands first in a batch.
-const BASE_OFFSET_BYTES: u64 = 8;
+/// The base offset and the length, which stand first in a batch.
+const FIRST_BYTES: u64 = 12;
 /// Where the format's version stands in a batch.
 const MAGIC_AT: usize = 16;
 
@@ -235,10 +235,11 @@ impl Walk<'_> {
         Ok(None)
     }
 
-    /// Whether the base offset of the batch at `position`, which stands behind damage, lies partly in a sector
-    /// that may be damaged too, and the batch that follows does not confirm it. It is not part of the checksum.
+    /// Whether the base offset of the batch at `position`, which stands behind damage, may be in a sector that
+    /// is damaged too, and the batch that follows does not confirm it. It is not part of the checksum; and a
+    /// sector that has the whole length is known to be right by it.
     fn may_be_torn(&mut self, position: u64, header: &Header) -> io::Result<bool> {
-        if position % SECTOR_BYTES <= SECTOR_BYTES - BASE_OFFSET_BYTES {
+        if position % SECTOR_BYTES <= SECTOR_BYTES - FIRST_BYTES {
             return Ok(false);
         }
         let end = position.saturating_add(header.size() as u64);
