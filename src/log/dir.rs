@@ -28,6 +28,9 @@ use crate::base::{clock::Clock, disk::Disk};
 /// Epochs of leaders that a partition remembers: one for each crash.
 const EPOCHS_MAX: usize = 256;
 
+/// Starts in a row that may have found no room for their epoch.
+const UNKEPT_MAX: i32 = 1024;
+
 /// Opens the log, alone among all processes, and recovers it.
 ///
 /// # Errors
@@ -354,7 +357,10 @@ impl Opening<'_> {
         };
         let opened = recovery.open(known)?;
         let end = opened.segments.last().map_or(0, |last| last.end_offset());
-        let epoch = self.leader_epoch(&dir, end, known.was_clean && !opened.was_cut)?;
+        let is_whole = known.was_clean && !opened.was_cut;
+        let mut segments = opened.segments.iter().rev();
+        let appended = segments.find_map(|segment| segment.last_epoch());
+        let epoch = self.leader_epoch(&dir, end, appended, is_whole)?;
         let base = opened.segments.first().map_or(0, |one| one.base_offset);
         let log_start = opened.log_start.clamp(base, end.max(base));
         let number = self.partitions.len();
@@ -384,7 +390,16 @@ impl Opening<'_> {
 
     /// The epoch of this process's appends: another than before, unless nothing can have been lost, so that
     /// consumers see that what they read may be gone (KIP-320).
-    fn leader_epoch(&mut self, dir: &Path, end: i64, is_whole: bool) -> io::Result<i32> {
+    ///
+    /// The last that was `appended` may not be in the checkpoint, where there was no room for it. It stands
+    /// outside the checksums, so it is believed only where it can have come about.
+    fn leader_epoch(
+        &mut self,
+        dir: &Path,
+        end: i64,
+        appended: Option<i32>,
+        is_whole: bool,
+    ) -> io::Result<i32> {
         let mut epochs = match read_epochs(&**self.disk, dir) {
             Ok(epochs) => epochs,
             Err(Unread::Io(error)) => return Err(error),
@@ -394,7 +409,13 @@ impl Opening<'_> {
                 Vec::new()
             }
         };
-        let last = epochs.last().map(|(epoch, _)| *epoch);
+        let kept = epochs.last().map(|(epoch, _)| *epoch);
+        let last = kept.map(|kept| match appended {
+            Some(appended) if (kept..kept.saturating_add(UNKEPT_MAX)).contains(&appended) => {
+                appended
+            }
+            Some(_) | None => kept,
+        });
         let epoch = match last {
             Some(epoch) if is_whole => return Ok(epoch),
             Some(epoch) => epoch.saturating_add(1),
@@ -406,7 +427,7 @@ impl Opening<'_> {
         let excess = epochs.len().saturating_sub(EPOCHS_MAX);
         epochs.drain(..excess);
         match write_epochs(&**self.disk, dir, &epochs) {
-            // The next start may give the epoch once more. That none gives it at all would cost more.
+            // The batches that are appended in it have it.
             Err(error) if self.is_full && is_full(&error) => {
                 let path = dir.join(checkpoint::EPOCHS);
                 let what = format!("epoch {epoch} has no room on the disk");

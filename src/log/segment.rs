@@ -342,6 +342,12 @@ impl Segment {
         self.first_from(start, |header| header.last_offset() >= offset)
     }
 
+    /// The epoch of the leader that appended its last batch.
+    pub(super) fn last_epoch(&self) -> Option<i32> {
+        let last = self.find(self.end_offset() - 1).ok().flatten();
+        last.map(|(_, header)| header.leader_epoch())
+    }
+
     /// Whole batches from the one that holds `offset` on: up to `bytes_max` but one at least, none of them
     /// at or above `until`. None where the segment has no such.
     pub(super) fn read(

@@ -317,6 +317,15 @@ impl World {
         self.command(Command::DeleteBelow(partition, offset));
     }
 
+    /// Has a segment looked into, in which nothing is wrong.
+    fn mend(&mut self, lane: usize) {
+        let partition = self.partition(lane);
+        let segments = partition.segments();
+        let base_offset = segments[self.dice.below(segments.len())].base_offset;
+        self.tell(format!("mend {base_offset} of {:?}", LANES[lane]));
+        self.command(Command::Mend(partition, base_offset));
+    }
+
     /// Compacts the first closed segments into one.
     fn compact(&mut self, lane: usize) -> Result<(), Wrong> {
         let partition = self.partition(lane);
@@ -408,6 +417,7 @@ impl World {
             92 | 93 => self.command(Command::Roll(self.partition(lane))),
             94 => self.delete_some(lane),
             95 | 96 => self.compact(0)?,
+            97 => self.mend(lane),
             _ => {
                 let is_sound = self.disk.is_gone();
                 if !is_sound {
