@@ -410,12 +410,9 @@ impl Opening<'_> {
             }
         };
         let kept = epochs.last().map(|(epoch, _)| *epoch);
-        let last = kept.map(|kept| match appended {
-            Some(appended) if (kept..kept.saturating_add(UNKEPT_MAX)).contains(&appended) => {
-                appended
-            }
-            Some(_) | None => kept,
-        });
+        let least = kept.unwrap_or(0);
+        let credible = least..least.saturating_add(UNKEPT_MAX);
+        let last = appended.filter(|epoch| credible.contains(epoch)).or(kept);
         let epoch = match last {
             Some(epoch) if is_whole => return Ok(epoch),
             Some(epoch) => epoch.saturating_add(1),

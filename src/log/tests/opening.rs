@@ -282,7 +282,7 @@ fn a_full_disk_keeps_no_log_from_being_opened() {
     rig.append(LAZY, batch(0, 10)).unwrap();
     sim.set_capacity(sim.used());
     let sim = sim.kill();
-    let rig = Rig::with(settings(at), Arc::new(sim.clone()));
+    let rig = Rig::with(settings(at), Arc::new(sim));
     assert_eq!(numbers(&rig.partition(DURABLE), 0).len(), 10);
     assert_eq!(numbers(&rig.partition(LAZY), 0).len(), 10);
 }
