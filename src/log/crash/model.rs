@@ -90,6 +90,8 @@ pub(super) struct Lane {
     /// Sessions that began after the log was not closed.
     unclean: BTreeSet<u32>,
     epochs: BTreeMap<u32, i32>,
+    /// Sessions whose epoch found no room on the disk.
+    unkept: BTreeSet<u32>,
     /// Offsets that recovery told to be gone.
     holes: BTreeSet<i64>,
 }
@@ -107,6 +109,7 @@ impl Lane {
             session: 0,
             unclean: BTreeSet::new(),
             epochs: BTreeMap::new(),
+            unkept: BTreeSet::new(),
             holes: BTreeSet::new(),
         }
     }
@@ -200,6 +203,11 @@ impl Lane {
         if is_unclean {
             self.unclean.insert(self.session);
         }
+    }
+
+    /// The disk was full: where all that is appended now is lost, nothing says that this epoch ever was.
+    pub(super) fn epoch_is_not_kept(&mut self) {
+        self.unkept.insert(self.session);
     }
 
     /// Checks what is in the log when it was opened again, and goes on from there. It `may_have_holes`
@@ -320,7 +328,8 @@ impl Lane {
             return Ok(());
         };
         let is_unclean = self.unclean.range(before + 1..=session).next().is_some();
-        if epoch <= *earlier && is_unclean {
+        let may_be_again = epoch == *earlier && self.unkept.contains(before);
+        if epoch <= *earlier && is_unclean && !may_be_again {
             return Err(format!("{one:?} is after an unclean stop in no new epoch"));
         }
         Ok(())

@@ -185,6 +185,9 @@ impl World {
             }
             lane.shown = high_watermark;
             lane.begin(!was_clean, &missing);
+            if report.iter().any(|one| has_no_room_for_epoch(one, &name)) {
+                lane.epoch_is_not_kept();
+            }
             lane.reopened(&found, left, may_have_holes)
                 .map_err(|wrong| format!("{at:?}: {wrong}"))?;
         }
@@ -475,6 +478,16 @@ impl World {
             }
         }
         Err(format!("appends are not answered, or not taken: {waits:?}"))
+    }
+}
+
+/// Whether the epoch that the partition `name` was opened with found no room on the disk.
+fn has_no_room_for_epoch(found: &Found, name: &str) -> bool {
+    match found {
+        Found::Checkpoint { path, what } => {
+            path.parent().is_some_and(|dir| dir.ends_with(name)) && what.contains("no room")
+        }
+        _ => false,
     }
 }
 
