@@ -483,12 +483,10 @@ impl World {
 
 /// Whether the epoch that the partition `name` was opened with found no room on the disk.
 fn has_no_room_for_epoch(found: &Found, name: &str) -> bool {
-    match found {
-        Found::Checkpoint { path, what } => {
-            path.parent().is_some_and(|dir| dir.ends_with(name)) && what.contains("no room")
-        }
-        _ => false,
-    }
+    let Found::Checkpoint { path, what } = found else {
+        return false;
+    };
+    path.parent().is_some_and(|dir| dir.ends_with(name)) && what.contains("no room")
 }
 
 /// Whether recovery told that it took something out of this partition, or that something is gone.
