@@ -152,9 +152,7 @@ impl Walk<'_> {
         if end > self.size {
             return Ok(Err(Damage::TooShort));
         }
-        let reach = header.last_offset().checked_sub(self.base_offset);
-        let fits = reach.is_some_and(|reach| i32::try_from(reach).is_ok());
-        if header.base_offset() < self.expected || !fits {
+        if !self.is_in_reach(&header) {
             return Ok(Err(Damage::Offsets));
         }
         if self.crc(position + CRC_OF..end)? != header.crc() {
@@ -164,6 +162,13 @@ impl Walk<'_> {
             true => Ok(Err(Damage::Offsets)),
             false => Ok(Ok(header)),
         }
+    }
+
+    /// Whether the offsets of a batch are those of the segment, and not of what came before.
+    fn is_in_reach(&self, header: &Header) -> bool {
+        let reach = header.last_offset().checked_sub(self.base_offset);
+        let is_segments = reach.is_some_and(|reach| i32::try_from(reach).is_ok());
+        header.base_offset() >= self.expected && is_segments
     }
 
     /// Whether the batch that follows begins before `header` ends, where it may. The base offset is not part
@@ -218,8 +223,9 @@ impl Walk<'_> {
             };
             at += skipped as u64;
             let claimed = Header::read(self.window.bytes(at, HEADER_BYTES)?);
+            let claimed = claimed.ok().filter(|claimed| self.is_in_reach(claimed));
             let size = claimed.map_or(0, |claimed| claimed.size() as u64);
-            if claimed.is_ok() && at + size <= self.size {
+            if claimed.is_some() && at + size <= self.size {
                 self.searched += size;
                 if self.searched > SEARCHED_BYTES_MAX {
                     return Ok(None);

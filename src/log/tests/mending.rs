@@ -1,8 +1,9 @@
 //! What rots in a closed segment costs the batch it is in.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, sync::Arc};
 
 use super::{super::*, rig::*};
+use crate::base::disk::{Disk, System};
 
 /// A log whose first segment was closed long ago.
 fn two_segments(dir: &Path) -> Rig {
@@ -92,4 +93,35 @@ fn an_active_segment_is_closed_before_it_is_mended() {
     assert_eq!(numbers(&partition, 0).len(), 190);
     assert_eq!(rig.append(DURABLE, batch(200, 1)).unwrap().base_offset, 200);
     assert_eq!(numbers(&partition, 0).len(), 191);
+}
+
+#[test]
+fn what_looks_like_batches_in_a_damaged_one_does_not_cost_what_follows() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut settings = settings(dir.path());
+    settings.topics[1].config.segment_bytes = 8 << 20;
+    let disk: Arc<dyn Disk> = Arc::new(System);
+    let mut rig = Rig::with(settings.clone(), Arc::clone(&disk));
+    rig.append(DURABLE, batch(0, 10)).unwrap();
+    // Headers of batches that would go on for a mebibyte, and cannot stand there.
+    let mut header = batch(0, 1).bytes().get(..HEADER_BYTES).unwrap().to_vec();
+    header[8..12].copy_from_slice(&(1_i32 << 20).to_be_bytes());
+    let mut builder = Builder::new();
+    builder.push(0, Some(b"key"), Some(&header.repeat(400)), &[]);
+    let hostile = builder.finish(Compression::None);
+    let size = hostile.bytes().len();
+    rig.append(DURABLE, hostile).unwrap();
+    for number in 0..400 {
+        rig.append(DURABLE, batch(number * 100, 100)).unwrap();
+    }
+    drop(rig);
+    let log = dir.path().join("durable-0/00000000000000000000.log");
+    let mut bytes = fs::read(&log).unwrap();
+    assert!(bytes.len() > (1 << 20) + size);
+    let at = batch(0, 10).bytes().len();
+    bytes[at + 16] ^= 0x55;
+    fs::write(&log, bytes).unwrap();
+    let rig = Rig::with(settings, disk);
+    let found = numbers(&rig.partition(DURABLE), 0).len();
+    assert_eq!(found, 10 + 40_000, "{:?}", rig.report);
 }
