@@ -196,10 +196,14 @@ impl Server {
             (_, "/metrics" | "/livez" | "/readyz" | "/api/v1/reload", _) => {
                 text(StatusCode::METHOD_NOT_ALLOWED, "another method, please\n")
             }
+            (_, path, _) if path.starts_with("/api/") => Answer::from(Refused::new(
+                StatusCode::NOT_FOUND,
+                "here are /api/v1/bans, /api/v1/bans/import, /api/v1/explain, /api/v1/reload, \
+                 /api/v1/events, /api/v1/log/topics and /api/v1/log/verify",
+            )),
             _ => text(
                 StatusCode::NOT_FOUND,
-                "here are /metrics, /livez, /readyz, /api/v1/bans, /api/v1/explain, /api/v1/events \
-                 and /api/v1/log/topics\n",
+                "here are /metrics, /livez, /readyz and /api/v1/\n",
             ),
         }
     }
