@@ -1,6 +1,7 @@
 //! What must never be told is in no record of any topic, on no line, and in no word of Wardent's own.
 #![expect(
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     reason = "a broken fixture should stop the test loudly"
 )]
 
