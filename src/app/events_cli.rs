@@ -4,7 +4,7 @@ use std::{path::Path, process::ExitCode, time::Duration};
 
 use clap::{Args, Subcommand};
 use http::Method;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{
     admin_cli::{Ended, encoded, meaning, warn},
@@ -189,7 +189,10 @@ impl Stopped {
     pub(super) fn told(self, output: Output) -> ExitCode {
         match self {
             Self::Misused(words) => {
-                complain(&format!("error: {words}"));
+                match output {
+                    Output::Text => complain(&format!("error: {words}")),
+                    Output::Json => tell(&json!({"error": words}).to_string()),
+                }
                 ExitCode::from(EX_MISUSED)
             }
             Self::Ended(ended) => ended.told(output),
