@@ -23,6 +23,7 @@ use tokio::{
 use super::{
     Reloader, View,
     api::{Answer, Refused},
+    events::WAITS_MAX,
     health, metrics,
     reading::Walks,
     verify::Jobs,
@@ -43,6 +44,8 @@ pub struct Server {
     reloader: Reloader,
     pub(super) acts: Acts,
     pub(super) walks: Walks,
+    /// Places for questions that wait for events.
+    pub(super) waits: Arc<Semaphore>,
     pub(super) jobs: Arc<Jobs>,
 }
 
@@ -90,6 +93,7 @@ impl Server {
             reloader,
             acts,
             walks: Walks::new(),
+            waits: Arc::new(Semaphore::new(WAITS_MAX)),
             jobs: Arc::default(),
         }
     }
