@@ -7,7 +7,10 @@
 
 mod support;
 
-use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{
+    collections::BTreeMap, fs, io::Write as _, net::TcpStream, os::unix::fs::PermissionsExt as _,
+    path::Path,
+};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -402,4 +405,24 @@ fn the_log_is_seen_in_metrics_and_health() {
     let (status, ready) = rig.wardent.ask_listener("GET", "/readyz", "");
     assert_eq!(status, 200);
     assert_eq!(ready["log"], json!({"state": "ok", "reasons": []}));
+}
+
+#[test]
+fn who_waits_for_events_leaves_room_for_others() {
+    let rig = Rig::new();
+    let status = |target: &str| rig.wardent.ask_listener("GET", target, "").0;
+    let waits: Vec<_> = (0..32)
+        .map(|_| {
+            let mut waits = TcpStream::connect(rig.wardent.admin()).unwrap();
+            let target = "/api/v1/events?order=oldest&wait=20s";
+            write!(waits, "GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+            waits
+        })
+        .collect();
+    let another = "/api/v1/events?order=oldest&wait=100ms";
+    time::eventually("all places are taken", || status(another) == 503);
+    assert_eq!(status("/livez"), 200);
+    assert_eq!(status("/api/v1/events?order=oldest"), 200);
+    drop(waits);
+    time::eventually("there are places again", || status(another) == 200);
 }

@@ -100,9 +100,12 @@ impl Query {
         for part in parts.filter(|part| !part.is_empty()) {
             let (name, value) = part.split_once('=').unwrap_or((part, ""));
             if !known.contains(&name) {
+                let known = match known {
+                    [] => "none here".to_owned(),
+                    known => known.join(", "),
+                };
                 return Err(Refused::unreadable(format!(
-                    "unknown parameter `{name}`: there are {}",
-                    known.join(", ")
+                    "unknown parameter `{name}`: there are {known}"
                 )));
             }
             if query.get(name).is_some() {
@@ -165,5 +168,7 @@ mod tests {
             let refused = Query::read(Some(text), KNOWN).unwrap_err();
             assert_eq!(refused, Refused::unreadable(words));
         }
+        let refused = Query::read(Some("x=1"), &[]).unwrap_err();
+        assert_eq!(refused.words, "unknown parameter `x`: there are none here");
     }
 }

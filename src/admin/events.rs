@@ -28,6 +28,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// How long a question may wait for what is not there yet.
 const WAIT_MAX: Duration = Duration::from_secs(20);
 
+/// Questions that wait at once, so that the others find connections.
+pub(super) const WAITS_MAX: usize = 32;
+
 /// From the first new event to the look at all that have come by then.
 const GATHERED_WITHIN: Duration = Duration::from_millis(20);
 
@@ -61,6 +64,7 @@ impl Server {
             return Err(Refused::new(StatusCode::NOT_FOUND, words));
         }
         let mut tally = Tally::default();
+        let mut place = None;
         loop {
             let mut ends: Vec<_> = partitions.iter().map(|one| one.subscribe()).collect();
             let mut found = self.find(&ask, &partitions).await?;
@@ -69,6 +73,15 @@ impl Server {
             if left_ns == 0 || !found.events.is_empty() || !found.is_end {
                 found.tally = tally;
                 return say(StatusCode::OK, &found);
+            }
+            if place.is_none() {
+                let free = self.waits.try_acquire();
+                place = Some(free.map_err(|_| {
+                    Refused::new(
+                        StatusCode::SERVICE_UNAVAILABLE,
+                        "enough others wait for events: try again in a moment, or without `wait`",
+                    )
+                })?);
             }
             ask.go_on(&found)?;
             let changes = ends.iter_mut().map(|end| Box::pin(end.changed()));

@@ -61,6 +61,12 @@ impl LogView {
         if !health.has_ballast.get() {
             reasons.push("the room kept for bans is used or not there".to_owned());
         }
+        if self.cleaner.is_removed.get() {
+            reasons.push(
+                "files of the log were removed: what is written to them is lost; start anew"
+                    .to_owned(),
+            );
+        }
         if self.cleaner.is_suspended.get() {
             reasons.push(
                 "the clock was set: nothing goes for its age until it is believed".to_owned(),
@@ -259,6 +265,11 @@ fn kept(cleaner: &CleanerHealth, encoder: &mut Encoder<'_>) -> fmt::Result {
         "wardent_log_bytes_over_disk_max",
         "Bytes above log.disk_max, with nothing left that may go",
         cleaner.bytes_over.get(),
+    )?;
+    encoder.gauge(
+        "wardent_log_files_removed",
+        "Whether somebody removed files of the log, so that what is written to them is lost",
+        u64::from(cleaner.is_removed.get()),
     )?;
     encoder.gauge(
         "wardent_log_retention_suspended",

@@ -23,6 +23,7 @@ use tokio::{
 use super::{
     Reloader, View,
     api::{Answer, Refused},
+    events::WAITS_MAX,
     health, metrics,
     reading::Walks,
     verify::Jobs,
@@ -43,6 +44,8 @@ pub struct Server {
     reloader: Reloader,
     pub(super) acts: Acts,
     pub(super) walks: Walks,
+    /// Places for questions that wait for events.
+    pub(super) waits: Arc<Semaphore>,
     pub(super) jobs: Arc<Jobs>,
 }
 
@@ -90,6 +93,7 @@ impl Server {
             reloader,
             acts,
             walks: Walks::new(),
+            waits: Arc::new(Semaphore::new(WAITS_MAX)),
             jobs: Arc::default(),
         }
     }
@@ -196,10 +200,14 @@ impl Server {
             (_, "/metrics" | "/livez" | "/readyz" | "/api/v1/reload", _) => {
                 text(StatusCode::METHOD_NOT_ALLOWED, "another method, please\n")
             }
+            (_, path, _) if path.starts_with("/api/") => Answer::from(Refused::new(
+                StatusCode::NOT_FOUND,
+                "here are /api/v1/bans, /api/v1/bans/import, /api/v1/explain, /api/v1/reload, \
+                 /api/v1/events, /api/v1/log/topics and /api/v1/log/verify",
+            )),
             _ => text(
                 StatusCode::NOT_FOUND,
-                "here are /metrics, /livez, /readyz, /api/v1/bans, /api/v1/explain, /api/v1/events \
-                 and /api/v1/log/topics\n",
+                "here are /metrics, /livez, /readyz and /api/v1/\n",
             ),
         }
     }

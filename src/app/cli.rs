@@ -120,8 +120,8 @@ Exit status: 0 when the new policy is in force, 1 when the old one stays.")]
         after_help = "Examples:\n  wardent bans list\n  wardent bans add 198.51.100.7 --for 1h --why 'scraping'"
     )]
     Bans(BansCommand),
-    /// Say what would become of a request, guard by guard, and why.
-    #[command(after_help = explain_cli::EXAMPLES)]
+    /// Say what became of a request, or would, guard by guard, and why.
+    #[command(after_help = explain_cli::EXAMPLES, override_usage = explain_cli::USAGE)]
     Explain(ExplainArguments),
     /// Find events in the log, and watch them come.
     #[command(

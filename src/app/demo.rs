@@ -124,7 +124,7 @@ fn welcome(running: &Running, origin: &str, folder: &Path) -> String {
 Wardent is serving.
 
   proxy    {proxy}   in front of {origin}
-{metrics}  files    {folder}   (gone when it ends; edit policy.yaml while it runs)
+{metrics}  files    {folder}   (the log is there, too; gone when it ends; edit policy.yaml while it runs)
 
 Try, in another terminal:
 
@@ -137,6 +137,9 @@ Try, in another terminal:
   # who is banned, and why that client is refused
   {wardent} --config {folder}/wardent.yaml bans show 198.51.100.8
   {wardent} --config {folder}/wardent.yaml explain --ip 198.51.100.8 --path /hello
+
+  # what the log has of it: the last requests that were refused, and then each as it comes
+  {wardent} --config {folder}/wardent.yaml events tail --verdict refused
 
 Ctrl-C ends it. Every request is a line:
 "

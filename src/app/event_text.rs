@@ -11,6 +11,7 @@ pub(super) fn line(event: &Map<String, Value>) -> String {
         Some("gap") => gap(event),
         Some("ban") => ban(event),
         Some("audit") => audit(event),
+        Some("tombstone") => tombstone(event),
         _ => other(event),
     }
 }
@@ -59,15 +60,20 @@ fn gap(event: &Map<String, Value>) -> String {
 fn ban(event: &Map<String, Value>) -> String {
     let field = |name| text(event, name);
     format!(
-        "{} {} {}, level {}, until {}, by {}: {}",
+        "{} {} {}, level {}, until {}, by {}{}",
         field("time"),
         field("target"),
         field("state"),
         field("level"),
         field("until"),
         field("by"),
-        field("why"),
+        why(event),
     )
+}
+
+/// A record without a value, by which all that its key remembered is forgotten.
+fn tombstone(event: &Map<String, Value>) -> String {
+    format!("{} {} forgotten", text(event, "time"), text(event, "key"))
 }
 
 fn audit(event: &Map<String, Value>) -> String {
@@ -75,13 +81,21 @@ fn audit(event: &Map<String, Value>) -> String {
     let is_observed = event.get("enforced") == Some(&Value::Bool(false));
     let only = if is_observed { " (only observed)" } else { "" };
     format!(
-        "{} {} {} by {}{only}: {}",
+        "{} {} {} by {}{only}{}",
         field("time"),
         field("what"),
         field("target"),
         field("actor"),
-        field("why"),
+        why(event),
     )
+}
+
+/// What follows where a reason was given.
+fn why(event: &Map<String, Value>) -> String {
+    match text_or(event, "why", "").as_str() {
+        "" => String::new(),
+        why => format!(": {why}"),
+    }
 }
 
 /// The moment, the kind, and then every field.
@@ -191,6 +205,10 @@ mod tests {
             told(audit),
             "t would_ban 198.51.100.7 by policy (only observed): trap"
         );
+        let audit = r#"{"event":"audit","v":1,"time":"t","what":"unban","actor":"uid:0","target":"198.51.100.7","why":"","enforced":true}"#;
+        assert_eq!(told(audit), "t unban 198.51.100.7 by uid:0");
+        let tombstone = r#"{"event":"tombstone","v":1,"time":"t","key":"198.51.100.7"}"#;
+        assert_eq!(told(tombstone), "t 198.51.100.7 forgotten");
     }
 
     #[test]
@@ -205,7 +223,7 @@ mod tests {
     #[test]
     fn nothing_a_stranger_wrote_moves_the_cursor() {
         let hostile = "\\u001b[2J\\u009b\\u202e\\r\\n\\u007f\u{85}\u{9b}é\\\"\\\\";
-        for kind in ["access", "gap", "ban", "audit", "x\\u001b"] {
+        for kind in ["access", "gap", "ban", "audit", "tombstone", "x\\u001b"] {
             let names = [
                 "time", "client", "host", "path", "reason", "why", "id", "run", "z\\u009b",
             ];

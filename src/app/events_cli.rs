@@ -4,7 +4,7 @@ use std::{path::Path, process::ExitCode, time::Duration};
 
 use clap::{Args, Subcommand};
 use http::Method;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{
     admin_cli::{Ended, encoded, meaning, warn},
@@ -31,6 +31,12 @@ const WAIT: &str = "10s";
 
 /// From a Wardent that is gone to the next try.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// From a page that it had no turn for to the next try.
+const TURN_AFTER: Duration = Duration::from_millis(200);
+
+/// How often it is asked for a page while others read the log.
+const TRIES: usize = 20;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum EventsCommand {
@@ -183,7 +189,10 @@ impl Stopped {
     pub(super) fn told(self, output: Output) -> ExitCode {
         match self {
             Self::Misused(words) => {
-                complain(&format!("error: {words}"));
+                match output {
+                    Output::Text => complain(&format!("error: {words}")),
+                    Output::Json => tell(&json!({"error": words}).to_string()),
+                }
                 ExitCode::from(EX_MISUSED)
             }
             Self::Ended(ended) => ended.told(output),
@@ -243,7 +252,14 @@ impl Question {
     ) -> Result<Found, Stopped> {
         match reader {
             Reader::Running(running) => {
-                let said = self.said(running, more)?;
+                let mut said = self.said(running, more)?;
+                for _ in 1..TRIES {
+                    if !said.is_busy {
+                        break;
+                    }
+                    std::thread::sleep(TURN_AFTER);
+                    said = self.said(running, more)?;
+                }
                 Ok(self.meant(&said)?)
             }
             Reader::Files(files) => {
@@ -266,8 +282,10 @@ impl Question {
         running.ask(Method::GET, &target, None)
     }
 
+    /// What an answer holds.
+    ///
     /// # Errors
-    /// When it did not do it.
+    /// When it was none.
     fn meant(&self, said: &Said) -> Result<Found, String> {
         if said.is_ok {
             return meaning(&said.words);
@@ -410,5 +428,47 @@ pub(super) fn find_decision(reader: &Reader<'_>, id: &str) -> Result<Option<Stri
             return Ok(None);
         }
         after = found.next;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{BufRead as _, BufReader, Write as _},
+        os::unix::net::UnixListener,
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_page_is_asked_for_again_while_others_read_the_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("admin.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let answers = [
+            ("503 Busy", r#"{"error":"try again"}"#.to_owned()),
+            ("200 OK", serde_json::to_string(&Found::default()).unwrap()),
+        ];
+        let serving = std::thread::spawn(move || {
+            for (status, body) in answers {
+                let (mut stream, _) = listener.accept().unwrap();
+                let head = BufReader::new(&stream).lines();
+                head.map_while(Result::ok)
+                    .take_while(|line| !line.is_empty())
+                    .for_each(drop);
+                let length = body.len();
+                write!(
+                    stream,
+                    "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+                )
+                .unwrap();
+            }
+        });
+        let reader = Reader::Running(Running::behind(&socket).unwrap());
+        let Ok(question) = Question::new(&Which::default()) else {
+            unreachable!("it asks for nothing special")
+        };
+        assert!(question.page(&reader, &[]).is_ok());
+        serving.join().unwrap();
     }
 }

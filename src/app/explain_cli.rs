@@ -1,4 +1,4 @@
-//! `wardent explain`: what would become of a request, and why.
+//! `wardent explain`: what became of a request, or would, and why.
 
 use std::{net::IpAddr, path::Path, process::ExitCode};
 
@@ -18,7 +18,9 @@ use crate::admin::explain::{Explained, Judged};
 #[derive(Debug, Args)]
 pub(super) struct ExplainArguments {
     /// A decision that was made: the `X-Request-ID` of an answer.
-    #[arg(value_name = "REQUEST ID", conflicts_with_all = ["ip", "path"])]
+    #[arg(value_name = "REQUEST ID", conflicts_with_all = [
+        "ip", "path", "method", "host", "user_agent", "headers", "secret",
+    ])]
     request: Option<String>,
     /// The client's address.
     #[arg(long, required_unless_present = "request")]
@@ -48,6 +50,9 @@ enum Secret {
     Valid,
     None,
 }
+
+pub(super) const USAGE: &str = "wardent explain <REQUEST ID>
+       wardent explain --ip <IP> --path <PATH> [OPTIONS]";
 
 pub(super) const EXAMPLES: &str = "Examples:
   wardent explain --ip 198.51.100.7 --path /accounts/login/ --method POST

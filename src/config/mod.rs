@@ -67,7 +67,7 @@ pub fn load(wardent_yaml: &Path) -> Result<Loaded, Report> {
     problems.extend(unusable);
     match load_policy(&wardent.policy, &wardent) {
         Ok(loaded) if problems.is_empty() => {
-            let mut notes = notes::of_wardent(&source);
+            let mut notes = notes::of_wardent(&wardent, &source);
             notes.extend(notes::exposed_files_of_wardent(&wardent, &source));
             notes.extend(doubtful);
             notes.extend(loaded.notes);

@@ -28,9 +28,10 @@ enum File {
 }
 
 /// Everything worth knowing about a `wardent.yaml` that is right.
-pub(super) fn of_wardent(source: &Source<'_>) -> Vec<Problem> {
+pub(super) fn of_wardent(document: &wardent::Document, source: &Source<'_>) -> Vec<Problem> {
     let mut notes = not_in_force(File::Wardent, source);
     notes.extend(secrets_in_environment(source, &WARDENT_SECRETS));
+    notes.extend(narrow_log(&document.log, source));
     notes
 }
 
@@ -54,6 +55,26 @@ fn not_in_force(file: File, source: &Source<'_>) -> Vec<Problem> {
         source.warning(&place, format!("`{}` {what}", place.path))
     };
     means_something.map(note).collect()
+}
+
+/// A log that `disk_max` leaves less room than other keys ask for.
+fn narrow_log(log: &wardent::Log, source: &Source<'_>) -> Vec<Problem> {
+    /// Below, the segments that are written to and the ballast take most of it.
+    const DISK_MAX_SENSIBLE: u64 = 64 << 20;
+    let mut notes = Vec::new();
+    let mut note = |key: &str, what: &str| {
+        let written = source.index().written(key);
+        notes.extend(written.iter().map(|place| source.warning(place, what)));
+    };
+    if log.disk_max < DISK_MAX_SENSIBLE {
+        let what = "log.disk_max: below 64MiB there is hardly room for access events";
+        note("log.disk_max", what);
+    }
+    if log.access.retention_size > log.disk_max {
+        let what = "log.access.retention_size: larger than `log.disk_max`, past which access events go before";
+        note("log.access.retention_size", what);
+    }
+    notes
 }
 
 const WARDENT_SECRETS: [&str; 3] = [

@@ -7,7 +7,6 @@ use super::{
     publisher::{Ack, Shelf, Topic},
 };
 use crate::{
-    event::{audit, ban},
     log::{Append, Batch, Log, Partition},
     owner::Restoring,
 };
@@ -29,13 +28,13 @@ impl LogShelf {
     /// # Errors
     /// When it has none of that name.
     pub fn of(log: &Arc<Log>) -> Result<Self, String> {
-        let partition = |topic: &str| {
-            log.partition(topic, 0)
-                .ok_or_else(|| format!("the log has no topic {topic}"))
+        let partition = |topic: Topic| {
+            log.partition(topic.name(), 0)
+                .ok_or_else(|| format!("the log has no topic {}", topic.name()))
         };
         Ok(Self {
-            bans: partition(ban::TOPIC)?,
-            audit: partition(audit::TOPIC)?,
+            bans: partition(Topic::Bans)?,
+            audit: partition(Topic::Audit)?,
             log: Arc::clone(log),
         })
     }

@@ -210,6 +210,13 @@ def test_demo(rig, django_app, protected: bool) -> None:
     assert len(set(addresses(demo.text()))) >= 2, "the proxy and the dashboard"
     for address in set(addresses(demo.text())):
         assert request(address).status < 500
+    tail = next(line.split() for line in demo.text().splitlines() if " events tail " in line)
+    query = [*tail[: tail.index("tail")], "query", "--output", "json"]
+    wait_until(
+        "the log has the request",
+        lambda: '"event":"access"' in subprocess.run(query, capture_output=True, text=True).stdout,
+        30,
+    )
 
     demo.signal(signal.SIGINT)
     assert demo.wait(20) == 0

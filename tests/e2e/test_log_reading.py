@@ -175,6 +175,8 @@ def test_the_api_is_strict_and_says_what_would_be_right(wardent: Wardent) -> Non
         ("events?topic=ban&path=/", 422, "have none"),
         ("log/topics?x=1", 400, "unknown parameter"),
         ("log/verify?job=7", 404, "begin another"),
+        ("events?client=h:12", 422, "16 hexadecimal digits"),
+        ("log/nothing", 404, "/api/v1/log/verify"),
     ]:
         got = wardent.ask_admin(f"/api/v1/{target}")
         assert (got.status, words in got.text) == (status, True), (target, got.text)
@@ -189,6 +191,12 @@ def test_misuse_has_a_status_of_its_own_and_no_log_is_told(rig, upstream: RawUps
     misused = wardent.cli("events", "query", "--status", "6xx")
     assert misused.returncode == 2
     assert "4xx" in misused.stderr
+    misused = wardent.cli("events", "query", "--status", "6xx", "--output", "json")
+    assert misused.returncode == 2
+    assert "4xx" in json.loads(misused.stdout)["error"]
+    misused = wardent.cli("explain", "01KAJ0000000000000000000AA", "--method", "POST")
+    assert misused.returncode == 2
+    assert "--method" in misused.stderr
     for command in (["events", "query"], ["log", "verify"], ["events", "tail"]):
         done = wardent.cli(*command)
         assert done.returncode == 1

@@ -56,6 +56,7 @@ def test_the_service_is_hardened(units: Path) -> None:
         "Restart=always",
         "RestartPreventExitStatus=78",
         "TimeoutStopSec=40",
+        "SystemCallFilter=setpriority",
     ],
 )
 def test_the_service_says(repository: Path, line: str) -> None:

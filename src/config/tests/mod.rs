@@ -388,3 +388,21 @@ fn durations_reach_the_document() {
     let document = policy("bans: {window: 250ms}");
     assert_eq!(document.bans.window, Duration::from_millis(250));
 }
+
+#[test]
+fn a_log_that_asks_for_more_room_than_it_has_is_told() {
+    let keys = |log: &str| {
+        let text = format!("{MINIMAL}log: {{listen: null, {log}}}\n");
+        let (_, notes) = wardent::parse(&text, "wardent.yaml", Path::new("")).unwrap();
+        notes
+            .into_iter()
+            .map(|note| note.key)
+            .collect::<Vec<String>>()
+    };
+    let size = "log.access.retention_size";
+    assert_eq!(keys("disk_max: 1KiB"), ["log.disk_max"]);
+    assert_eq!(keys("access: {retention_size: 9GiB}"), [size]);
+    // Its default is not what somebody asked for.
+    assert!(keys("disk_max: 64MiB").is_empty());
+    assert!(keys("disk_max: 1GiB, access: {retention_size: 1GiB}").is_empty());
+}

@@ -145,7 +145,10 @@ pub fn parse(text: &str, name: &str, base: &Path) -> Result<(Document, Vec<Probl
     let (document, source) = read(text, name, base)?;
     let problems = check_wardent(&document, &source);
     match problems.is_empty() {
-        true => Ok((document, super::notes::of_wardent(&source))),
+        true => {
+            let notes = super::notes::of_wardent(&document, &source);
+            Ok((document, notes))
+        }
         false => Err(Report { problems }),
     }
 }

@@ -1,9 +1,9 @@
 //! The cleaner: one thread that keeps the log within its bounds, and compacted topics small.
 //!
 //! It decides; the appender, which owns the segments, carries out. Every ten seconds it looks for what is too
-//! old or too large, and at once when the disk is full or the log above its cap. Between looks it compacts, in
-//! steps of half a mebibyte with pauses that leave it a quarter of one core, so that no look waits for a pass
-//! and the thread ends promptly.
+//! old or too large, and whether the log's files are still there; at once when the disk is full or the log above
+//! its cap. Between looks it compacts, in steps of half a mebibyte with pauses that leave it a quarter of one
+//! core, so that no look waits for a pass and the thread ends promptly.
 
 mod compacting;
 mod numbers;
@@ -26,8 +26,16 @@ use self::{
     compacting::{Compacting, Progress},
     retaining::Retaining,
 };
-use super::store::Log;
-use crate::base::{bell::Bell, clock::Clock, disk::Disk};
+use super::{
+    partition::Partition,
+    segment::{LOG, Segment},
+    store::Log,
+};
+use crate::base::{
+    bell::Bell,
+    clock::Clock,
+    disk::{Disk, Open},
+};
 
 /// How often it looks for what goes.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -62,6 +70,32 @@ struct Shared {
     clock: Clock,
     bell: Arc<Bell>,
     health: Arc<CleanerHealth>,
+}
+
+impl Shared {
+    /// Looks whether the files that are written to are still where they were. A file that somebody has removed
+    /// takes what is written all the same, and even makes it safe; only nobody finds it again.
+    fn look_for_files(&self) {
+        let removed = |partition: &&Arc<Partition>| {
+            let is_removed = |segment: &Arc<Segment>| {
+                let found = self.disk.open(&segment.path(LOG), Open::Read);
+                found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+            };
+            // One that is not the active one any more may have been deleted in between.
+            let active = || partition.active();
+            active()
+                .filter(is_removed)
+                .is_some_and(|segment| active().is_some_and(|still| Arc::ptr_eq(&still, &segment)))
+        };
+        let is_removed = self.log.partitions().iter().any(|one| removed(&one));
+        if is_removed && !self.health.is_removed.get() {
+            let dir = self.log.dir().display();
+            tracing::error!(
+                "files of the log in {dir} were removed: what is written to them is lost; start Wardent anew"
+            );
+        }
+        self.health.is_removed.set(is_removed);
+    }
 }
 
 /// Deletes and compacts.
@@ -124,6 +158,7 @@ impl Cleaner {
             self.was_full = is_full;
             if is_urgent || now_ns >= self.next_look_ns {
                 self.next_look_ns = now_ns.saturating_add(ns(LOOK_EVERY));
+                shared.look_for_files();
                 self.now_ms = self.retaining.read_clock(shared);
                 self.retaining.look(shared, self.now_ms);
             }

@@ -26,6 +26,8 @@ pub struct CleanerHealth {
     pub deletion_errors: Number,
     /// Whether nothing is deleted for its age, because the clock is not believed.
     pub is_suspended: Mark,
+    /// Whether a file that is written to was removed by somebody else, so that what it takes is lost.
+    pub is_removed: Mark,
     /// How often the clock lost its belief.
     pub suspensions: Number,
     /// Bytes of the log above its cap, with nothing left that may go.

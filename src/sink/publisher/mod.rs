@@ -20,7 +20,10 @@ use crossbeam_queue::ArrayQueue;
 use super::bans::{self, Encoder};
 use crate::{
     base::{abort::AbortOnPanic, bell::Bell, clock::Clock},
-    event::audit::Audit,
+    event::{
+        audit::{self, Audit},
+        ban,
+    },
     log::{Batch, Builder, Compression},
     owner::{Publish, Receipt, Told, Trouble},
 };
@@ -64,6 +67,14 @@ pub enum Topic {
 
 impl Topic {
     const ALL: [Self; 2] = [Self::Bans, Self::Audit];
+
+    /// As the log calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bans => ban::TOPIC,
+            Self::Audit => audit::TOPIC,
+        }
+    }
 }
 
 /// What became of a batch: it is on disk, or why not.
@@ -436,7 +447,8 @@ impl Waiting {
     /// Has a batch offered again later, and says why it was not taken.
     fn postpone(&self, part: &mut Part, why: &str, now_ns: u64) {
         if part.failed == 0 {
-            tracing::error!(topic = ?part.topic, why, "not on disk; it is tried again until it is");
+            let topic = part.topic.name();
+            tracing::error!(topic, why, "not on disk; it is tried again until it is");
         }
         let pause = FIRST_PAUSE.saturating_mul(1 << part.failed.min(16));
         let pause_ns = u64::try_from(pause.min(LONGEST_PAUSE).as_nanos()).unwrap_or(u64::MAX);

@@ -295,12 +295,20 @@ fn request_id(text: &str) -> Option<RequestId> {
 }
 
 fn client(text: &str) -> Result<Client, String> {
-    if text.as_bytes().starts_with(HASHED) {
-        return Ok(Client::Hashed(text.to_owned()));
+    if let Some(hash) = hashed(text) {
+        return Ok(Client::Hashed(hash));
     }
     network(text).map(Client::Network).ok_or_else(|| {
-        "neither an address nor a network, nor a hashed one (`h:…`) as the log holds it".to_owned()
+        "neither an address nor a network, nor `h:` and 16 hexadecimal digits, as the log shows a hashed one"
+            .to_owned()
     })
+}
+
+/// `h:` and 16 hexadecimal digits, as the log writes them.
+fn hashed(text: &str) -> Option<String> {
+    let digits = text.strip_prefix("h:")?;
+    let is_hash = digits.len() == 16 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_hash.then(|| text.to_ascii_lowercase())
 }
 
 fn status(text: &str) -> Option<RangeInclusive<u64>> {
@@ -434,7 +442,9 @@ mod tests {
             &of("198.51.100.0/24")
         ));
         let hashed = of("h:0123456789abcdef");
-        assert!(takes_of(&[("client", "h:0123456789abcdef")], &hashed));
+        for asked in ["h:0123456789abcdef", "h:0123456789ABCDEF"] {
+            assert!(takes_of(&[("client", asked)], &hashed), "{asked}");
+        }
         let filter = filter(&[("client", "198.51.100.7")]).unwrap();
         let mut tally = Tally::default();
         assert!(!filter.may_take(hashed.as_bytes(), &mut tally));
@@ -484,6 +494,15 @@ mod tests {
         }
         for name in ["client", "since", "until", "reason"] {
             assert_eq!(filter(&[(name, "x y")]).unwrap_err().name, name);
+        }
+        // A part of a hash, or a mistyped one, would find nothing and not say why.
+        for hash in [
+            "h:",
+            "h:0123456789abcde",
+            "h:0123456789abcdefa",
+            "h:0123456789abcdeg",
+        ] {
+            assert_eq!(filter(&[("client", hash)]).unwrap_err().name, "client");
         }
         let turned = filter(&[("since", "1h"), ("until", "2h")]).unwrap_err();
         assert_eq!(turned.to_string(), "`until`: is not after `since`");

@@ -233,7 +233,9 @@ impl Reader {
             Order::Oldest => {
                 let gone = at.map_or(0, |at| start.saturating_sub(at).max(0));
                 search.tally.gone += gone.unsigned_abs();
-                (at.unwrap_or(first).max(first), end)
+                // A place behind the end is one of an earlier log, or of what a power cut took: what comes
+                // from now on is new there.
+                (at.unwrap_or(first).min(end).max(first), end)
             }
             Order::Newest => (at.unwrap_or(end).min(end), first),
         };
@@ -544,6 +546,10 @@ mod tests {
         let again = one_page(log, &filter(&[]), Order::Oldest, &page.next, 9);
         assert_eq!((again.events.len(), again.is_end), (0, true));
         assert_eq!(again.next, page.next);
+        // So it does behind a place that was never reached, or was lost.
+        let lost = "0-9000".parse().unwrap();
+        let later = one_page(log, &filter(&[]), Order::Oldest, &lost, 9);
+        assert_eq!((later.is_end, later.next), (true, end(log)));
     }
 
     #[test]

@@ -113,6 +113,21 @@ fn what_is_older_than_its_topic_allows_is_deleted_and_counted() {
 }
 
 #[test]
+fn a_file_that_somebody_removed_is_missed() {
+    let mut house = House::new();
+    let access = house.partition(ACCESS);
+    house.segment(&access, 1_000);
+    let mut cleaner = house.rig.cleaner(UNBOUNDED);
+    house.rig.clean(&mut cleaner);
+    assert!(!cleaner.health().is_removed.get());
+    let active = access.active().unwrap();
+    house.rig.disk.remove(&active.path("log")).unwrap();
+    house.rig.clock.advance_ms(10_000);
+    house.rig.clean(&mut cleaner);
+    assert!(cleaner.health().is_removed.get());
+}
+
+#[test]
 fn a_partition_is_kept_within_its_size() {
     let mut config = access(None);
     config.retention_bytes = Some(3 * MIB as u64);

@@ -447,7 +447,7 @@ fn the_audit_tells_who_what_before_after_and_on_what_evidence() {
 fn a_full_queue_of_notes_drops_and_counts() {
     let mut house = house();
     for _ in 0..AUDITS_MAX + 7 {
-        let note = Audit::new(crate::event::audit::What::Reload, "file", 0);
+        let note = Audit::new(audit::What::Reload, "file", 0);
         house.auditor.tell(note);
     }
     assert_eq!(house.auditor.numbers().dropped.load(Ordering::Relaxed), 7);
