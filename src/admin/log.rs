@@ -26,6 +26,8 @@ pub struct LogView {
 
 /// A thread of the log's that has taken no turn for so long is taken for stuck; it would each second.
 const STUCK_AFTER_MS: u64 = 5_000;
+/// The cleaner's, which reads much and is in no hurry.
+const CLEANER_STUCK_AFTER_MS: u64 = 60_000;
 
 impl LogView {
     /// Whether all is well, and what is not, in words for the operator, at `now_ms` of the monotonic
@@ -39,13 +41,30 @@ impl LogView {
     fn reasons(&self, now_ms: u64, of_bans: &Trouble) -> Vec<String> {
         let health = self.log.health();
         let mut reasons = Vec::new();
-        for (beat_ms, silent) in [
-            (self.builder.beat_ms(), "batches of events are not built"),
-            (health.appender_beat_ms.get(), "the disk takes no appends"),
-            (health.flusher_beat_ms.get(), "the disk makes nothing safe"),
+        for (beat_ms, bound_ms, silent) in [
+            (
+                self.builder.beat_ms(),
+                STUCK_AFTER_MS,
+                "batches of events are not built",
+            ),
+            (
+                health.appender_beat_ms.get(),
+                STUCK_AFTER_MS,
+                "the disk takes no appends",
+            ),
+            (
+                health.flusher_beat_ms.get(),
+                STUCK_AFTER_MS,
+                "the disk makes nothing safe",
+            ),
+            (
+                self.cleaner.beat_ms.get(),
+                CLEANER_STUCK_AFTER_MS,
+                "nothing is deleted or compacted",
+            ),
         ] {
             let silent_ms = now_ms.saturating_sub(beat_ms);
-            if silent_ms >= STUCK_AFTER_MS {
+            if silent_ms >= bound_ms {
                 reasons.push(format!("{silent}, for {} s now", silent_ms / 1_000));
             }
         }
