@@ -1,6 +1,6 @@
 //! From the lanes to the log: gathers events into batches, compresses them, and sees each batch written.
 //!
-//! It has a thread of its own and looks into the lanes every [`LINGER`] while there is traffic. A batch
+//! It has a thread of its own and looks into the lanes every [`LOOK_EVERY`] while there is traffic. A batch
 //! that cannot be written is offered again until it is, in its order; meanwhile no more is taken than
 //! [`BACKLOG_BYTES_MAX`], so that lanes are the only place where events are lost, and a gap tells which.
 
@@ -30,8 +30,15 @@ use crate::{
     log::{self, Batch, Compression, partition_of},
 };
 
-/// How long events are gathered.
-const LINGER: Duration = Duration::from_millis(5);
+/// How often it looks into the lanes.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// How long events of a partition are gathered, from the look that took the first of them to the next: a
+/// batch costs as much as ten events, whatever is in it.
+const LINGER: Duration = Duration::from_millis(4);
+/// How long they are where many come, so that batches grow; not longer than a reader would notice.
+const LINGER_MAX: Duration = Duration::from_millis(20);
+/// Bytes that are many to have come within [`LINGER`].
+const MANY_BYTES: usize = 16 << 10;
 /// Bytes of records at which a batch is closed before that: more would save no more space.
 const BATCH_BYTES: usize = 128 << 10;
 /// Bytes of batches that may wait or be under way; until some are written, lanes are left alone.
@@ -81,6 +88,8 @@ pub struct Refused {
 struct Queue {
     /// What is being gathered.
     open: log::Builder,
+    /// Since when, on the monotonic clock.
+    open_since_ns: u64,
     /// What waits, the oldest first.
     closed: VecDeque<Batch>,
     /// How many are under way. The next go when all have been heard of, so that none overtakes one that
@@ -120,6 +129,8 @@ pub struct Builder {
     backlog_bytes: usize,
     stamps: Stamps,
     clock: Clock,
+    /// When this turn began, on the monotonic clock.
+    now_ns: u64,
     bell: Arc<Bell>,
     counts: Arc<Counts>,
     /// When all lanes were seen to have ended, on the monotonic clock.
@@ -153,6 +164,7 @@ impl Builder {
             backlog_bytes: 0,
             stamps: Stamps::default(),
             clock,
+            now_ns: 0,
             bell,
             counts: Arc::default(),
             ended_ns: None,
@@ -190,13 +202,14 @@ impl Builder {
                 self.bell.nap(NAP, waits);
             }
             // Also after a nap: the event that ended it is seldom alone.
-            self.bell.doze(LINGER);
+            self.bell.doze(LOOK_EVERY);
         }
     }
 
     /// Hears what became of batches, takes what the lanes hold, and offers what is whole.
     pub fn turn(&mut self) -> Turn {
         let now_ns = self.clock.monotonic_ns();
+        self.now_ns = now_ns;
         self.hear(now_ns);
         // Before the lanes are emptied: what comes afterwards would else be missed.
         let have_ended = self.lanes.iter().all(Drain::has_ended);
@@ -204,10 +217,12 @@ impl Builder {
         if have_ended {
             self.take_last_gaps();
         }
-        self.close_all();
+        self.close_due(have_ended);
         self.offer_all(now_ns);
         self.counts.show(self.backlog_bytes, now_ns / 1_000_000);
-        let is_through = self.backlog_bytes == 0 && self.lanes.iter().all(Drain::is_empty);
+        let is_through = self.backlog_bytes == 0
+            && self.queues.iter().all(|queue| queue.open.is_empty())
+            && self.lanes.iter().all(Drain::is_empty);
         match (have_ended, is_through) {
             (true, true) => Turn::Over,
             (true, false) if self.is_too_late(now_ns) => Turn::Over,
@@ -279,6 +294,9 @@ impl Builder {
         let Some(queue) = self.queues.get_mut(partition as usize) else {
             return;
         };
+        if queue.open.is_empty() {
+            queue.open_since_ns = self.now_ns;
+        }
         queue
             .open
             .push(told.unix_ms, Some(told.key), Some(told.value), &[]);
@@ -309,9 +327,12 @@ impl Builder {
         self.gather(told, Compression::Lz4);
     }
 
-    fn close_all(&mut self) {
+    /// Closes what has been gathered for long enough; all of it, where nothing more comes.
+    fn close_due(&mut self, is_last: bool) {
         for queue in &mut self.queues {
-            self.backlog_bytes += queue.close(Compression::Lz4);
+            if is_last || queue.is_due(self.now_ns) {
+                self.backlog_bytes += queue.close(Compression::Lz4);
+            }
         }
     }
 
@@ -386,6 +407,15 @@ impl Builder {
 }
 
 impl Queue {
+    /// Whether what is gathered should wait for no more.
+    fn is_due(&self, now_ns: u64) -> bool {
+        let linger = match self.open.raw_bytes() < MANY_BYTES {
+            true => LINGER,
+            false => LINGER_MAX,
+        };
+        u128::from(now_ns.saturating_sub(self.open_since_ns)) >= linger.as_nanos()
+    }
+
     /// Closes what is being gathered; the bytes of the batch.
     fn close(&mut self, compression: Compression) -> usize {
         if self.open.is_empty() {

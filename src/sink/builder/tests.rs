@@ -163,6 +163,13 @@ impl Stage {
         self.builder.turn()
     }
 
+    /// A turn, and another when what the first one took has been gathered for long enough.
+    fn turn_and_wait(&mut self) {
+        self.turn();
+        self.clock.advance_ms(20);
+        self.turn();
+    }
+
     /// Turns until there is nothing to do.
     fn settle(&mut self) {
         let turns = (0..10_000).take_while(|_| self.turn() == Turn::Busy);
@@ -213,10 +220,10 @@ fn events_go_to_the_partition_of_their_client_in_their_order() {
 }
 
 #[test]
-fn a_turn_makes_one_packed_batch_for_each_partition() {
+fn what_is_gathered_is_one_packed_batch_for_each_partition() {
     let mut stage = Stage::new(2, 1 << 20);
     stage.tell(200, 300);
-    stage.turn();
+    stage.turn_and_wait();
     let batches = stage.topic.0.batches.lock().unwrap().clone();
     assert_eq!(batches.len(), 2);
     assert!(
@@ -227,10 +234,24 @@ fn a_turn_makes_one_packed_batch_for_each_partition() {
 }
 
 #[test]
+fn few_events_wait_for_one_look_and_many_until_a_batch_is_worth_it() {
+    for (events, looks) in [(5, 2), (200, 5)] {
+        let mut stage = Stage::new(1, 1 << 20);
+        stage.tell(events, 300);
+        for _ in 1..looks {
+            stage.turn();
+            assert!(stage.topic.0.batches.lock().unwrap().is_empty());
+        }
+        stage.turn();
+        assert_eq!(stage.topic.0.batches.lock().unwrap().len(), 1);
+    }
+}
+
+#[test]
 fn a_batch_is_closed_at_128_kib() {
     let mut stage = Stage::new(1, 1 << 20);
     stage.tell(400, 1_000);
-    stage.turn();
+    stage.turn_and_wait();
     assert_eq!(stage.topic.0.batches.lock().unwrap().len(), 4);
 }
 
@@ -238,7 +259,7 @@ fn a_batch_is_closed_at_128_kib() {
 fn what_lies_in_a_lane_that_fills_up_is_stored_raw() {
     let mut stage = Stage::new(1, 256 << 10);
     stage.tell(200, 1_000);
-    stage.turn();
+    stage.turn_and_wait();
     let batches = stage.topic.0.batches.lock().unwrap().clone();
     assert_eq!(
         batches
@@ -295,10 +316,10 @@ fn a_full_queue_is_no_refusal() {
 fn no_batch_overtakes_one_that_is_under_way() {
     let mut stage = Stage::new(1, 1 << 20);
     stage.topic.is_now(Mood::Hangs);
-    stage.tell(10, 0);
-    stage.turn();
-    stage.tell(10, 0);
-    stage.turn();
+    for _ in 0..2 {
+        stage.tell(10, 0);
+        stage.turn_and_wait();
+    }
     assert_eq!(stage.topic.0.hanging.lock().unwrap().len(), 1);
     stage.topic.write_what_hangs();
     stage.turn();
