@@ -4,7 +4,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from rig import Connection, Nginx, Wardent, request, upload
+from rig import Connection, Nginx, Wardent, request, upload, wait_until
 
 MIB = 2**20
 TOO_MUCH = 8 * MIB
@@ -111,7 +111,8 @@ def test_a_declared_one_never_reaches_the_application(
 ) -> None:
     upload(wardent.address, "/upload/?too-large", TOO_MUCH, CLIENT)
     request(wardent.address, "/echo?after-it", headers=CLIENT)
-    assert "/echo?after-it" in django_app.log()
+    # Its log is written after the answer.
+    wait_until("Django has logged it", lambda: "/echo?after-it" in django_app.log())
     assert "too-large" not in django_app.log()
 
 

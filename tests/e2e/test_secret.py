@@ -76,7 +76,8 @@ def test_anything_else_is_refused_alike(guarded: Wardent, nginx, wrong) -> None:
 def test_a_refused_one_never_reaches_django(nginx: Nginx, django_app) -> None:
     status(nginx.address, "wrong", "/echo?without-secret")
     status(nginx.address, KEY, "/echo?with-secret")
-    assert "/echo?with-secret" in django_app.log()
+    # Its log is written after the answer.
+    wait_until("Django has logged it", lambda: "/echo?with-secret" in django_app.log())
     assert "/echo?without-secret" not in django_app.log()
 
 
