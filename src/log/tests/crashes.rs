@@ -8,8 +8,6 @@ use crate::base::{
     fuzz::Dice,
 };
 
-const DIR: &str = "/log";
-
 /// What must be found, by topic and offset.
 type Promised = BTreeMap<(&'static str, i64), u64>;
 

@@ -5,8 +5,6 @@ use std::{path::Path, sync::Arc, time::Duration};
 use super::{super::*, rig::*};
 use crate::base::disk::sim::{Fault, Plan, Sim};
 
-const DIR: &str = "/log";
-
 fn rig_on(sim: &Sim, ballast_bytes: u64) -> Rig {
     let mut settings = settings(Path::new(DIR));
     settings.ballast_bytes = ballast_bytes;

@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::Arc,
 };
 
 use super::{super::*, rig::*};
@@ -11,29 +11,13 @@ use crate::base::disk::{
     sim::{Fault, Plan, Sim},
 };
 
-const DIR: &str = "/log";
-
-fn rig_on(sim: &Sim) -> Rig {
-    Rig::with(settings(Path::new(DIR)), Arc::new(sim.clone()))
-}
-
-fn ask(rig: &mut Rig, command: Command) -> Result<(), NotDone> {
-    let told = Arc::new(Mutex::new(None));
-    let tell = Arc::clone(&told);
-    let done = Box::new(move |result| *tell.lock().unwrap() = Some(result));
-    rig.log.ask(command, done).unwrap();
-    rig.settle();
-    let result = told.lock().unwrap().take();
-    result.unwrap()
-}
-
 /// Four segments of ten batches of ten records, the last of them active.
 fn four_segments(sim: &Sim) -> Rig {
-    let mut rig = rig_on(sim);
+    let mut rig = Rig::on(sim);
     for number in 0..40 {
         if number % 10 == 0 {
             let partition = rig.partition(DURABLE);
-            ask(&mut rig, Command::Roll(partition)).unwrap();
+            rig.ask(Command::Roll(partition)).unwrap();
         }
         rig.append(DURABLE, batch(number * 10, 10)).unwrap();
     }
@@ -94,14 +78,14 @@ fn a_swap_that_failed_half_way_comes_to_its_end_while_the_log_is_at_work() {
         fail_at(&sim, step, count);
         let run = vec![100, 200];
         let replace = Command::Replace(Arc::clone(&partition), run, Box::new(new));
-        let is_done = ask(&mut rig, replace).is_ok();
+        let is_done = rig.ask(replace).is_ok();
         let is_over = is_done
             && sim
                 .plan(None)
                 .is_some_and(|plan| plan.from > sim.operations());
         sim.plan(None);
         // A reader has met something odd, and it is looked into.
-        let mended = ask(&mut rig, Command::Mend(Arc::clone(&partition), 100));
+        let mended = rig.ask(Command::Mend(Arc::clone(&partition), 100));
         assert!(mended.is_ok(), "step {step}: {mended:?}");
         pass_some_time(&mut rig);
         assert_as_on_disk(&rig, &sim, step);
@@ -114,7 +98,7 @@ fn a_swap_that_failed_half_way_comes_to_its_end_while_the_log_is_at_work() {
         let run: Vec<_> = bases.filter(|base| (100..300).contains(base)).collect();
         let new = cleaned(&rig, |offset| offset % 40 == 0).unwrap();
         let replace = Command::Replace(Arc::clone(&partition), run, Box::new(new));
-        let again = ask(&mut rig, replace);
+        let again = rig.ask(replace);
         assert!(again.is_ok(), "step {step}: {again:?}");
         assert_as_on_disk(&rig, &sim, step);
         let expected = numbers(&partition, 0);
@@ -122,7 +106,7 @@ fn a_swap_that_failed_half_way_comes_to_its_end_while_the_log_is_at_work() {
             0 => sim.kill(),
             _ => sim.power_cut(step),
         };
-        let rig = rig_on(&next);
+        let rig = Rig::on(&next);
         let found = numbers(&rig.partition(DURABLE), 0);
         assert_eq!(found, expected, "step {step}: {:?}", rig.report);
         if is_over {
@@ -147,10 +131,10 @@ fn a_mend_after_a_swap_that_failed_half_way_costs_no_other_segment() {
         fail_at(&sim, step, 1);
         let run = vec![100, 200];
         let replace = Command::Replace(Arc::clone(&partition), run, Box::new(new));
-        let _ = ask(&mut rig, replace);
+        let _ = rig.ask(replace);
         sim.plan(None);
-        let _ = ask(&mut rig, Command::Mend(Arc::clone(&partition), 100));
-        let rig = rig_on(&sim.kill());
+        let _ = rig.ask(Command::Mend(Arc::clone(&partition), 100));
+        let rig = Rig::on(&sim.kill());
         let is_other = |(offset, _): &(i64, u64)| !(100..110).contains(offset);
         let mut found = numbers(&rig.partition(DURABLE), 0);
         found.retain(is_other);
@@ -169,10 +153,10 @@ fn a_mend_that_failed_half_way_leaves_what_is_on_disk() {
         bytes[HEADER_BYTES + 5] ^= 1;
         sim.put(&path, &bytes);
         rig.close();
-        let mut rig = rig_on(&sim);
+        let mut rig = Rig::on(&sim);
         let partition = rig.partition(DURABLE);
         fail_at(&sim, step, 1);
-        let is_done = ask(&mut rig, Command::Mend(Arc::clone(&partition), 100)).is_ok();
+        let is_done = rig.ask(Command::Mend(Arc::clone(&partition), 100)).is_ok();
         let is_over = sim
             .plan(None)
             .is_some_and(|plan| plan.from > sim.operations());
@@ -195,12 +179,12 @@ fn what_could_not_be_removed_is_when_it_is_asked_for_again() {
         let partition = rig.partition(DURABLE);
         fail_at(&sim, step, 1);
         let delete = || Command::DeleteBelow(Arc::clone(&partition), 300);
-        let is_done = ask(&mut rig, delete()).is_ok();
+        let is_done = rig.ask(delete()).is_ok();
         let is_over = sim
             .plan(None)
             .is_some_and(|plan| plan.from > sim.operations());
         assert_eq!(partition.log_start_offset(), 300, "step {step}");
-        ask(&mut rig, delete()).unwrap();
+        rig.ask(delete()).unwrap();
         let names = sim.names(&Path::new(DIR).join("durable-0")).unwrap();
         let logs: Vec<_> = names.iter().filter(|name| name.ends_with(".log")).collect();
         assert_eq!(logs, ["00000000000000000300.log"], "step {step}");

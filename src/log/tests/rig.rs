@@ -9,8 +9,11 @@ use std::{
 use super::super::*;
 use crate::base::{
     clock::Clock,
-    disk::{Disk, System},
+    disk::{Disk, System, sim::Sim},
 };
+
+/// Where the log is on a simulated disk.
+pub(super) const DIR: &str = "/log";
 
 /// A topic as access events have it.
 pub(super) const LAZY: &str = "lazy";
@@ -61,6 +64,22 @@ pub(super) struct Rig {
 pub(super) type Outcome = Arc<Mutex<Option<Result<Appended, NotAppended>>>>;
 
 impl Rig {
+    /// A log on a simulated disk.
+    pub(super) fn on(sim: &Sim) -> Self {
+        Self::with(settings(Path::new(DIR)), Arc::new(sim.clone()))
+    }
+
+    /// Has the appender carry out a command, and says what came of it.
+    pub(super) fn ask(&mut self, command: Command) -> Result<(), NotDone> {
+        let told = Arc::new(Mutex::new(None));
+        let tell = Arc::clone(&told);
+        let done = Box::new(move |result| *tell.lock().unwrap() = Some(result));
+        self.log.ask(command, done).unwrap();
+        self.settle();
+        let result = told.lock().unwrap().take();
+        result.unwrap()
+    }
+
     pub(super) fn open(dir: &Path) -> Self {
         Self::with(settings(dir), Arc::new(System))
     }

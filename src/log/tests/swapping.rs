@@ -1,9 +1,6 @@
 //! Rolling, deleting and replacing segments, also where a crash comes in between.
 
-use std::{
-    path::Path,
-    sync::{Arc, Mutex},
-};
+use std::{path::Path, sync::Arc};
 
 use super::{super::*, rig::*};
 use crate::base::disk::{
@@ -11,25 +8,9 @@ use crate::base::disk::{
     sim::{Fault, Plan, Sim},
 };
 
-const DIR: &str = "/log";
-
-fn rig_on(sim: &Sim) -> Rig {
-    Rig::with(settings(Path::new(DIR)), Arc::new(sim.clone()))
-}
-
-fn ask(rig: &mut Rig, command: Command) -> Result<(), NotDone> {
-    let told = Arc::new(Mutex::new(None));
-    let tell = Arc::clone(&told);
-    let done = Box::new(move |result| *tell.lock().unwrap() = Some(result));
-    rig.log.ask(command, done).unwrap();
-    rig.settle();
-    let result = told.lock().unwrap().take();
-    result.unwrap()
-}
-
 /// Five segments of ten batches of ten records.
 fn five_segments(sim: &Sim) -> Rig {
-    let mut rig = rig_on(sim);
+    let mut rig = Rig::on(sim);
     for segment in 0..5 {
         for batch_number in 0..10 {
             rig.append(DURABLE, batch(segment * 100 + batch_number * 10, 10))
@@ -37,7 +18,7 @@ fn five_segments(sim: &Sim) -> Rig {
         }
         if segment < 4 {
             let partition = rig.partition(DURABLE);
-            ask(&mut rig, Command::Roll(partition)).unwrap();
+            rig.ask(Command::Roll(partition)).unwrap();
         }
     }
     assert_eq!(bases(&rig), [0, 100, 200, 300, 400]);
@@ -62,12 +43,12 @@ fn half_of(rig: &Rig, from: i64, to: i64) -> std::io::Result<Cleaned> {
 #[test]
 fn a_roll_closes_a_segment_that_has_something() {
     let sim = Sim::new(1, Path::new("/"));
-    let mut rig = rig_on(&sim);
+    let mut rig = Rig::on(&sim);
     let partition = rig.partition(DURABLE);
-    ask(&mut rig, Command::Roll(Arc::clone(&partition))).unwrap();
+    rig.ask(Command::Roll(Arc::clone(&partition))).unwrap();
     assert_eq!(bases(&rig), [0]);
     rig.append(DURABLE, batch(0, 3)).unwrap();
-    ask(&mut rig, Command::Roll(partition)).unwrap();
+    rig.ask(Command::Roll(partition)).unwrap();
     assert_eq!(bases(&rig), [0, 3]);
 }
 
@@ -100,7 +81,8 @@ fn deleting_moves_the_logs_start_and_a_restart_does_not_move_it_back() {
     let mut rig = five_segments(&sim);
     let partition = rig.partition(DURABLE);
     let before = partition.read(150, 1).unwrap();
-    ask(&mut rig, Command::DeleteBelow(Arc::clone(&partition), 250)).unwrap();
+    rig.ask(Command::DeleteBelow(Arc::clone(&partition), 250))
+        .unwrap();
     assert_eq!(bases(&rig), [200, 300, 400]);
     assert_eq!(partition.log_start_offset(), 250);
     let error = partition.read(249, 1).unwrap_err();
@@ -113,15 +95,12 @@ fn deleting_moves_the_logs_start_and_a_restart_does_not_move_it_back() {
     ));
     assert_eq!(View::read(&before).unwrap().0.base_offset(), 150);
     rig.close();
-    let mut rig = rig_on(&sim.power_cut(1));
+    let mut rig = Rig::on(&sim.power_cut(1));
     let partition = rig.partition(DURABLE);
     assert_eq!(partition.log_start_offset(), 250);
     // Beyond its end, the active segment stays.
-    ask(
-        &mut rig,
-        Command::DeleteBelow(Arc::clone(&partition), i64::MAX),
-    )
-    .unwrap();
+    rig.ask(Command::DeleteBelow(Arc::clone(&partition), i64::MAX))
+        .unwrap();
     assert_eq!(
         (bases(&rig), partition.log_start_offset()),
         (vec![400], 500)
@@ -140,7 +119,7 @@ fn a_new_segment_takes_the_place_of_a_run_of_others() {
     let cleaned = half_of(&rig, 100, 300).unwrap();
     let partition = rig.partition(DURABLE);
     let command = Command::Replace(Arc::clone(&partition), vec![100, 200], Box::new(cleaned));
-    ask(&mut rig, command).unwrap();
+    rig.ask(command).unwrap();
     assert_eq!(bases(&rig), [0, 100, 300, 400]);
     assert_eq!(numbers(&partition, 0), expected);
     // An offset that is gone is answered with the next.
@@ -148,7 +127,7 @@ fn a_new_segment_takes_the_place_of_a_run_of_others() {
     assert_eq!(View::read(&bytes).unwrap().0.base_offset(), 120);
     rig.close();
     assert_eq!(
-        numbers(&rig_on(&sim.power_cut(1)).partition(DURABLE), 0),
+        numbers(&Rig::on(&sim.power_cut(1)).partition(DURABLE), 0),
         expected
     );
 }
@@ -168,7 +147,7 @@ fn only_a_run_of_closed_segments_is_replaced() {
     ] {
         let cleaned = half_of(&rig, 100, 300).unwrap();
         let command = Command::Replace(rig.partition(DURABLE), run, Box::new(cleaned));
-        assert!(matches!(ask(&mut rig, command), Err(NotDone::NoRun)));
+        assert!(matches!(rig.ask(command), Err(NotDone::NoRun)));
     }
     assert_eq!(numbers(&rig.partition(DURABLE), 0), before);
 }
@@ -194,14 +173,14 @@ fn a_crash_at_any_step_of_a_swap_leaves_the_old_or_the_new() {
             let partition = rig.partition(DURABLE);
             let run = vec![100, 200];
             let command = Command::Replace(partition, run, Box::new(cleaned));
-            ask(&mut rig, command).is_ok()
+            rig.ask(command).is_ok()
         });
         let next = if step % 2 == 0 {
             sim.kill()
         } else {
             sim.power_cut(step)
         };
-        let rig = rig_on(&next);
+        let rig = Rig::on(&next);
         let found = numbers(&rig.partition(DURABLE), 0);
         olds += u64::from(found == old);
         news += u64::from(found == new);
@@ -236,7 +215,7 @@ fn half_of_or_none(rig: &Rig) -> Option<Cleaned> {
 fn a_crash_at_any_step_of_a_roll_loses_nothing() {
     for step in 0.. {
         let sim = Sim::new(step, Path::new("/"));
-        let mut rig = rig_on(&sim);
+        let mut rig = Rig::on(&sim);
         for number in 0..20 {
             rig.append(DURABLE, batch(number * 10, 10)).unwrap();
         }
@@ -248,14 +227,14 @@ fn a_crash_at_any_step_of_a_roll_loses_nothing() {
             fault: Fault::Eio,
         }));
         let command = Command::Roll(rig.partition(DURABLE));
-        let is_over = ask(&mut rig, command).is_ok();
+        let is_over = rig.ask(command).is_ok();
         let is_over = is_over && rig.append(DURABLE, batch(200, 1)).is_ok();
         let next = if step % 2 == 0 {
             sim.kill()
         } else {
             sim.power_cut(step)
         };
-        let mut rig = rig_on(&next);
+        let mut rig = Rig::on(&next);
         let found = numbers(&rig.partition(DURABLE), 0);
         assert_eq!(found[..200], expected, "step {step}");
         let end = rig.partition(DURABLE).log_end_offset();
