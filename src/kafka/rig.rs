@@ -62,7 +62,7 @@ fn topic(name: &str, partitions: u32, cleanup: Cleanup) -> TopicSettings {
 }
 
 impl Rig {
-    fn new(topics: &[(&str, u32)]) -> Self {
+    pub(crate) fn new(topics: &[(&str, u32)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let always = [
             ("__consumer_offsets", 4),
