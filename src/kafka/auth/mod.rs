@@ -12,8 +12,8 @@ use std::{
     net::IpAddr,
 };
 
-pub use acl::{Acl, Operation, PatternType, Permission, ResourceType};
 use acl::{ANY, CLUSTER, EVERYBODY};
+pub use acl::{Acl, Operation, PatternType, Permission, ResourceType};
 
 /// Whom a connection is from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -105,7 +105,10 @@ impl Authorizer {
         let all: BTreeSet<Acl> = acls.into_iter().collect();
         let mut lines: HashMap<String, Vec<Acl>> = HashMap::new();
         for acl in &all {
-            lines.entry(acl.principal.clone()).or_default().push(acl.clone());
+            lines
+                .entry(acl.principal.clone())
+                .or_default()
+                .push(acl.clone());
         }
         Self {
             asks: true,
@@ -141,7 +144,8 @@ impl Authorizer {
         match (resource, Care::of(operation, resource)) {
             (_, Care::Never) => false,
             (_, Care::Named) => {
-                self.asks && (self.is_super(who) || self.is_allowed(who, host, operation, resource, true))
+                self.asks
+                    && (self.is_super(who) || self.is_allowed(who, host, operation, resource, true))
             }
             (_, Care::Usual) if !self.asks => is_free(operation, resource),
             (Resource::Topic(_), Care::Usual) if operation == Operation::Create => {
@@ -169,13 +173,20 @@ impl Authorizer {
             return true;
         }
         let lines: Vec<_> = self.lines_of(who, host).collect();
-        let denies = |acl: &&&Acl| acl.permission == Permission::Deny && is_it(acl.operation, operation);
-        let allows = |acl: &&&Acl| acl.permission == Permission::Allow && implies(acl.operation, operation);
+        let denies =
+            |acl: &&&Acl| acl.permission == Permission::Deny && is_it(acl.operation, operation);
+        let allows =
+            |acl: &&&Acl| acl.permission == Permission::Allow && implies(acl.operation, operation);
         lines
             .iter()
             .filter(|acl| acl.resource == resource)
             .filter(allows)
-            .any(|allowed| !lines.iter().filter(denies).any(|denied| denied.covers(allowed)))
+            .any(|allowed| {
+                !lines
+                    .iter()
+                    .filter(denies)
+                    .any(|denied| denied.covers(allowed))
+            })
     }
 
     fn is_allowed(
@@ -188,7 +199,10 @@ impl Authorizer {
     ) -> bool {
         let (of_type, name) = resource.parts();
         let mut allowed = false;
-        for acl in self.lines_of(who, host).filter(|acl| acl.is_about(of_type, name)) {
+        for acl in self
+            .lines_of(who, host)
+            .filter(|acl| acl.is_about(of_type, name))
+        {
             match acl.permission {
                 Permission::Deny if is_it(acl.operation, operation) => return false,
                 Permission::Deny => {}
@@ -231,11 +245,17 @@ impl Care {
             };
         };
         match operation {
-            Operation::Write | Operation::Create | Operation::All if is_sealed(topic) => Self::Never,
+            Operation::Write | Operation::Create | Operation::All if is_sealed(topic) => {
+                Self::Never
+            }
             // Without these two, nothing is known of users and groups any more.
             Operation::Delete | Operation::Alter if topic.starts_with("__") => Self::Never,
             Operation::Read if topic == METADATA => Self::Named,
-            Operation::Write | Operation::Create | Operation::Delete | Operation::Alter | Operation::AlterConfigs
+            Operation::Write
+            | Operation::Create
+            | Operation::Delete
+            | Operation::Alter
+            | Operation::AlterConfigs
                 if is_reserved(topic) =>
             {
                 Self::Named
@@ -337,7 +357,10 @@ mod tests {
         let allow = "me allow all topic literal *";
         let few = with(&[allow, "me deny read topic prefixed ord"], "orders");
         assert!(!few.contains(&Read) && few.contains(&Describe) && few.contains(&Write));
-        assert_eq!(with(&[allow, "* deny all topic literal orders"], "orders"), []);
+        assert_eq!(
+            with(&[allow, "* deny all topic literal orders"], "orders"),
+            []
+        );
         assert!(with(&[allow, "you deny all topic literal orders"], "orders").contains(&Read));
     }
 
@@ -351,7 +374,10 @@ mod tests {
 
     #[test]
     fn everybodys_lines_are_for_whom_nobody_knows_too() {
-        let authorizer = asking(&["* allow read topic literal a", "ANONYMOUS allow read topic literal b"]);
+        let authorizer = asking(&[
+            "* allow read topic literal a",
+            "ANONYMOUS allow read topic literal b",
+        ]);
         assert!(authorizer.may(&Principal::Anonymous, HERE, Read, Topic("a")));
         assert!(authorizer.may(&Principal::Anonymous, HERE, Read, Topic("b")));
         assert!(!authorizer.may(&me(), HERE, Read, Topic("b")));
@@ -359,12 +385,18 @@ mod tests {
 
     #[test]
     fn what_wardent_writes_is_written_by_nobody_else() {
-        let all = asking(&["me allow all topic literal *", "me allow write topic literal wardent.client.ban"]);
+        let all = asking(&[
+            "me allow all topic literal *",
+            "me allow write topic literal wardent.client.ban",
+        ]);
         let root = Principal::User("root".to_owned());
         for topic in ["wardent.client.ban", "__consumer_offsets", METADATA] {
             for who in [&me(), &root, &Principal::Anonymous] {
                 for operation in [Write, Create] {
-                    assert!(!all.may(who, HERE, operation, Topic(topic)), "{who} {operation:?}");
+                    assert!(
+                        !all.may(who, HERE, operation, Topic(topic)),
+                        "{who} {operation:?}"
+                    );
                     assert!(!Authorizer::open().may(who, HERE, operation, Topic(topic)));
                 }
             }
@@ -378,11 +410,20 @@ mod tests {
         assert!(!with(&["me allow all topic literal *"], "_schemas").contains(&Write));
         assert!(!with(&["me allow all topic prefixed _"], "_schemas").contains(&Delete));
         assert!(with(&["me allow write topic literal _schemas"], "_schemas").contains(&Write));
-        let configs = with(&["me allow alter-configs topic prefixed wardent.http"], "wardent.http.access");
+        let configs = with(
+            &["me allow alter-configs topic prefixed wardent.http"],
+            "wardent.http.access",
+        );
         assert_eq!(configs, [DescribeConfigs, AlterConfigs]);
-        let wide = with(&["me allow alter-configs topic literal *"], "wardent.http.access");
+        let wide = with(
+            &["me allow alter-configs topic literal *"],
+            "wardent.http.access",
+        );
         assert_eq!(wide, [DescribeConfigs]);
-        let denied = ["me allow write topic literal _schemas", "me deny write topic literal *"];
+        let denied = [
+            "me allow write topic literal _schemas",
+            "me deny write topic literal *",
+        ];
         assert!(!with(&denied, "_schemas").contains(&Write));
     }
 
@@ -390,7 +431,13 @@ mod tests {
     fn keys_of_passwords_are_not_read_by_the_way() {
         assert!(!with(&["me allow all topic literal *"], METADATA).contains(&Read));
         assert!(!Authorizer::open().may(&Principal::Anonymous, HERE, Read, Topic(METADATA)));
-        assert!(with(&[&format!("me allow read topic literal {METADATA}")], METADATA).contains(&Read));
+        assert!(
+            with(
+                &[&format!("me allow read topic literal {METADATA}")],
+                METADATA
+            )
+            .contains(&Read)
+        );
     }
 
     #[test]
@@ -401,7 +448,11 @@ mod tests {
             assert!(may(operation, Topic("orders")), "{operation:?}");
             let reads = matches!(operation, Read | Describe);
             for topic in ["wardent.http.access", "_schemas"] {
-                assert_eq!(may(operation, Topic(topic)), reads, "{operation:?} of {topic}");
+                assert_eq!(
+                    may(operation, Topic(topic)),
+                    reads,
+                    "{operation:?} of {topic}"
+                );
             }
         }
         assert!(may(Read, Group("g")) && may(Delete, Group("g")));
@@ -419,14 +470,22 @@ mod tests {
 
     #[test]
     fn something_to_write_to_is_enough_for_a_producer_id() {
-        let somewhere = |lines: &[&str]| {
-            asking(lines).may_somewhere(&me(), HERE, Write, ResourceType::Topic)
-        };
+        let somewhere =
+            |lines: &[&str]| asking(lines).may_somewhere(&me(), HERE, Write, ResourceType::Topic);
         assert!(somewhere(&["me allow write topic literal a"]));
-        assert!(somewhere(&["me allow all topic prefixed a", "me deny write topic literal ab"]));
+        assert!(somewhere(&[
+            "me allow all topic prefixed a",
+            "me deny write topic literal ab"
+        ]));
         assert!(!somewhere(&["me allow read topic literal a"]));
-        assert!(!somewhere(&["me allow write topic literal a", "* deny write topic literal *"]));
-        assert!(!somewhere(&["me allow write topic prefixed ab", "me deny all topic prefixed a"]));
+        assert!(!somewhere(&[
+            "me allow write topic literal a",
+            "* deny write topic literal *"
+        ]));
+        assert!(!somewhere(&[
+            "me allow write topic prefixed ab",
+            "me deny all topic prefixed a"
+        ]));
         assert!(!somewhere(&["me allow write group literal a"]));
     }
 }

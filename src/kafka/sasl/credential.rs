@@ -76,8 +76,16 @@ impl Scram {
     /// `HMAC(key, bytes)`.
     pub(super) fn mac(self, key: &[u8], bytes: &[u8]) -> Vec<u8> {
         match self {
-            Self::Sha256 => mac256(key).chain_update(bytes).finalize().into_bytes().to_vec(),
-            Self::Sha512 => mac512(key).chain_update(bytes).finalize().into_bytes().to_vec(),
+            Self::Sha256 => mac256(key)
+                .chain_update(bytes)
+                .finalize()
+                .into_bytes()
+                .to_vec(),
+            Self::Sha512 => mac512(key)
+                .chain_update(bytes)
+                .finalize()
+                .into_bytes()
+                .to_vec(),
         }
     }
 
@@ -105,18 +113,26 @@ impl Scram {
         let mut sum = Zeroizing::new(last.clone());
         for _ in 1..iterations {
             last = round(&last);
-            sum.iter_mut().zip(&last).for_each(|(sum, byte)| *sum ^= byte);
+            sum.iter_mut()
+                .zip(&last)
+                .for_each(|(sum, byte)| *sum ^= byte);
         }
         sum
     }
 }
 
-#[expect(clippy::expect_used, reason = "HMAC takes keys of any length (RFC 2104)")]
+#[expect(
+    clippy::expect_used,
+    reason = "HMAC takes keys of any length (RFC 2104)"
+)]
 fn mac256(key: &[u8]) -> Hmac<Sha256> {
     Hmac::new_from_slice(key).expect("any length")
 }
 
-#[expect(clippy::expect_used, reason = "HMAC takes keys of any length (RFC 2104)")]
+#[expect(
+    clippy::expect_used,
+    reason = "HMAC takes keys of any length (RFC 2104)"
+)]
 fn mac512(key: &[u8]) -> Hmac<Sha512> {
     Hmac::new_from_slice(key).expect("any length")
 }
@@ -218,8 +234,10 @@ mod tests {
         assert_eq!(BASE64.encode(&one.server_key), SERVER_512);
     }
 
-    const STORED_512: &str = "6AAub3065EYRmyFpM2RNwqK+eGnrkYuEWbXn19LsEmBqzu8QaCXNc1FwpnX9NhH2hK/60dzj9DoO5DvVkOHbvg==";
-    const SERVER_512: &str = "jZHbYjC1aHh0/hKbxyBuGFjDrgjgKTT1esA7awWiKcRZ0o/0b1yWEebBeSVkkCFewf91nLDfKF24mvD5nmE6rA==";
+    const STORED_512: &str =
+        "6AAub3065EYRmyFpM2RNwqK+eGnrkYuEWbXn19LsEmBqzu8QaCXNc1FwpnX9NhH2hK/60dzj9DoO5DvVkOHbvg==";
+    const SERVER_512: &str =
+        "jZHbYjC1aHh0/hKbxyBuGFjDrgjgKTT1esA7awWiKcRZ0o/0b1yWEebBeSVkkCFewf91nLDfKF24mvD5nmE6rA==";
 
     #[test]
     fn a_password_is_known_again_and_no_other() {

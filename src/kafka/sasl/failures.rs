@@ -83,8 +83,16 @@ mod tests {
         for low in 0..BURST {
             failures.note(format!("2001:db8::{low}").parse().unwrap(), 0);
         }
-        assert!(failures.wait("2001:db8::ffff".parse().unwrap(), 0).is_some());
-        assert!(failures.wait("2001:db8:0:1::".parse().unwrap(), 0).is_none());
+        assert!(
+            failures
+                .wait("2001:db8::ffff".parse().unwrap(), 0)
+                .is_some()
+        );
+        assert!(
+            failures
+                .wait("2001:db8:0:1::".parse().unwrap(), 0)
+                .is_none()
+        );
         let mapped = "::ffff:127.0.0.1".parse().unwrap();
         (0..BURST).for_each(|_| failures.note(mapped, 0));
         assert!(failures.wait(A, 0).is_some());

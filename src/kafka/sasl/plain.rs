@@ -37,7 +37,10 @@ mod tests {
     fn a_name_and_a_password_are_read() {
         for message in [&b"\0me\0secret"[..], b"me\0me\0secret"] {
             let said = read(message).unwrap();
-            assert_eq!((said.user.as_str(), said.password.as_slice()), ("me", &b"secret"[..]));
+            assert_eq!(
+                (said.user.as_str(), said.password.as_slice()),
+                ("me", &b"secret"[..])
+            );
         }
     }
 

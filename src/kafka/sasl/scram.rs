@@ -52,7 +52,12 @@ impl First {
         }
         let acts_as = match authzid {
             "" => None,
-            given => Some(given.strip_prefix("a=").and_then(unescaped).ok_or_else(malformed)?),
+            given => Some(
+                given
+                    .strip_prefix("a=")
+                    .and_then(unescaped)
+                    .ok_or_else(malformed)?,
+            ),
         };
         if acts_as.is_some_and(|name| name != user) || user.is_empty() {
             return Err(Refused::Malformed("to act as somebody else is not offered"));
@@ -112,7 +117,9 @@ impl Challenge {
             return Err(malformed());
         }
         let auth_message = format!("{},{unproven}", self.first_messages);
-        let Credential { scram, server_key, .. } = &self.credential;
+        let Credential {
+            scram, server_key, ..
+        } = &self.credential;
         if !self.credential.is_proven(&proof, auth_message.as_bytes()) {
             return Err(Refused::NotProven);
         }
@@ -126,7 +133,8 @@ impl Challenge {
 /// `key` is kept as long as users are, so that a restart does not tell who exists either.
 pub(crate) fn of_nobody(scram: Scram, user: &str, key: &[u8]) -> Credential {
     use super::credential::{ITERATIONS_MIN, SALT_BYTES};
-    let drawn = |what: &str| Scram::Sha512.mac(key, format!("{what}/{}/{user}", scram.name()).as_bytes());
+    let drawn =
+        |what: &str| Scram::Sha512.mac(key, format!("{what}/{}/{user}", scram.name()).as_bytes());
     let cut = |mut bytes: Vec<u8>, to| {
         bytes.truncate(to);
         bytes
@@ -201,7 +209,9 @@ mod tests {
 
     #[test]
     fn no_bit_of_the_last_message_may_differ() {
-        let (challenge, _) = First::read(CLIENT_FIRST).unwrap().challenge(pencil(), SERVER_NONCE);
+        let (challenge, _) = First::read(CLIENT_FIRST)
+            .unwrap()
+            .challenge(pencil(), SERVER_NONCE);
         for at in 0..CLIENT_FINAL.len() {
             for bit in 0..8 {
                 let mut message = CLIENT_FINAL.to_vec();
@@ -219,7 +229,10 @@ mod tests {
         let first = First::read("n,,n=a=2Cb=3Dü,r=x,ext=1".as_bytes()).unwrap();
         assert_eq!(first.user, "a,b=ü");
         let first = First::read(b"y,a=me,n=me,r=x").unwrap();
-        assert_eq!((first.user.as_str(), first.gs2_header.as_str()), ("me", "y,a=me,"));
+        assert_eq!(
+            (first.user.as_str(), first.gs2_header.as_str()),
+            ("me", "y,a=me,")
+        );
     }
 
     #[test]
