@@ -20,6 +20,11 @@ impl Reader {
         Self { left: bytes, shape }
     }
 
+    /// What is left, to be read as of that shape.
+    pub(crate) fn reshaped(self, shape: Shape) -> Self {
+        Self { shape, ..self }
+    }
+
     /// The version that is read.
     pub(crate) fn version(&self) -> i16 {
         self.shape.version
