@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    fmt,
     time::Duration,
 };
 
@@ -48,6 +49,20 @@ impl Whom {
             Self::Default => "default".to_owned(),
             Self::Named(name) => format!("={}", name.replace('%', "%25").replace('/', "%2F")),
         }
+    }
+}
+
+impl fmt::Display for Entity {
+    /// `user=alice`, `user=* client-id=app`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let part = |kind: &str, whom: &Option<Whom>| match whom {
+            None => String::new(),
+            Some(Whom::Default) => format!("{kind}=*"),
+            Some(Whom::Named(name)) => format!("{kind}={name}"),
+        };
+        let (user, client_id) = (part("user", &self.user), part("client-id", &self.client_id));
+        let between = if user.is_empty() || client_id.is_empty() { "" } else { " " };
+        write!(f, "{user}{between}{client_id}")
     }
 }
 

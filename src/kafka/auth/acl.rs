@@ -1,5 +1,7 @@
 //! Access control lists, as Kafka has them (KIP-11, KIP-290): who may do what, to what, from where.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// Gives an enum Kafka's numbers and names.
@@ -187,6 +189,23 @@ impl Acl {
         match longest <= NAME_BYTES_MAX {
             true => Ok(()),
             false => Err(format!("a name has {NAME_BYTES_MAX} bytes at most")),
+        }
+    }
+}
+
+impl fmt::Display for Acl {
+    /// `allow read topic orders`, `deny all group prefixed app- from 192.0.2.1`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (permission, operation) = (self.permission.name(), self.operation.name());
+        let pattern = match self.pattern {
+            PatternType::Literal => "",
+            PatternType::Prefixed => "prefixed ",
+        };
+        let resource = self.resource.name();
+        write!(f, "{permission} {operation} {resource} {pattern}{}", self.name)?;
+        match self.host.as_str() {
+            ANY => Ok(()),
+            host => write!(f, " from {host}"),
         }
     }
 }

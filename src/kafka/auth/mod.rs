@@ -56,6 +56,38 @@ pub enum Resource<'a> {
 }
 
 impl Resource<'_> {
+    /// What may be done with such a thing at all.
+    fn operations(&self) -> &'static [Operation] {
+        use Operation::{
+            Alter, AlterConfigs, ClusterAction, Create, Delete, Describe, DescribeConfigs,
+            IdempotentWrite, Read, Write,
+        };
+        match self {
+            Self::Topic(_) => &[
+                Read,
+                Write,
+                Create,
+                Delete,
+                Alter,
+                Describe,
+                DescribeConfigs,
+                AlterConfigs,
+            ],
+            Self::Group(_) => &[Read, Delete, Describe, DescribeConfigs, AlterConfigs],
+            Self::Cluster => &[
+                Create,
+                Alter,
+                Describe,
+                ClusterAction,
+                DescribeConfigs,
+                AlterConfigs,
+                IdempotentWrite,
+            ],
+            Self::TransactionalId(_) => &[Write, Describe],
+            Self::User(_) => &[Describe],
+        }
+    }
+
     fn parts(&self) -> (ResourceType, &str) {
         match self {
             Self::Topic(name) => (ResourceType::Topic, name),
@@ -71,13 +103,13 @@ impl Resource<'_> {
 const METADATA: &str = "__wardent_metadata";
 
 /// Whether only Wardent writes to this topic.
-pub fn is_sealed(topic: &str) -> bool {
+pub fn is_wardents_alone(topic: &str) -> bool {
     topic.starts_with("wardent.") || topic.starts_with("__")
 }
 
 /// Whether this topic is not for clients to dispose of.
 pub fn is_reserved(topic: &str) -> bool {
-    is_sealed(topic) || topic == "_schemas"
+    is_wardents_alone(topic) || topic == "_schemas"
 }
 
 /// Who may do what, at one moment.
@@ -133,11 +165,11 @@ impl Authorizer {
         matches!(who, Principal::User(name) if self.supers.contains(name))
     }
 
-    /// Whether `who`, calling from `host`, may do this.
+    /// Whether `who`, calling from `host`, may do this; over a unix socket, from nowhere.
     pub fn may(
         &self,
         who: &Principal,
-        host: IpAddr,
+        host: Option<IpAddr>,
         operation: Operation,
         resource: Resource<'_>,
     ) -> bool {
@@ -161,11 +193,18 @@ impl Authorizer {
         }
     }
 
+    /// What `who` may do with something, as the bits that Kafka tells it by (KIP-430).
+    pub fn bits(&self, who: &Principal, host: Option<IpAddr>, resource: Resource<'_>) -> i32 {
+        let operations = resource.operations().iter();
+        let allowed = operations.filter(|operation| self.may(who, host, **operation, resource));
+        allowed.fold(0, |bits, operation| bits | 1 << operation.code())
+    }
+
     /// Whether there may be anything of this type to which `who` may do this (KIP-679).
     pub fn may_somewhere(
         &self,
         who: &Principal,
-        host: IpAddr,
+        host: Option<IpAddr>,
         operation: Operation,
         resource: ResourceType,
     ) -> bool {
@@ -192,7 +231,7 @@ impl Authorizer {
     fn is_allowed(
         &self,
         who: &Principal,
-        host: IpAddr,
+        host: Option<IpAddr>,
         operation: Operation,
         resource: Resource<'_>,
         by_name: bool,
@@ -216,12 +255,12 @@ impl Authorizer {
     }
 
     /// The lines about `who`, as far as they hold for `host`.
-    fn lines_of(&self, who: &Principal, host: IpAddr) -> impl Iterator<Item = &Acl> {
-        let host = host.to_canonical();
+    fn lines_of(&self, who: &Principal, host: Option<IpAddr>) -> impl Iterator<Item = &Acl> {
+        let host = host.map(|host| host.to_canonical());
         let own = self.lines.get(&who.to_string());
         let everybodys = self.lines.get(EVERYBODY);
         let lines = own.into_iter().chain(everybodys).flatten();
-        lines.filter(move |acl| acl.host == ANY || acl.host.parse() == Ok(host))
+        lines.filter(move |acl| acl.host == ANY || acl.host.parse().ok() == host && host.is_some())
     }
 }
 
@@ -245,7 +284,7 @@ impl Care {
             };
         };
         match operation {
-            Operation::Write | Operation::Create | Operation::All if is_sealed(topic) => {
+            Operation::Write | Operation::Create | Operation::All if is_wardents_alone(topic) => {
                 Self::Never
             }
             // Without these two, nothing is known of users and groups any more.
@@ -268,12 +307,15 @@ impl Care {
 /// What everybody may do where nobody is asked who it is.
 fn is_free(operation: Operation, resource: Resource<'_>) -> bool {
     match resource {
-        Resource::Topic(_) | Resource::Group(_) | Resource::TransactionalId(_) => true,
+        Resource::Topic(_) | Resource::Group(_) => true,
         Resource::Cluster => matches!(
             operation,
-            Operation::Describe | Operation::DescribeConfigs | Operation::IdempotentWrite
+            Operation::Create
+                | Operation::Describe
+                | Operation::DescribeConfigs
+                | Operation::IdempotentWrite
         ),
-        Resource::User(_) => false,
+        Resource::TransactionalId(_) | Resource::User(_) => false,
     }
 }
 
@@ -302,7 +344,7 @@ mod tests {
     };
     use acl::tests::acl;
 
-    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+    const HERE: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST));
 
     fn me() -> Principal {
         Principal::User("me".to_owned())
@@ -367,9 +409,9 @@ mod tests {
     #[test]
     fn a_line_holds_for_its_host() {
         let authorizer = asking(&["me allow read topic literal a 192.0.2.1"]);
-        let may = |host: &str| authorizer.may(&me(), host.parse().unwrap(), Read, Topic("a"));
+        let may = |host: &str| authorizer.may(&me(), host.parse().ok(), Read, Topic("a"));
         assert!(may("192.0.2.1") && may("::ffff:192.0.2.1"));
-        assert!(!may("192.0.2.2") && !may("2001:db8::1"));
+        assert!(!may("192.0.2.2") && !may("2001:db8::1") && !may("over a unix socket"));
     }
 
     #[test]
@@ -457,7 +499,7 @@ mod tests {
         }
         assert!(may(Read, Group("g")) && may(Delete, Group("g")));
         assert!(may(Describe, Cluster) && may(Operation::IdempotentWrite, Cluster));
-        assert!(!may(Alter, Cluster) && !may(Create, Cluster) && !may(AlterConfigs, Cluster));
+        assert!(!may(Alter, Cluster) && !may(AlterConfigs, Cluster));
     }
 
     #[test]
@@ -466,6 +508,16 @@ mod tests {
         assert_eq!(with(&maker, "orders"), [Create]);
         assert_eq!(with(&maker, "wardent.x"), []);
         assert_eq!(with(&maker, "_schemas"), []);
+    }
+
+    #[test]
+    fn bits_are_kafkas() {
+        let open = Authorizer::open();
+        let bits = |resource| open.bits(&Principal::Anonymous, HERE, resource);
+        // Read, Describe, DescribeConfigs.
+        let reads = 1 << 3 | 1 << 8 | 1 << 10;
+        assert_eq!(bits(Topic("wardent.audit.event")), reads);
+        assert_eq!(bits(Topic("mine")), 0b1101_1111_1000);
     }
 
     #[test]
