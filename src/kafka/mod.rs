@@ -26,11 +26,12 @@ pub mod quota;
 pub mod sasl;
 mod table;
 pub mod tls;
+pub mod users;
 mod wire;
 
 pub use access::{Account, Sasl, Teller, is_user_name};
 pub use auth::{Operation, Principal, Resource, is_reserved};
-pub use broker::Settings;
+pub use broker::{Security, Settings};
 pub use counters::{Count, Counters, Cut};
 pub use error::ErrorCode;
 pub use listener::{Listening, Socket, start};

@@ -169,7 +169,7 @@ mod tests {
                 ComponentData::default()
                     .with_entity_type(StrBytes::from_static_str(kind))
                     .with_match_type(code)
-                    .with__match(name.map(StrBytes::from_static_str))
+                    .with_match(name.map(StrBytes::from_static_str))
             };
             let theirs = DescribeClientQuotasRequest::default()
                 .with_components(vec![part("user", 0, Some("me")), part("client-id", 2, None)])

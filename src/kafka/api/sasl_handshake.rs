@@ -80,7 +80,8 @@ mod tests {
             let told: SaslHandshakeResponse =
                 oracle::written(Key::SaslHandshake, version, |to| answer.write(to));
             assert_eq!(told.error_code, 33);
-            assert_eq!(told.mechanisms, ["PLAIN", "SCRAM-SHA-512"]);
+            let told: Vec<_> = told.mechanisms.iter().map(|name| name.as_str()).collect();
+            assert_eq!(told, ["PLAIN", "SCRAM-SHA-512"]);
         }
     }
 }

@@ -294,7 +294,7 @@ impl Filter {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(in crate::kafka) mod tests {
     use super::*;
 
     /// `User:me may read topic/literal NAME`, and so on, in the words of the enums.
