@@ -39,7 +39,7 @@ pub(crate) const ACLS_MAX: usize = 10_000;
 pub(crate) const QUOTAS_MAX: usize = 1_000;
 
 /// Bytes of a user's name at most.
-pub const USER_BYTES_MAX: usize = 64;
+pub(crate) const USER_BYTES_MAX: usize = 64;
 
 const NOBODY: &str = "nobody";
 
@@ -129,7 +129,9 @@ pub fn read(scram: Scram, value: &Value) -> Option<Credential> {
 /// Whether a user may be called so: what can be told apart in a line of a log, and in a key.
 pub fn is_user_name(name: &str) -> bool {
     let is_allowed = |c: char| !c.is_control() && !matches!(c, '/' | ':' | '*');
-    (1..=USER_BYTES_MAX).contains(&name.len()) && name.trim() == name && name.chars().all(is_allowed)
+    (1..=USER_BYTES_MAX).contains(&name.len())
+        && name.trim() == name
+        && name.chars().all(is_allowed)
 }
 
 pub(crate) fn user_key(user: &str, scram: Scram) -> String {
@@ -187,7 +189,9 @@ impl Access {
     /// The mechanisms that are offered over such a connection.
     pub(crate) fn mechanisms(&self, is_tls: bool) -> impl Iterator<Item = Mechanism> {
         let mechanisms = self.sasl.iter().flat_map(|sasl| &sasl.mechanisms);
-        mechanisms.copied().filter(move |mechanism| is_tls || *mechanism != Mechanism::Plain)
+        mechanisms
+            .copied()
+            .filter(move |mechanism| is_tls || *mechanism != Mechanism::Plain)
     }
 
     /// Who may do what, at this moment.
@@ -199,7 +203,10 @@ impl Access {
     pub(crate) fn users(&self) -> BTreeSet<String> {
         let credentials = self.meta.with_prefix("user/");
         let name = |key: &str| Some(key.strip_prefix("user/")?.split_once('/')?.0.to_owned());
-        credentials.iter().filter_map(|(key, _)| name(key)).collect()
+        credentials
+            .iter()
+            .filter_map(|(key, _)| name(key))
+            .collect()
     }
 
     /// What is kept of a user's passwords.
@@ -216,7 +223,9 @@ impl Access {
     /// The lines about this principal.
     pub(crate) fn lines_of(&self, principal: &str) -> Vec<Acl> {
         let acls = acls(&self.meta);
-        acls.into_iter().filter(|acl| acl.principal == principal).collect()
+        acls.into_iter()
+            .filter(|acl| acl.principal == principal)
+            .collect()
     }
 
     /// The lines that are meant, also where nobody is asked who it is.
@@ -287,7 +296,11 @@ impl Access {
     }
 
     fn account(&self, actor: &str, target: &str, before: Option<Value>, after: Option<Value>) {
-        tracing::info!(actor, target, "users, rights or quotas of Kafka's clients were changed");
+        tracing::info!(
+            actor,
+            target,
+            "users, rights or quotas of Kafka's clients were changed"
+        );
         if let Some(tell) = &self.tell {
             tell.0(Account {
                 actor: actor.to_owned(),
@@ -302,7 +315,8 @@ impl Access {
         let authorizer = match self.sasl {
             Some(_) => {
                 let admins = self.meta.with_prefix("admin/").into_iter();
-                let admins = admins.filter_map(|(key, _)| key.strip_prefix("admin/").map(str::to_owned));
+                let admins =
+                    admins.filter_map(|(key, _)| key.strip_prefix("admin/").map(str::to_owned));
                 Authorizer::asking(admins, acls(&self.meta))
             }
             None => Authorizer::open(),

@@ -29,7 +29,9 @@ pub mod tls;
 pub mod users;
 mod wire;
 
-pub use access::{Account, Sasl, Teller, is_user_name};
+pub use access::{
+    Account, Sasl, Teller, is_user_name, read as read_credential, written as written_credential,
+};
 pub use auth::{Operation, Principal, Resource, is_reserved};
 pub use broker::{Security, Settings};
 pub use counters::{Count, Counters, Cut};

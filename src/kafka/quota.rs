@@ -61,7 +61,11 @@ impl fmt::Display for Entity {
             Some(Whom::Named(name)) => format!("{kind}={name}"),
         };
         let (user, client_id) = (part("user", &self.user), part("client-id", &self.client_id));
-        let between = if user.is_empty() || client_id.is_empty() { "" } else { " " };
+        let between = if user.is_empty() || client_id.is_empty() {
+            ""
+        } else {
+            " "
+        };
         write!(f, "{user}{between}{client_id}")
     }
 }

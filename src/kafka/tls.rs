@@ -2,6 +2,7 @@
 
 use std::{
     fmt, fs,
+    io::ErrorKind,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -43,6 +44,8 @@ pub struct Files {
 pub struct Wrong {
     /// Whether it is the key's.
     pub is_key: bool,
+    /// Whether it is only that this user may not read it.
+    pub is_denied: bool,
     /// The file.
     pub file: PathBuf,
     /// What is wrong, and what would be right.
@@ -116,7 +119,7 @@ impl Tls {
 fn read(files: &Files) -> Result<ServerConfig, Wrong> {
     let of_cert = |what: String| wrong(false, &files.cert, what);
     let of_key = |what: String| wrong(true, &files.key, what);
-    let chain = bytes_of(&files.cert).map_err(of_cert)?;
+    let chain = bytes_of(false, &files.cert)?;
     let chain = CertificateDer::pem_slice_iter(&chain).collect::<Result<Vec<_>, _>>();
     let chain = chain.map_err(|error| of_cert(format!("no PEM: {error}")))?;
     if chain.is_empty() {
@@ -124,7 +127,7 @@ fn read(files: &Files) -> Result<ServerConfig, Wrong> {
             "holds no certificate (it must be PEM: `-----BEGIN CERTIFICATE-----`, the own one first)".to_owned(),
         ));
     }
-    let key = bytes_of(&files.key).map_err(of_key)?;
+    let key = bytes_of(true, &files.key)?;
     let key = PrivateKeyDer::from_pem_slice(&key).map_err(|error| {
         let has = |words: &[u8]| key.windows(words.len()).any(|part| part == words);
         of_key(match error {
@@ -156,12 +159,16 @@ fn read(files: &Files) -> Result<ServerConfig, Wrong> {
     })
 }
 
-fn bytes_of(file: &Path) -> Result<Vec<u8>, String> {
-    let unreadable = |error: std::io::Error| format!("cannot be read: {error}");
+fn bytes_of(is_key: bool, file: &Path) -> Result<Vec<u8>, Wrong> {
+    let unreadable = |error: std::io::Error| Wrong {
+        is_denied: error.kind() == ErrorKind::PermissionDenied,
+        ..wrong(is_key, file, format!("cannot be read: {error}"))
+    };
     let about = fs::metadata(file).map_err(unreadable)?;
     // A pipe that nobody writes would be waited for.
     if !about.is_file() || about.len() > FILE_BYTES_MAX {
-        return Err("cannot be read: not a regular file of 1 MiB at most".to_owned());
+        let what = "cannot be read: not a regular file of 1 MiB at most";
+        return Err(wrong(is_key, file, what.to_owned()));
     }
     fs::read(file).map_err(unreadable)
 }
@@ -169,6 +176,7 @@ fn bytes_of(file: &Path) -> Result<Vec<u8>, String> {
 fn wrong(is_key: bool, file: &Path, what: String) -> Wrong {
     Wrong {
         is_key,
+        is_denied: false,
         file: file.to_owned(),
         what,
     }

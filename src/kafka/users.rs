@@ -174,14 +174,19 @@ async fn carry_out(act: Act, actor: &str, access: &Access) -> Outcome {
                 return Err(NotDone::Exists(name));
             }
             if users.len() >= USERS_MAX {
-                return Err(NotDone::Senseless(format!("there may be {USERS_MAX} users")));
+                return Err(NotDone::Senseless(format!(
+                    "there may be {USERS_MAX} users"
+                )));
             }
             let mut changes = passwords(access, &name, &credentials)?;
             for acl in lines(&name, &rights)? {
                 changes.push((acl.key(), serde_json::to_value(&acl).ok()));
             }
             if rights.admin {
-                changes.push((admin_key(&name), Some(Value::Object(serde_json::Map::new()))));
+                changes.push((
+                    admin_key(&name),
+                    Some(Value::Object(serde_json::Map::new())),
+                ));
             }
             change(access, actor, &name, changes).await?;
             Ok(listed(access, [name]))
@@ -244,7 +249,9 @@ fn passwords(
 
 /// The lines that say so.
 fn lines(name: &str, rights: &Rights) -> Result<Vec<Acl>, NotDone> {
-    let Rights { read, write, group, .. } = rights;
+    let Rights {
+        read, write, group, ..
+    } = rights;
     if read.len() + write.len() + group.len() > RIGHTS_MAX {
         let why = format!("{RIGHTS_MAX} topics and groups at most");
         return Err(NotDone::Senseless(why));
@@ -274,9 +281,16 @@ fn lines(name: &str, rights: &Rights) -> Result<Vec<Acl>, NotDone> {
     }
     for group in group {
         let of = match group.as_str() {
-            "" => return Err(NotDone::Senseless("a group has a name, or `*` for all".to_owned())),
+            "" => {
+                return Err(NotDone::Senseless(
+                    "a group has a name, or `*` for all".to_owned(),
+                ));
+            }
             ANY => (PatternType::Literal, ANY.to_owned()),
-            prefix => (PatternType::Prefixed, prefix.trim_end_matches('*').to_owned()),
+            prefix => (
+                PatternType::Prefixed,
+                prefix.trim_end_matches('*').to_owned(),
+            ),
         };
         lines.push(line(ResourceType::Group, Operation::Read, of));
     }

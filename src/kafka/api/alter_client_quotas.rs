@@ -152,7 +152,9 @@ fn entity(parts: &[(String, Option<String>)]) -> Result<Entity, &'static str> {
 fn changed(mut rates: Rates, wanted: &[(String, Option<f64>)]) -> Result<Rates, String> {
     for (name, wanted) in wanted {
         let rate = rates.named(name).ok_or_else(|| {
-            format!("{name:?} is not kept here: there are producer_byte_rate and consumer_byte_rate")
+            format!(
+                "{name:?} is not kept here: there are producer_byte_rate and consumer_byte_rate"
+            )
         })?;
         if wanted.is_some_and(|wanted| !wanted.is_finite() || wanted <= 0.0) {
             return Err(format!("{name} is a number above 0"));
@@ -186,8 +188,12 @@ mod tests {
                     .with_entity_type(text(kind))
                     .with_entity_name(name.map(text))
             };
-            let set = OpData::default().with_key(text("consumer_byte_rate")).with_value(10.0);
-            let remove = OpData::default().with_key(text("producer_byte_rate")).with_remove(true);
+            let set = OpData::default()
+                .with_key(text("consumer_byte_rate"))
+                .with_value(10.0);
+            let remove = OpData::default()
+                .with_key(text("producer_byte_rate"))
+                .with_remove(true);
             let entry = EntryData::default()
                 .with_entity(vec![part("user", None), part("client-id", Some("c"))])
                 .with_ops(vec![set, remove]);
@@ -206,7 +212,10 @@ mod tests {
                 consumer_byte_rate: None,
             };
             let after = changed(before, &change.rates).unwrap();
-            assert_eq!((after.producer_byte_rate, after.consumer_byte_rate), (None, Some(10.0)));
+            assert_eq!(
+                (after.producer_byte_rate, after.consumer_byte_rate),
+                (None, Some(10.0))
+            );
             let refused = (ErrorCode::InvalidRequest, "no".to_owned());
             let parts = vec![("ip".to_owned(), None)];
             let answer = Response {
@@ -224,13 +233,22 @@ mod tests {
     #[test]
     fn what_is_not_kept_is_refused() {
         let part = |kind: &str| (kind.to_owned(), Some("x".to_owned()));
-        for parts in [vec![], vec![part("ip")], vec![part("group")], vec![part("user"), part("user")]] {
+        for parts in [
+            vec![],
+            vec![part("ip")],
+            vec![part("group")],
+            vec![part("user"), part("user")],
+        ] {
             assert!(entity(&parts).is_err(), "{parts:?}");
         }
-        let refused = |name: &str, rate| changed(Rates::default(), &[(name.to_owned(), rate)]).unwrap_err();
+        let refused =
+            |name: &str, rate| changed(Rates::default(), &[(name.to_owned(), rate)]).unwrap_err();
         assert!(refused("request_percentage", Some(50.0)).contains("not kept here"));
         for rate in [0.0, -1.0, f64::NAN, f64::INFINITY] {
-            assert_eq!(refused("consumer_byte_rate", Some(rate)), "consumer_byte_rate is a number above 0");
+            assert_eq!(
+                refused("consumer_byte_rate", Some(rate)),
+                "consumer_byte_rate is a number above 0"
+            );
         }
     }
 }

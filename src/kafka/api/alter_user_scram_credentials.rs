@@ -107,8 +107,18 @@ pub(super) async fn answer(request: Request, call: &Call<'_>) -> Response {
     let mut users: BTreeMap<String, Outcome> = BTreeMap::new();
     let is_allowed = access.asks() && call.may(Operation::Alter, Resource::Cluster);
     if !is_allowed {
-        let refused = || (ErrorCode::ClusterAuthorizationFailed, "it needs Alter on the cluster".to_owned());
-        users.extend(request.wanted.into_iter().map(|one| (one.user, Err(refused()))));
+        let refused = || {
+            (
+                ErrorCode::ClusterAuthorizationFailed,
+                "it needs Alter on the cluster".to_owned(),
+            )
+        };
+        users.extend(
+            request
+                .wanted
+                .into_iter()
+                .map(|one| (one.user, Err(refused()))),
+        );
         return Response { users };
     }
     let mut seen = BTreeSet::new();
@@ -133,7 +143,10 @@ pub(super) async fn answer(request: Request, call: &Call<'_>) -> Response {
         };
         count += usize::from(!known.contains(user));
         if count > USERS_MAX {
-            *outcome = Err((ErrorCode::PolicyViolation, format!("there may be {USERS_MAX} users")));
+            *outcome = Err((
+                ErrorCode::PolicyViolation,
+                format!("there may be {USERS_MAX} users"),
+            ));
             continue;
         }
         let principals = BTreeSet::from([format!("User:{user}")]);
@@ -151,7 +164,12 @@ fn change(
 ) -> Result<(String, Option<Value>), (ErrorCode, String)> {
     let unacceptable = |why: &str| (ErrorCode::UnacceptableCredential, why.to_owned());
     let scram = Scram::of_code(wanted.mechanism);
-    let scram = scram.ok_or_else(|| (ErrorCode::UnsupportedSaslMechanism, "no such mechanism".to_owned()))?;
+    let scram = scram.ok_or_else(|| {
+        (
+            ErrorCode::UnsupportedSaslMechanism,
+            "no such mechanism".to_owned(),
+        )
+    })?;
     let key = access::user_key(&wanted.user, scram);
     let Some(salted) = &wanted.password else {
         let kept = access.credential(&wanted.user, scram);
@@ -159,7 +177,9 @@ fn change(
         return kept.map(|_| (key, None)).ok_or_else(missing);
     };
     if !is_user_name(&wanted.user) {
-        return Err(unacceptable("a name has 1 to 64 bytes, none of them `/`, `:` or `*`"));
+        return Err(unacceptable(
+            "a name has 1 to 64 bytes, none of them `/`, `:` or `*`",
+        ));
     }
     let rounds = u32::try_from(salted.iterations).ok();
     let rounds = rounds.filter(|rounds| (ITERATIONS_MIN..=ITERATIONS_MAX).contains(rounds));
@@ -168,7 +188,9 @@ fn change(
         return Err(unacceptable("a salt has 1 to 64 bytes"));
     }
     if salted.password.len() != scram.hash_bytes() {
-        return Err(unacceptable("the salted password is not as long as the hash"));
+        return Err(unacceptable(
+            "the salted password is not as long as the hash",
+        ));
     }
     let credential =
         Credential::of_salted(scram, &salted.password, salted.salt.to_vec(), iterations);
@@ -202,7 +224,9 @@ mod tests {
                 .with_iterations(4_096)
                 .with_salt(Bytes::from_static(b"salt"))
                 .with_salted_password(Bytes::from_static(b"hash"));
-            let remove = ScramCredentialDeletion::default().with_name(text("you")).with_mechanism(1);
+            let remove = ScramCredentialDeletion::default()
+                .with_name(text("you"))
+                .with_mechanism(1);
             let theirs = AlterUserScramCredentialsRequest::default()
                 .with_deletions(vec![remove])
                 .with_upsertions(vec![set]);
@@ -213,8 +237,14 @@ mod tests {
             assert_eq!((removed.user.as_str(), removed.mechanism), ("you", 1));
             assert!(removed.password.is_none());
             let salted = set.password.as_ref().unwrap();
-            assert_eq!((set.user.as_str(), set.mechanism, salted.iterations), ("me", 2, 4_096));
-            assert_eq!((&salted.salt[..], &salted.password[..]), (&b"salt"[..], &b"hash"[..]));
+            assert_eq!(
+                (set.user.as_str(), set.mechanism, salted.iterations),
+                ("me", 2, 4_096)
+            );
+            assert_eq!(
+                (&salted.salt[..], &salted.password[..]),
+                (&b"salt"[..], &b"hash"[..])
+            );
             let refused = (ErrorCode::UnacceptableCredential, "no".to_owned());
             let answer = Response {
                 users: [("me".to_owned(), Ok(())), ("you".to_owned(), Err(refused))].into(),
@@ -224,7 +254,13 @@ mod tests {
             let told: Vec<_> = told
                 .results
                 .iter()
-                .map(|one| (one.user.as_str(), one.error_code, one.error_message.as_deref()))
+                .map(|one| {
+                    (
+                        one.user.as_str(),
+                        one.error_code,
+                        one.error_message.as_deref(),
+                    )
+                })
                 .collect();
             assert_eq!(told, [("me", 0, None), ("you", 93, Some("no"))]);
         }

@@ -77,7 +77,11 @@ impl Response {
 pub(super) async fn answer(request: Request, call: &Call<'_>) -> Response {
     let access = &call.broker.access;
     let all = |error: ErrorCode, why: &str| Response {
-        results: request.lines.iter().map(|_| Err((error, why.to_owned()))).collect(),
+        results: request
+            .lines
+            .iter()
+            .map(|_| Err((error, why.to_owned())))
+            .collect(),
     };
     if !access.asks() {
         return all(ErrorCode::SecurityDisabled, DISABLED);

@@ -66,7 +66,11 @@ fn write_line(to: &mut Writer, acl: &Acl) {
 pub(super) async fn answer(request: Request, call: &Call<'_>) -> Response {
     let access = &call.broker.access;
     let all = |error: ErrorCode, why: &str| Response {
-        results: request.filters.iter().map(|_| Err((error, why.to_owned()))).collect(),
+        results: request
+            .filters
+            .iter()
+            .map(|_| Err((error, why.to_owned())))
+            .collect(),
     };
     if !access.asks() {
         return all(ErrorCode::SecurityDisabled, DISABLED);
@@ -114,7 +118,10 @@ mod tests {
             let theirs = DeleteAclsRequest::default().with_filters(vec![filter, wrong]);
             let ours = oracle::read(Key::DeleteAcls, version, &theirs, Request::read);
             let filter = ours.filters[0].clone().unwrap();
-            assert_eq!((filter.operation, filter.resource), (Some(Operation::Read), None));
+            assert_eq!(
+                (filter.operation, filter.resource),
+                (Some(Operation::Read), None)
+            );
             assert_eq!(ours.filters[1], Err("unknown operation"));
             let answer = Response {
                 results: vec![
@@ -128,9 +135,17 @@ mod tests {
             let [line] = told.filter_results[0].matching_acls.as_slice() else {
                 panic!("{told:?}");
             };
-            let codes = (line.resource_type, line.pattern_type, line.operation, line.permission_type);
+            let codes = (
+                line.resource_type,
+                line.pattern_type,
+                line.operation,
+                line.permission_type,
+            );
             assert_eq!(codes, (2, 4, 4, 3));
-            assert_eq!((line.resource_name.as_str(), line.principal.as_str()), ("a", "User:me"));
+            assert_eq!(
+                (line.resource_name.as_str(), line.principal.as_str()),
+                ("a", "User:me")
+            );
             assert_eq!((line.host.as_str(), line.error_code), ("*", 0));
         }
     }

@@ -85,7 +85,10 @@ pub(super) async fn answer(request: Request, call: &Call<'_>) -> Response {
         return refused(ErrorCode::SecurityDisabled, DISABLED);
     }
     if !call.may(Operation::Describe, Resource::Cluster) {
-        return refused(ErrorCode::ClusterAuthorizationFailed, "it needs Describe on the cluster");
+        return refused(
+            ErrorCode::ClusterAuthorizationFailed,
+            "it needs Describe on the cluster",
+        );
     }
     match request.filter {
         Ok(filter) => Response {

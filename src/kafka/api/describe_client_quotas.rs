@@ -92,7 +92,10 @@ pub(super) fn write_entity(to: &mut Writer, entity: &Entity) {
 #[expect(clippy::unused_async, reason = "as all APIs are")]
 pub(super) async fn answer(request: Request, call: &Call<'_>) -> Response {
     if !call.may(Operation::DescribeConfigs, Resource::Cluster) {
-        let refused = (ErrorCode::ClusterAuthorizationFailed, "it needs DescribeConfigs on the cluster");
+        let refused = (
+            ErrorCode::ClusterAuthorizationFailed,
+            "it needs DescribeConfigs on the cluster",
+        );
         return Response {
             outcome: Err(refused),
         };
@@ -100,7 +103,8 @@ pub(super) async fn answer(request: Request, call: &Call<'_>) -> Response {
     let outcome = meant(&request).map(|fits| {
         let quotas = call.broker.access.quotas.borrow();
         let all = quotas.all().filter(|(entity, _)| fits(entity));
-        all.map(|(entity, rates)| (entity.clone(), *rates)).collect()
+        all.map(|(entity, rates)| (entity.clone(), *rates))
+            .collect()
     });
     let outcome = outcome.map_err(|why| (ErrorCode::InvalidRequest, why));
     Response { outcome }
@@ -172,11 +176,17 @@ mod tests {
                     .with_match(name.map(StrBytes::from_static_str))
             };
             let theirs = DescribeClientQuotasRequest::default()
-                .with_components(vec![part("user", 0, Some("me")), part("client-id", 2, None)])
+                .with_components(vec![
+                    part("user", 0, Some("me")),
+                    part("client-id", 2, None),
+                ])
                 .with_strict(true);
             let ours = oracle::read(KEY, version, &theirs, Request::read);
             let me = Meant::Exactly(Whom::Named("me".to_owned()));
-            let parts = [("user".to_owned(), me), ("client-id".to_owned(), Meant::Any)];
+            let parts = [
+                ("user".to_owned(), me),
+                ("client-id".to_owned(), Meant::Any),
+            ];
             assert_eq!((ours.parts, ours.is_strict), (parts.to_vec(), true));
             let rates = Rates {
                 producer_byte_rate: Some(1_024.0),
@@ -195,7 +205,10 @@ mod tests {
             assert_eq!(parts, [("user", Some("me")), ("client-id", None)]);
             let values = entry.values.iter();
             let values: Vec<_> = values.map(|one| (one.key.as_str(), one.value)).collect();
-            assert_eq!(values, [("producer_byte_rate", 1_024.0), ("consumer_byte_rate", 0.5)]);
+            assert_eq!(
+                values,
+                [("producer_byte_rate", 1_024.0), ("consumer_byte_rate", 0.5)]
+            );
             let answer = Response {
                 outcome: Err((ErrorCode::InvalidRequest, "no")),
             };
@@ -208,7 +221,9 @@ mod tests {
     #[test]
     fn entities_are_meant_as_in_kafka() {
         let asks = |parts: &[(&str, Meant)], is_strict| {
-            let parts = parts.iter().map(|(kind, meant)| ((*kind).to_owned(), meant.clone()));
+            let parts = parts
+                .iter()
+                .map(|(kind, meant)| ((*kind).to_owned(), meant.clone()));
             let request = Request {
                 parts: parts.collect(),
                 is_strict,
@@ -222,7 +237,10 @@ mod tests {
         assert_eq!(asks(&[("user", me.clone())], false), Ok(true));
         assert_eq!(asks(&[("user", me.clone())], true), Ok(false));
         assert_eq!(asks(&[("user", default.clone())], false), Ok(false));
-        assert_eq!(asks(&[("user", me.clone()), ("client-id", default)], true), Ok(true));
+        assert_eq!(
+            asks(&[("user", me.clone()), ("client-id", default)], true),
+            Ok(true)
+        );
         assert_eq!(asks(&[("ip", Meant::Any)], false), Ok(false));
         assert!(asks(&[("user", me.clone()), ("user", me)], false).is_err());
         assert!(asks(&[("group", Meant::Any)], false).is_err());

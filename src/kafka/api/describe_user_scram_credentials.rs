@@ -95,7 +95,11 @@ pub(super) async fn answer(request: Request, call: &Call<'_>) -> Response {
             (false, false) => ErrorCode::None,
         };
         User {
-            credentials: if error == ErrorCode::None { credentials } else { Vec::new() },
+            credentials: if error == ErrorCode::None {
+                credentials
+            } else {
+                Vec::new()
+            },
             name,
             error,
         }
@@ -128,9 +132,16 @@ mod tests {
         for version in oracle::versions(KEY) {
             let me = UserName::default().with_name(StrBytes::from_static_str("me"));
             let theirs = DescribeUserScramCredentialsRequest::default().with_users(Some(vec![me]));
-            assert_eq!(oracle::read(KEY, version, &theirs, Request::read).users, ["me"]);
+            assert_eq!(
+                oracle::read(KEY, version, &theirs, Request::read).users,
+                ["me"]
+            );
             let theirs = DescribeUserScramCredentialsRequest::default().with_users(None);
-            assert!(oracle::read(KEY, version, &theirs, Request::read).users.is_empty());
+            assert!(
+                oracle::read(KEY, version, &theirs, Request::read)
+                    .users
+                    .is_empty()
+            );
             let credential = Credential::of_salted(Scram::Sha512, b"x", vec![1], 8_192);
             let user = |name: &str, error, credentials| User {
                 name: name.to_owned(),

@@ -69,7 +69,10 @@ pub(super) async fn answer(request: Request, call: &Call<'_>) -> Response {
             if !call.session.login.borrow().is_open() {
                 call.session.ending.set(Some(Cut::Login));
             }
-            Response::refused(ErrorCode::IllegalSaslState, "SaslHandshake comes first, and once")
+            Response::refused(
+                ErrorCode::IllegalSaslState,
+                "SaslHandshake comes first, and once",
+            )
         }
     }
 }

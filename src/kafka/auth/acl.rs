@@ -202,7 +202,11 @@ impl fmt::Display for Acl {
             PatternType::Prefixed => "prefixed ",
         };
         let resource = self.resource.name();
-        write!(f, "{permission} {operation} {resource} {pattern}{}", self.name)?;
+        write!(
+            f,
+            "{permission} {operation} {resource} {pattern}{}",
+            self.name
+        )?;
         match self.host.as_str() {
             ANY => Ok(()),
             host => write!(f, " from {host}"),

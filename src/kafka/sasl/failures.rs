@@ -3,16 +3,16 @@
 use std::{collections::HashMap, net::IpAddr, time::Duration};
 
 /// Failures an address may have at once.
-pub const BURST: u64 = 10;
+pub(crate) const BURST: u64 = 10;
 
 /// How long until one of them is forgiven.
-pub const FORGIVEN_AFTER: Duration = Duration::from_secs(6);
+pub(crate) const FORGIVEN_AFTER: Duration = Duration::from_secs(6);
 
 /// How long the answer to a failed login is held back.
-pub const HELD_BACK: Duration = Duration::from_secs(1);
+pub(crate) const HELD_BACK: Duration = Duration::from_secs(1);
 
 /// Addresses that are remembered; beyond them, the one that is forgiven soonest is forgotten.
-pub const ADDRESSES_MAX: usize = 4_096;
+pub(crate) const ADDRESSES_MAX: usize = 4_096;
 
 const FORGIVEN_AFTER_NS: u64 = 6_000_000_000;
 
