@@ -214,7 +214,7 @@ mod tests {
     fn a_long_report_is_cut_between_characters() {
         let mut audit = Audit::new(What::ReloadRefused, "file", 0);
         audit.why = format!("x{}", "é".repeat(10_000));
-        let read: serde_json::Value = serde_json::from_str(&written(&audit)).unwrap();
+        let read: Value = serde_json::from_str(&written(&audit)).unwrap();
         assert_eq!(read["why"].as_str().unwrap().len(), WHY_BYTES_MAX - 1);
     }
 }
