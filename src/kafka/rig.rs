@@ -97,7 +97,7 @@ impl Rig {
         let clock = Clock::system();
         let opened = log::open(settings, Arc::new(System), clock.clone()).unwrap();
         let log = Arc::clone(&opened.log);
-        let running = log::start(opened.appender, opened.flusher).unwrap();
+        let running = log::start(opened.appender, opened.flusher, opened.changer).unwrap();
         let settings = Settings {
             host: "127.0.0.1".to_owned(),
             port: 9092,
