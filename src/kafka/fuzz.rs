@@ -17,6 +17,7 @@ use tokio::{
 };
 
 use super::{
+    Security,
     api::{self, Answer},
     broker::Call,
     frame::{self, Asked},
@@ -102,7 +103,7 @@ fn campaign_frames() {
         .build_local(LocalOptions::default())
         .unwrap();
     let rig = Rc::new(runtime.block_on(async {
-        let rig = Rig::new(&[("orders", 2)]);
+        let rig = Rig::new(&[("orders", 2)], Security::default());
         rig.append("orders", 0, &["a", "b"]).await;
         rig
     }));
