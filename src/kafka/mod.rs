@@ -39,6 +39,8 @@ pub use error::ErrorCode;
 pub use listener::{Listening, Socket, start};
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod rig;
 #[cfg(test)]
 mod tests;
