@@ -18,6 +18,7 @@ mod log_reader;
 mod reload;
 mod run;
 mod sockets;
+mod users_cli;
 
 use std::{
     fmt,

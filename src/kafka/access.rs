@@ -298,7 +298,7 @@ impl Access {
     fn account(&self, actor: &str, target: &str, before: Option<Value>, after: Option<Value>) {
         tracing::info!(
             actor,
-            target,
+            about = target,
             "users, rights or quotas of Kafka's clients were changed"
         );
         if let Some(tell) = &self.tell {

@@ -17,7 +17,6 @@ use tokio::{
 };
 
 use super::{
-    Security,
     api::{self, Answer},
     broker::Call,
     frame::{self, Asked},
@@ -103,7 +102,7 @@ fn campaign_frames() {
         .build_local(LocalOptions::default())
         .unwrap();
     let rig = Rc::new(runtime.block_on(async {
-        let rig = Rig::new(&[("orders", 2)], Security::default());
+        let rig = Rig::new(&[("orders", 2)]);
         rig.append("orders", 0, &["a", "b"]).await;
         rig
     }));

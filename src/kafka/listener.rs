@@ -244,7 +244,7 @@ impl Door {
                 Some(tls) => match tls.accept(stream).await {
                     Ok(stream) => connection::serve(stream, session(true), broker).await,
                     Err(why) => {
-                        tracing::debug!(peer = ?address, ?why, "no TLS");
+                        tracing::debug!(peer = ?address, %why, "no TLS");
                         broker.counters.cut(Cut::Tls);
                     }
                 },

@@ -53,7 +53,7 @@ pub(crate) fn with_secured_broker<F: Future<Output = ()>>(
         .build_local(LocalOptions::default())
         .unwrap();
     runtime.block_on(async {
-        let rig = Rc::new(Rig::new(topics, security));
+        let rig = Rc::new(Rig::secured(topics, security));
         test(Rc::clone(&rig)).await;
     });
 }
@@ -77,7 +77,11 @@ fn session(broker: &Rc<Broker>) -> Rc<Session> {
 }
 
 impl Rig {
-    pub(crate) fn new(topics: &[(&str, u32)], security: Security) -> Self {
+    pub(crate) fn new(topics: &[(&str, u32)]) -> Self {
+        Self::secured(topics, Security::default())
+    }
+
+    fn secured(topics: &[(&str, u32)], security: Security) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let always = [
             ("__consumer_offsets", 4),

@@ -73,6 +73,15 @@ pub(crate) enum NoHandshake {
     Late,
 }
 
+impl fmt::Display for NoHandshake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(error) => error.fmt(f),
+            Self::Late => f.write_str("it took too long"),
+        }
+    }
+}
+
 impl Tls {
     /// Reads the files.
     ///

@@ -90,7 +90,12 @@ impl Scram {
     }
 
     /// `Hi(password, salt, iterations)`: PBKDF2 with one block of output (RFC 5802 section 2.2).
-    fn salted(self, password: &[u8], salt: &[u8], iterations: u32) -> Zeroizing<Vec<u8>> {
+    pub(super) fn salted(
+        self,
+        password: &[u8],
+        salt: &[u8],
+        iterations: u32,
+    ) -> Zeroizing<Vec<u8>> {
         const FIRST_BLOCK: [u8; 4] = 1_u32.to_be_bytes();
         // Keyed once: the two blocks of the key are not hashed again in each round.
         let round: Box<dyn Fn(&[u8]) -> Vec<u8>> = match self {
