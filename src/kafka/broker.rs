@@ -14,6 +14,7 @@ use super::{
     auth::{Authorizer, Operation, Principal, Resource},
     counters::Counters,
     meta::Meta,
+    topics::Topics,
 };
 use crate::{
     base::clock::Clock,
@@ -47,6 +48,7 @@ pub(crate) struct Broker {
     pub(crate) counters: Arc<Counters>,
     pub(crate) meta: Meta,
     pub(crate) authorizer: Authorizer,
+    pub(crate) topics: Topics,
     /// Room for requests, and for records in answers, in bytes.
     pub(crate) request_room: Semaphore,
     pub(crate) answer_room: Semaphore,
@@ -64,6 +66,7 @@ impl Broker {
         counters: Arc<Counters>,
     ) -> Result<Rc<Self>, ReadError> {
         let meta = Meta::load(&log, &clock)?;
+        let topics = Topics::of(&log);
         Ok(Rc::new(Self {
             settings,
             log,
@@ -71,6 +74,7 @@ impl Broker {
             counters,
             meta,
             authorizer: Authorizer::default(),
+            topics,
             request_room: Semaphore::new(REQUEST_BYTES_MAX),
             answer_room: Semaphore::new(ANSWER_BYTES_MAX),
         }))

@@ -28,6 +28,7 @@ use super::{
     broker::{Broker, Session, Settings},
     connection,
     counters::{Counters, Cut},
+    topics,
 };
 use crate::{base::clock::Clock, log::Log};
 
@@ -146,6 +147,7 @@ async fn serve(
     ready: &std::sync::mpsc::SyncSender<io::Result<()>>,
 ) -> io::Result<()> {
     let broker = Broker::new(settings, log, clock, counters).map_err(io::Error::other)?;
+    topics::restore(&broker).await;
     let door = Rc::new(Door {
         broker,
         addresses: RefCell::default(),

@@ -21,6 +21,7 @@ mod frame;
 mod listener;
 mod meta;
 mod table;
+mod topics;
 mod wire;
 
 pub use auth::{Operation, Principal, Resource, is_reserved};

@@ -90,6 +90,17 @@ apis! {
     ListOffsets = 2: (1, 7), flexible from 6;
     Metadata = 3: (0, 12), flexible from 9;
     ApiVersions = 18: (0, 4), flexible from 3, asked = Asked::Always;
+    CreateTopics = 19: (2, 7), flexible from 5;
+    DeleteTopics = 20: (1, 6), flexible from 4;
+    DeleteRecords = 21: (0, 2), flexible from 2;
+    DescribeConfigs = 32: (1, 4), flexible from 4;
+    AlterConfigs = 33: (0, 2), flexible from 2;
+    DescribeLogDirs = 35: (1, 4), flexible from 2;
+    CreatePartitions = 37: (0, 3), flexible from 2;
+    ElectLeaders = 43: (0, 2), flexible from 2;
+    IncrementalAlterConfigs = 44: (0, 1), flexible from 1;
+    ListPartitionReassignments = 46: (0, 0), flexible from 0;
+    DescribeCluster = 60: (0, 1), flexible from 0;
 }
 
 /// The API with that key; none where it is not spoken.
