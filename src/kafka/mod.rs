@@ -29,6 +29,7 @@ pub use broker::Settings;
 pub use counters::{Count, Counters, Cut};
 pub use error::ErrorCode;
 pub use listener::{Listening, Socket, start};
+pub use topics::differing;
 
 #[cfg(test)]
 mod fuzz;

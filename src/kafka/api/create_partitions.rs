@@ -1,6 +1,6 @@
 //! CreatePartitions (key 37): topics that grow (KIP-195).
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use super::super::{
     auth::{Operation, Resource},
@@ -82,13 +82,17 @@ impl Response {
 }
 
 pub(super) async fn answer(request: Request, call: &Call<'_>) -> Response {
+    let mut times = HashMap::<&str, u32>::new();
+    for topic in &request.topics {
+        *times.entry(&topic.name).or_default() += 1;
+    }
     let mut topics = Vec::new();
     for wanted in &request.topics {
-        let same = |other: &&Wanted| other.name == wanted.name;
-        let grown = match request.topics.iter().filter(same).count() {
-            1 => grow(wanted, &request, call).await,
-            _ if topics.iter().any(|(name, _)| *name == wanted.name) => continue,
-            _ => Err(Refused::new(
+        let grown = match times.remove(wanted.name.as_str()) {
+            // What is there more than once is told once.
+            None => continue,
+            Some(1) => grow(wanted, &request, call).await,
+            Some(_) => Err(Refused::new(
                 ErrorCode::InvalidRequest,
                 "Duplicate topic name.",
             )),

@@ -206,14 +206,14 @@ impl Told {
 }
 
 pub(super) async fn answer(request: Request, call: &Call<'_>) -> Response {
-    let mut times = HashMap::<String, u32>::new();
+    let mut times = HashMap::<&str, u32>::new();
     for topic in &request.topics {
-        *times.entry(topic.name.clone()).or_default() += 1;
+        *times.entry(&topic.name).or_default() += 1;
     }
     let mut topics = Vec::new();
     for wanted in &request.topics {
         // What is there more than once is told once.
-        let made = match times.remove(&wanted.name) {
+        let made = match times.remove(wanted.name.as_str()) {
             None => continue,
             Some(1) => make(wanted, &request, call).await,
             Some(_) => Err(Refused::new(

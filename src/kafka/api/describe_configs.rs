@@ -1,5 +1,7 @@
 //! DescribeConfigs (key 32): how topics are kept, and what the broker goes by (KIP-133, KIP-226).
 
+use std::collections::HashSet;
+
 use super::super::{
     auth::{Operation, Resource},
     broker::{Broker, Call, NODE_ID},
@@ -126,8 +128,14 @@ impl Response {
 
 #[expect(clippy::unused_async, reason = "as all APIs are")]
 pub(super) async fn answer(request: Request, call: &Call<'_>) -> Response {
+    let mut seen = HashSet::new();
     let told = request.resources.into_iter().map(|asked| {
         let configs = match asked.kind {
+            // A few bytes each, and some kilobytes of answer.
+            _ if !seen.insert((asked.kind, asked.name.clone())) => Err(Refused::new(
+                ErrorCode::InvalidRequest,
+                "it is asked for twice",
+            )),
             TOPIC => of_topic(&asked.name, call),
             BROKER => of_broker(&asked.name, call),
             other => Err(Refused::new(
@@ -355,14 +363,16 @@ mod tests {
     fn topics_and_the_broker_tell_theirs() {
         run(|rig: Rig| async move {
             rig.made("orders").await;
+            rig.made("more").await;
             let one = Asked {
                 configs: Some(vec!["retention.ms".to_owned()]),
-                ..asked(TOPIC, "orders")
+                ..asked(TOPIC, "more")
             };
             let request = Request {
                 resources: vec![
                     asked(TOPIC, "orders"),
                     one,
+                    asked(TOPIC, "orders"),
                     asked(TOPIC, "wardent.http.access"),
                     asked(TOPIC, "nobody"),
                     asked(BROKER, "1"),
@@ -389,13 +399,14 @@ mod tests {
                 ("604800000".to_owned(), Source::Default)
             );
             assert_eq!(configs(1).len(), 1);
-            assert_eq!(of(2, "retention.ms"), ("-1".to_owned(), Source::Broker));
-            assert_eq!(of(4, "num.partitions").0, "4");
-            assert!(configs(5).is_empty());
+            assert_eq!(of(3, "retention.ms"), ("-1".to_owned(), Source::Broker));
+            assert_eq!(of(5, "num.partitions").0, "4");
+            assert!(configs(6).is_empty());
             let code = |place: usize| told[place].1.as_ref().unwrap_err().code;
-            assert_eq!(code(3), ErrorCode::UnknownTopicOrPartition);
+            assert_eq!(code(2), ErrorCode::InvalidRequest);
+            assert_eq!(code(4), ErrorCode::UnknownTopicOrPartition);
             assert_eq!(
-                (code(6), code(7)),
+                (code(7), code(8)),
                 (ErrorCode::InvalidRequest, ErrorCode::InvalidRequest)
             );
         });

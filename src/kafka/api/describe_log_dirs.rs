@@ -1,6 +1,6 @@
 //! DescribeLogDirs (key 35): what partitions take of the disk (KIP-113, KIP-827). There is one directory.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::super::{
     auth::{Operation, Resource},
@@ -94,17 +94,18 @@ pub(super) async fn answer(request: Request, call: &Call<'_>) -> Response {
     let free = log.disk().free_bytes(log.dir()).ok();
     response.free_bytes = free.map_or(UNKNOWN, |free| i64::try_from(free).unwrap_or(i64::MAX));
     let asked = request.topics.map(|topics| {
-        let each = |(name, partitions): (String, Vec<i32>)| {
-            partitions
-                .into_iter()
-                .map(move |index| (name.clone(), index))
-        };
-        topics.into_iter().flat_map(each).collect::<HashSet<_>>()
+        let mut asked = HashMap::<String, HashSet<i32>>::new();
+        for (name, partitions) in topics {
+            asked.entry(name).or_default().extend(partitions);
+        }
+        asked
     });
     for partition in log.topics().partitions() {
         let name = &partition.topic().name;
         let index = i32::try_from(partition.index()).unwrap_or(i32::MAX);
-        let is_asked = |asked: &HashSet<_>| asked.contains(&(name.clone(), index));
+        let is_asked = |asked: &HashMap<String, HashSet<i32>>| {
+            asked.get(name).is_some_and(|own| own.contains(&index))
+        };
         if !asked.as_ref().is_none_or(is_asked) {
             continue;
         }

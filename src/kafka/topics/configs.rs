@@ -19,6 +19,9 @@ const SEGMENT_BYTES_MIN: i64 = 1024 * 1024;
 /// The youngest age at which a segment is closed, in milliseconds: likewise.
 const SEGMENT_MS_MIN: i64 = 1_000;
 
+/// The longest list that is looked into, in bytes.
+const LIST_BYTES_MAX: usize = 1024;
+
 /// How a topic that need not be safe at once is flushed, unless `flush.ms` says otherwise.
 const FLUSHED_AFTER: Duration = Duration::from_secs(5);
 const FLUSHED_BYTES: u64 = 8 * 1024 * 1024;
@@ -400,8 +403,8 @@ impl Set {
         base: &TopicConfig,
     ) -> Result<(), Refused> {
         let config = config(name)?;
-        if config.kind != Kind::List {
-            let why = format!("{name} is no list: set it");
+        if config.kind != Kind::List || value.len() > LIST_BYTES_MAX {
+            let why = format!("{name} is no list, or it would be too long");
             return Err(Refused::new(ErrorCode::InvalidConfig, why));
         }
         let default = match config.how {
@@ -455,6 +458,17 @@ impl Set {
         };
         CONFIGS.iter().map(shown).collect()
     }
+}
+
+/// What of a topic's configs is otherwise than in `default`.
+pub(crate) fn differing(kept: &TopicConfig, default: &TopicConfig) -> Vec<(&'static str, String)> {
+    let own = CONFIGS.iter().filter_map(|config| match config.how {
+        How::Obeyed(get, _) => Some((config.name, get(kept), get(default))),
+        How::Fixed(_) => None,
+    });
+    own.filter(|(_, own, default)| own != default)
+        .map(|(name, own, _)| (name, own))
+        .collect()
 }
 
 #[cfg(test)]

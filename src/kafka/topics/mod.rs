@@ -13,7 +13,7 @@ use std::{collections::HashMap, rc::Rc, sync::Arc, time::Duration};
 
 use serde_json::json;
 use tokio::{
-    sync::{Mutex, oneshot},
+    sync::{Mutex, Semaphore, oneshot},
     task::spawn_local,
     time::timeout,
 };
@@ -36,6 +36,9 @@ pub(crate) const PARTITIONS: u32 = 4;
 /// How long the records of a topic are kept that nobody says more of.
 const RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// Changes that may wait.
+const CHANGES_MAX: usize = 64;
+
 /// How long a request waits for what it asks for: at least, and at the most.
 const WAIT_MIN: Duration = Duration::from_secs(5);
 const WAIT_MAX: Duration = Duration::from_secs(60);
@@ -52,6 +55,8 @@ pub(crate) struct Topics {
     default: TopicConfig,
     /// Held from a change's beginning to its end.
     changing: Mutex<()>,
+    /// Places for changes that wait for that: they go on where who asked goes away.
+    places: Arc<Semaphore>,
 }
 
 impl Topics {
@@ -59,19 +64,12 @@ impl Topics {
     pub(crate) fn of(log: &Log) -> Self {
         let topics = log.topics();
         let own = topics.iter().filter(|topic| is_reserved(&topic.name));
-        let own: HashMap<_, _> = own
-            .map(|topic| (topic.name.clone(), topic.config()))
-            .collect();
-        let like = own.get(meta::TOPIC).map(|config| config.segment_bytes);
-        let default = TopicConfig::default();
+        let own = own.map(|topic| (topic.name.clone(), topic.config()));
         Self {
-            own,
-            default: TopicConfig {
-                retention: Some(RETENTION),
-                segment_bytes: like.unwrap_or(default.segment_bytes),
-                ..default
-            },
+            own: own.collect(),
+            default: default_of(log),
             changing: Mutex::new(()),
+            places: Arc::new(Semaphore::new(CHANGES_MAX)),
         }
     }
 
@@ -82,6 +80,25 @@ impl Topics {
 
     fn base(&self, name: &str) -> &TopicConfig {
         self.own.get(name).map_or(&self.default, |config| config)
+    }
+}
+
+/// How a topic of the log is kept otherwise than one that nobody says more of: Kafka's configs, by name.
+pub fn differing(log: &Log, topic: &Topic) -> Vec<(&'static str, String)> {
+    configs::differing(&topic.config(), &default_of(log))
+}
+
+/// How topics of clients are kept unless somebody says more.
+fn default_of(log: &Log) -> TopicConfig {
+    let topics = log.topics();
+    let like = topics
+        .get(meta::TOPIC)
+        .map(|topic| topic.config().segment_bytes);
+    let default = TopicConfig::default();
+    TopicConfig {
+        retention: Some(RETENTION),
+        segment_bytes: like.unwrap_or(default.segment_bytes),
+        ..default
     }
 }
 
@@ -199,7 +216,7 @@ pub(crate) async fn create(
     within: Duration,
 ) -> Result<Arc<Topic>, Refused> {
     let own = Rc::clone(broker);
-    waited(within, async move {
+    waited(broker, within, async move {
         let _changing = own.topics.changing.lock().await;
         check(&own, &new)?;
         let New {
@@ -234,7 +251,7 @@ pub(crate) async fn delete(
     within: Duration,
 ) -> Result<Arc<Topic>, Refused> {
     let own = Rc::clone(broker);
-    waited(within, async move {
+    waited(broker, within, async move {
         let _changing = own.topics.changing.lock().await;
         let change = Change::Delete { name: name.clone() };
         let deleted = changed(&own, change).await?;
@@ -258,7 +275,7 @@ pub(crate) async fn grow(
     within: Duration,
 ) -> Result<Arc<Topic>, Refused> {
     let own = Rc::clone(broker);
-    waited(within, async move {
+    waited(broker, within, async move {
         let _changing = own.topics.changing.lock().await;
         changed(&own, Change::Grow { name, partitions }).await
     })
@@ -276,7 +293,7 @@ pub(crate) async fn configure(
     edit: impl FnOnce(Set, &TopicConfig) -> Result<Set, Refused> + 'static,
 ) -> Result<(), Refused> {
     let (own, name) = (Rc::clone(broker), name.to_owned());
-    waited(WAIT_MAX, async move {
+    waited(broker, WAIT_MAX, async move {
         let _changing = own.topics.changing.lock().await;
         let topic = own.log.topics().get(&name).cloned();
         let topic = topic.ok_or_else(|| of_log(&NotChanged::Unknown))?;
@@ -311,10 +328,19 @@ pub(crate) fn within(stated: Duration) -> Duration {
 
 /// What comes of something within that time. It goes on where that is not enough.
 async fn waited(
+    broker: &Broker,
     within: Duration,
     what: impl Future<Output = Result<Arc<Topic>, Refused>> + 'static,
 ) -> Result<Arc<Topic>, Refused> {
-    match timeout(self::within(within), spawn_local(what)).await {
+    let Ok(place) = Arc::clone(&broker.topics.places).try_acquire_owned() else {
+        let why = "too many changes of topics wait";
+        return Err(Refused::new(ErrorCode::ThrottlingQuotaExceeded, why));
+    };
+    let what = spawn_local(async move {
+        let _place = place;
+        what.await
+    });
+    match timeout(self::within(within), what).await {
         Ok(Ok(result)) => result,
         Ok(Err(_)) => Err(of_log(&NotChanged::Stopping)),
         Err(_) => Err(Refused::new(
@@ -333,7 +359,7 @@ async fn changed(broker: &Broker, change: Change) -> Result<Arc<Topic>, Refused>
     });
     if broker.log.change(change, done).is_err() {
         let why = "too many changes of topics wait";
-        return Err(Refused::new(ErrorCode::RequestTimedOut, why));
+        return Err(Refused::new(ErrorCode::ThrottlingQuotaExceeded, why));
     }
     match told.await {
         Ok(result) => result.map_err(|not| of_log(&not)),
