@@ -2,12 +2,11 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use super::{StartError, sockets::KafkaSocket};
+use super::{StartError, log::OpenLog, sockets::KafkaSocket};
 use crate::{
     base::{clock::Clock, net::Address},
     config::wardent,
     kafka::{self, Listening, Settings, Socket},
-    log::Log,
 };
 
 /// Serves the log to Kafka clients on `socket`.
@@ -17,13 +16,18 @@ use crate::{
 pub(super) fn start(
     socket: KafkaSocket,
     document: &wardent::Log,
-    log: &Arc<Log>,
+    log: &OpenLog,
     clock: &Clock,
 ) -> Result<Listening, StartError> {
     let KafkaSocket { socket, address } = socket;
     let settings = settings(document, &address);
-    kafka::start(socket, settings, Arc::clone(log), clock.clone())
-        .map_err(|error| StartError::System(format!("the Kafka listener: {error}")))
+    kafka::start(
+        socket,
+        settings,
+        Arc::clone(log.log()),
+        (clock.clone(), Arc::clone(log.cleaned())),
+    )
+    .map_err(|error| StartError::System(format!("the Kafka listener: {error}")))
 }
 
 /// What clients are told to connect to: what the operator says, or else where it listens.

@@ -169,7 +169,7 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
     let kafka_socket = sockets.take_kafka();
     let kafka_address = kafka_socket.as_ref().map(|kafka| kafka.address.clone());
     let kafka = kafka_socket
-        .map(|socket| kafka::start(socket, &document.log, log.log(), &clock))
+        .map(|socket| kafka::start(socket, &document.log, &log, &clock))
         .transpose()?;
     let (outlets, log_view) = log.outlets(listeners.len(), lines.as_ref())?;
     let workers = start_workers(&shared, listeners, outlets, &phase_of_workers)?;

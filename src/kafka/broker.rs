@@ -13,11 +13,12 @@ use tokio::sync::Semaphore;
 use super::{
     auth::{Authorizer, Operation, Principal, Resource},
     counters::Counters,
+    group::{self, Groups},
     meta::Meta,
 };
 use crate::{
     base::clock::Clock,
-    log::{Log, ReadError},
+    log::{CleanerHealth, Log, ReadError},
 };
 
 /// The one broker's id; the log's `node.id` as well.
@@ -47,23 +48,26 @@ pub(crate) struct Broker {
     pub(crate) counters: Arc<Counters>,
     pub(crate) meta: Meta,
     pub(crate) authorizer: Authorizer,
+    pub(crate) groups: Groups,
     /// Room for requests, and for records in answers, in bytes.
     pub(crate) request_room: Semaphore,
     pub(crate) answer_room: Semaphore,
 }
 
 impl Broker {
-    /// A broker of that log, with what was decided for it.
+    /// A broker of that log, with what was decided for it; `cleaner` says whether the clock is believed. On
+    /// the listener's runtime.
     ///
     /// # Errors
     /// When what was decided cannot be read.
     pub(crate) fn new(
         settings: Settings,
         log: Arc<Log>,
-        clock: Clock,
+        (clock, cleaner): (Clock, Arc<CleanerHealth>),
         counters: Arc<Counters>,
     ) -> Result<Rc<Self>, ReadError> {
         let meta = Meta::load(&log, &clock)?;
+        let groups = group::start(&log, &clock, cleaner, &counters);
         Ok(Rc::new(Self {
             settings,
             log,
@@ -71,6 +75,7 @@ impl Broker {
             counters,
             meta,
             authorizer: Authorizer::default(),
+            groups,
             request_room: Semaphore::new(REQUEST_BYTES_MAX),
             answer_room: Semaphore::new(ANSWER_BYTES_MAX),
         }))

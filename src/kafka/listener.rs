@@ -29,7 +29,10 @@ use super::{
     connection,
     counters::{Counters, Cut},
 };
-use crate::{base::clock::Clock, log::Log};
+use crate::{
+    base::clock::Clock,
+    log::{CleanerHealth, Log},
+};
 
 /// Connections at once, and from one address.
 const CONNECTIONS_MAX: u64 = 512;
@@ -53,7 +56,8 @@ pub enum Socket {
     Unix(StdUnixListener),
 }
 
-/// Serves the log to clients until what is returned is dropped.
+/// Serves the log to clients until what is returned is dropped. The log's cleaner says whether the clock is
+/// believed.
 ///
 /// # Errors
 /// When the system gives no thread, or what was decided for clients cannot be read.
@@ -61,7 +65,7 @@ pub fn start(
     socket: Socket,
     settings: Settings,
     log: Arc<Log>,
-    clock: Clock,
+    clock: (Clock, Arc<CleanerHealth>),
 ) -> io::Result<Listening> {
     let counters = Arc::new(Counters::default());
     let (end, until_ended) = watch::channel(false);
@@ -140,7 +144,7 @@ impl Drop for Listening {
 async fn serve(
     socket: Socket,
     settings: Settings,
-    (log, clock): (Arc<Log>, Clock),
+    (log, clock): (Arc<Log>, (Clock, Arc<CleanerHealth>)),
     counters: Arc<Counters>,
     mut until_ended: watch::Receiver<bool>,
     ready: &std::sync::mpsc::SyncSender<io::Result<()>>,

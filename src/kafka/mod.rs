@@ -17,8 +17,8 @@ mod broker;
 mod connection;
 mod counters;
 mod error;
-mod group;
 mod frame;
+mod group;
 mod listener;
 mod meta;
 mod table;
@@ -28,6 +28,7 @@ pub use auth::{Operation, Principal, Resource, is_reserved};
 pub use broker::Settings;
 pub use counters::{Count, Counters, Cut};
 pub use error::ErrorCode;
+pub use group::{GroupShown, GroupsShown, MemberShown, OffsetShown};
 pub use listener::{Listening, Socket, start};
 
 #[cfg(test)]

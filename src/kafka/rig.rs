@@ -31,7 +31,8 @@ pub(crate) struct Rig {
     pub(crate) broker: Rc<Broker>,
     pub(crate) session: Rc<Session>,
     running: Option<log::Running>,
-    _dir: TempDir,
+    /// Where the log is, as long as there is a rig.
+    dir: Rc<TempDir>,
 }
 
 /// Runs a test with a broker whose log has the topics that are always there, and these.
@@ -87,12 +88,33 @@ impl Rig {
             host: "127.0.0.1".to_owned(),
             port: 9092,
         };
-        let broker = Broker::new(settings, log, clock, Arc::<Counters>::default()).unwrap();
+        let broker = Broker::new(
+            settings,
+            log,
+            (clock, Arc::default()),
+            Arc::<Counters>::default(),
+        )
+        .unwrap();
         Self {
             broker,
             session: Rc::new(Session::new(Some(IpAddr::from([127, 0, 0, 1])))),
             running: Some(running),
-            _dir: dir,
+            dir: Rc::new(dir),
+        }
+    }
+
+    /// A broker that begins anew over the same log, as after a restart.
+    pub(crate) fn another_broker(&self) -> Self {
+        let own = &self.broker;
+        let (log, clock) = (Arc::clone(&own.log), own.clock.clone());
+        let settings = own.settings.clone();
+        let clock = (clock, Arc::default());
+        let broker = Broker::new(settings, log, clock, Arc::<Counters>::default()).unwrap();
+        Self {
+            broker,
+            session: Rc::new(Session::new(Some(IpAddr::from([127, 0, 0, 1])))),
+            running: None,
+            dir: Rc::clone(&self.dir),
         }
     }
 

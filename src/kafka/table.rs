@@ -89,7 +89,18 @@ apis! {
     Fetch = 1: (4, 12), flexible from 12;
     ListOffsets = 2: (1, 7), flexible from 6;
     Metadata = 3: (0, 12), flexible from 9;
+    OffsetCommit = 8: (2, 9), flexible from 8;
+    OffsetFetch = 9: (1, 9), flexible from 6;
+    FindCoordinator = 10: (0, 4), flexible from 3;
+    JoinGroup = 11: (0, 9), flexible from 6;
+    Heartbeat = 12: (0, 4), flexible from 4;
+    LeaveGroup = 13: (0, 5), flexible from 4;
+    SyncGroup = 14: (0, 5), flexible from 4;
+    DescribeGroups = 15: (0, 6), flexible from 5;
+    ListGroups = 16: (0, 5), flexible from 3;
     ApiVersions = 18: (0, 4), flexible from 3, asked = Asked::Always;
+    DeleteGroups = 42: (0, 2), flexible from 2;
+    OffsetDelete = 47: (0, 0), flexible from 1;
 }
 
 /// The API with that key; none where it is not spoken.

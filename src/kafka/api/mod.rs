@@ -1,9 +1,20 @@
 //! The APIs, a file each: what is asked, what is answered, and what happens in between.
 
 mod api_versions;
+mod delete_groups;
+mod describe_groups;
 mod fetch;
+mod find_coordinator;
+mod heartbeat;
+mod join_group;
+mod leave_group;
+mod list_groups;
 mod list_offsets;
 mod metadata;
+mod offset_commit;
+mod offset_delete;
+mod offset_fetch;
+mod sync_group;
 
 use tokio::sync::SemaphorePermit;
 
@@ -69,6 +80,17 @@ pub(crate) async fn answer<'a>(
         }
         Key::ListOffsets => answered!(list_offsets, from, call, to),
         Key::Metadata => answered!(metadata, from, call, to),
+        Key::OffsetCommit => answered!(offset_commit, from, call, to),
+        Key::OffsetFetch => answered!(offset_fetch, from, call, to),
+        Key::FindCoordinator => answered!(find_coordinator, from, call, to),
+        Key::JoinGroup => answered!(join_group, from, call, to),
+        Key::Heartbeat => answered!(heartbeat, from, call, to),
+        Key::LeaveGroup => answered!(leave_group, from, call, to),
+        Key::SyncGroup => answered!(sync_group, from, call, to),
+        Key::DescribeGroups => answered!(describe_groups, from, call, to),
+        Key::ListGroups => answered!(list_groups, from, call, to),
+        Key::DeleteGroups => answered!(delete_groups, from, call, to),
+        Key::OffsetDelete => answered!(offset_delete, from, call, to),
         Key::ApiVersions => answered!(api_versions, from, call, to),
     }
 }
