@@ -31,7 +31,8 @@ pub(crate) struct Rig {
     pub(crate) broker: Rc<Broker>,
     pub(crate) session: Rc<Session>,
     running: Option<log::Running>,
-    _dir: TempDir,
+    /// Where the log is, as long as there is a rig.
+    dir: Rc<TempDir>,
 }
 
 /// Runs a test with a broker whose log has the topics that are always there, and these.
@@ -108,11 +109,33 @@ impl Rig {
         };
         let counters = Arc::<Counters>::default();
         let broker = Broker::new(settings, security, log, clock, counters).unwrap();
+        let broker = Broker::new(
+            settings,
+            log,
+            (clock, Arc::default()),
+            Arc::<Counters>::default(),
+        )
+        .unwrap();
         Self {
             session: session(&broker),
             broker,
             running: Some(running),
-            _dir: dir,
+            dir: Rc::new(dir),
+        }
+    }
+
+    /// A broker that begins anew over the same log, as after a restart.
+    pub(crate) fn another_broker(&self) -> Self {
+        let own = &self.broker;
+        let (log, clock) = (Arc::clone(&own.log), own.clock.clone());
+        let settings = own.settings.clone();
+        let clock = (clock, Arc::default());
+        let broker = Broker::new(settings, log, clock, Arc::<Counters>::default()).unwrap();
+        Self {
+            broker,
+            session: Rc::new(Session::new(Some(IpAddr::from([127, 0, 0, 1])))),
+            running: None,
+            dir: Rc::clone(&self.dir),
         }
     }
 
