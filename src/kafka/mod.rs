@@ -43,4 +43,6 @@ mod fuzz;
 #[cfg(test)]
 mod rig;
 #[cfg(test)]
+mod secured;
+#[cfg(test)]
 mod tests;

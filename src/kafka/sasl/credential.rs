@@ -74,7 +74,7 @@ impl Scram {
     }
 
     /// `HMAC(key, bytes)`.
-    pub(super) fn mac(self, key: &[u8], bytes: &[u8]) -> Vec<u8> {
+    pub(in crate::kafka) fn mac(self, key: &[u8], bytes: &[u8]) -> Vec<u8> {
         match self {
             Self::Sha256 => mac256(key)
                 .chain_update(bytes)
@@ -90,7 +90,7 @@ impl Scram {
     }
 
     /// `Hi(password, salt, iterations)`: PBKDF2 with one block of output (RFC 5802 section 2.2).
-    pub(super) fn salted(
+    pub(in crate::kafka) fn salted(
         self,
         password: &[u8],
         salt: &[u8],
