@@ -354,6 +354,9 @@ fn rights_change_while_connections_stay() {
         assert_eq!(topics(&mut reader).await, ["orders"]);
         let any = DescribeAclsRequest::default()
             .with_resource_type_filter(1)
+            .with_resource_name_filter(None)
+            .with_principal_filter(None)
+            .with_host_filter(None)
             .with_pattern_type_filter(1)
             .with_operation(1)
             .with_permission_type(1);
