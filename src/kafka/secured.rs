@@ -10,17 +10,18 @@ use data_encoding::BASE64;
 use kafka_protocol::{
     messages::{
         AlterClientQuotasRequest, AlterClientQuotasResponse, AlterUserScramCredentialsRequest,
-        AlterUserScramCredentialsResponse, ApiVersionsRequest, ApiVersionsResponse,
+        AlterUserScramCredentialsResponse, ApiVersionsRequest, ApiVersionsResponse, BrokerId,
         CreateAclsRequest, CreateAclsResponse, DeleteAclsRequest, DeleteAclsResponse,
         DescribeAclsRequest, DescribeAclsResponse, DescribeClientQuotasRequest,
         DescribeClientQuotasResponse, DescribeUserScramCredentialsRequest,
-        DescribeUserScramCredentialsResponse, MetadataRequest, MetadataResponse,
-        SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest,
-        SaslHandshakeResponse,
+        DescribeUserScramCredentialsResponse, FetchRequest, FetchResponse, MetadataRequest,
+        MetadataResponse, SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest,
+        SaslHandshakeResponse, TopicName,
         alter_client_quotas_request::{EntityData, EntryData, OpData},
         alter_user_scram_credentials_request::{ScramCredentialDeletion, ScramCredentialUpsertion},
         create_acls_request::AclCreation,
         delete_acls_request::DeleteAclsFilter,
+        fetch_request::{FetchPartition, FetchTopic},
     },
     protocol::StrBytes,
 };
@@ -119,6 +120,20 @@ async fn topics(client: &mut Client) -> Vec<String> {
     names.map(|name| name.to_string()).collect()
 }
 
+/// Asks for the beginning of a topic; the error.
+async fn fetch(client: &mut Client, topic: &str) -> i16 {
+    let partition = FetchPartition::default().with_partition_max_bytes(1 << 20);
+    let topic = FetchTopic::default()
+        .with_topic(TopicName(text(topic)))
+        .with_partitions(vec![partition]);
+    let request = FetchRequest::default()
+        .with_replica_id(BrokerId(-1))
+        .with_max_bytes(1 << 20)
+        .with_topics(vec![topic]);
+    let told: FetchResponse = client.ask(Key::Fetch, 4, &request).await;
+    told.responses[0].partitions[0].error_code
+}
+
 #[test]
 fn who_has_not_logged_in_learns_the_versions_and_nothing_else() {
     with_secured_broker(&[("orders", 1)], security().0, async |rig| {
@@ -188,6 +203,10 @@ fn a_user_logs_in_and_sees_what_it_may_see() {
         let mut client = rig.connect();
         assert_eq!(log_in(&mut client, "reader", PASSWORD).await, 0);
         assert_eq!(topics(&mut client).await, ["wardent.http.access"]);
+        assert_eq!(fetch(&mut client, "wardent.http.access").await, 0);
+        for topic in ["orders", "wardent.audit.event", "not-there"] {
+            assert_eq!(fetch(&mut client, topic).await, 29, "{topic}");
+        }
         let mut client = rig.connect();
         assert_eq!(log_in(&mut client, "ops", PASSWORD).await, 0);
         assert!(topics(&mut client).await.len() >= 5);
