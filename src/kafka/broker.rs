@@ -18,6 +18,7 @@ use super::{
     meta::Meta,
     quota::Flow,
     tls::Tls,
+    topics::Topics,
 };
 use crate::{
     base::clock::Clock,
@@ -63,6 +64,7 @@ pub(crate) struct Broker {
     pub(crate) meta: Meta,
     /// Users, their rights and quotas.
     pub(crate) access: Access,
+    pub(crate) topics: Topics,
     /// Room for requests, and for records in answers, in bytes.
     pub(crate) request_room: Semaphore,
     pub(crate) answer_room: Semaphore,
@@ -82,6 +84,7 @@ impl Broker {
     ) -> Result<Rc<Self>, ReadError> {
         let meta = Meta::load(&log, &clock)?;
         let access = Access::load(&meta, security.sasl, security.tell);
+        let topics = Topics::of(&log);
         Ok(Rc::new(Self {
             settings,
             log,
@@ -89,6 +92,7 @@ impl Broker {
             counters,
             meta,
             access,
+            topics,
             request_room: Semaphore::new(REQUEST_BYTES_MAX),
             answer_room: Semaphore::new(ANSWER_BYTES_MAX),
         }))

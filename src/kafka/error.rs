@@ -168,6 +168,10 @@ error_codes! {
     InconsistentTopicId = 103,
     /// No such transactional id.
     TransactionalIdNotFound = 105,
+    /// Asks for controllers where brokers answer.
+    MismatchedEndpointType = 114,
+    /// Neither brokers nor controllers.
+    UnsupportedEndpointType = 115,
 }
 
 #[cfg(test)]

@@ -29,6 +29,7 @@ use super::{
     connection,
     counters::{Counters, Cut},
     tls::Tls,
+    topics,
     users::{self, UserActs},
 };
 use crate::{base::clock::Clock, log::Log};
@@ -160,6 +161,7 @@ async fn serve(
     let broker = Broker::new(settings, security, log, clock, counters);
     let broker = broker.map_err(io::Error::other)?;
     broker.access.begin().await;
+    topics::restore(&broker).await;
     let door = Rc::new(Door {
         broker,
         tls,

@@ -26,6 +26,7 @@ pub mod quota;
 pub mod sasl;
 mod table;
 pub mod tls;
+mod topics;
 pub mod users;
 mod wire;
 
@@ -37,6 +38,7 @@ pub use broker::{Security, Settings};
 pub use counters::{Count, Counters, Cut};
 pub use error::ErrorCode;
 pub use listener::{Listening, Socket, start};
+pub use topics::differing;
 
 #[cfg(test)]
 mod fuzz;
