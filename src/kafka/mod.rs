@@ -47,4 +47,6 @@ mod fuzz;
 #[cfg(test)]
 mod rig;
 #[cfg(test)]
+mod secured;
+#[cfg(test)]
 mod tests;

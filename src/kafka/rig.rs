@@ -191,6 +191,15 @@ impl Rig {
         )))
     }
 
+    /// A call of the rig's session.
+    pub(crate) fn call(&self, version: i16) -> Call<'_> {
+        Call {
+            broker: &self.broker,
+            session: &self.session,
+            version,
+        }
+    }
+
     /// A connection to the broker.
     pub(crate) fn connect(&self) -> Client {
         let (ours, theirs) = tokio::io::duplex(64 * 1024);
