@@ -107,15 +107,9 @@ impl Rig {
             host: "127.0.0.1".to_owned(),
             port: 9092,
         };
+        let time = (clock, Arc::default());
         let counters = Arc::<Counters>::default();
-        let broker = Broker::new(settings, security, log, clock, counters).unwrap();
-        let broker = Broker::new(
-            settings,
-            log,
-            (clock, Arc::default()),
-            Arc::<Counters>::default(),
-        )
-        .unwrap();
+        let broker = Broker::new(settings, security, log, time, counters).unwrap();
         Self {
             session: session(&broker),
             broker,
@@ -129,11 +123,12 @@ impl Rig {
         let own = &self.broker;
         let (log, clock) = (Arc::clone(&own.log), own.clock.clone());
         let settings = own.settings.clone();
-        let clock = (clock, Arc::default());
-        let broker = Broker::new(settings, log, clock, Arc::<Counters>::default()).unwrap();
+        let time = (clock, Arc::default());
+        let counters = Arc::<Counters>::default();
+        let broker = Broker::new(settings, Security::default(), log, time, counters).unwrap();
         Self {
+            session: session(&broker),
             broker,
-            session: Rc::new(Session::new(Some(IpAddr::from([127, 0, 0, 1])))),
             running: None,
             dir: Rc::clone(&self.dir),
         }
