@@ -8,6 +8,7 @@ use super::metrics::Encoder;
 use crate::{
     log::{CleanerHealth, Log, health::Appending},
     owner::Trouble,
+    registry::Registry,
     sink::{builder, lane::LaneCounts},
 };
 
@@ -22,6 +23,8 @@ pub struct LogView {
     pub builder: Arc<builder::Counts>,
     /// What was deleted and compacted.
     pub cleaner: Arc<CleanerHealth>,
+    /// What schemas there are.
+    pub registry: Registry,
 }
 
 /// A thread of the log's that has taken no turn for so long is taken for stuck; it would each second.

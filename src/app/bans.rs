@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use super::{StartError, log::OpenLog};
 use crate::{
     base::clock::Clock,
-    config::wardent::Document,
+    config::wardent::{Document, EventTopic},
     event::audit::{Audit, What},
     limit::Keeper,
     owner::{Acts, BanPolicy, Owner},
@@ -47,7 +47,8 @@ impl Bans {
     ) -> Result<Self, StartError> {
         let shelf = LogShelf::of(log.log()).map_err(StartError::System)?;
         let bans = Arc::clone(shelf.bans());
-        let encoder = Encoder::new(log.privacy().clone());
+        let encoder = Encoder::new(log.privacy().clone())
+            .with_codecs(log.codec(EventTopic::Ban), log.codec(EventTopic::Audit));
         let (publisher, changes, auditor) = Publisher::new(Box::new(shelf), encoder, clock.clone());
         let limits = &document.limits;
         let (mut owner, acts) = Owner::new(

@@ -16,7 +16,6 @@ const NOT_IN_FORCE: &[(File, &str)] = &[
     (File::Wardent, "log.advertised"),
     (File::Wardent, "log.tls"),
     (File::Wardent, "log.sasl"),
-    (File::Wardent, "admin.token"),
     (File::Wardent, "admin.tls"),
     (File::Wardent, "telemetry.otlp"),
 ];
