@@ -109,7 +109,19 @@ fn a_subject_grows_as_in_confluents_registry() {
     );
     let plain = ask(wardent, "GET", &format!("{latest}/schema"), "", "");
     assert_eq!(plain.body, second["schema"].as_str().unwrap().as_bytes());
-    // Looked up, and by id.
+}
+
+#[test]
+fn a_schema_is_found_by_what_it_says_and_by_its_id() {
+    let rig = Rig::new();
+    let wardent = &rig.wardent;
+    let versions = format!("/subjects/{SUBJECT}/versions");
+    let second = record(&[("a", "string"), ("b", "long")]);
+    let bad = record(&[("a", "string"), ("c", "string")]);
+    for schema in [&record(&[("a", "string")]), &second] {
+        assert_eq!(act(wardent, "POST", &versions, schema).0, 200);
+    }
+    let (_, shown) = get(wardent, &format!("{versions}/latest"));
     let (_, found) = said(&ask(
         wardent,
         "POST",

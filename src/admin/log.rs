@@ -9,7 +9,7 @@ use crate::{
     log::{CleanerHealth, Log, health::Appending},
     owner::Trouble,
     registry::Registry,
-    sink::{builder, lane::LaneCounts},
+    sink::{builder, lane::LaneCounts, letters},
 };
 
 /// The log and the way to it, as the admin side sees them.
@@ -25,6 +25,8 @@ pub struct LogView {
     pub cleaner: Arc<CleanerHealth>,
     /// What schemas there are.
     pub registry: Registry,
+    /// What could not be read or delivered.
+    pub letters: Arc<letters::Counts>,
 }
 
 /// A thread of the log's that has taken no turn for so long is taken for stuck; it would each second.
@@ -164,6 +166,16 @@ impl LogView {
             "wardent_events_backlog_bytes",
             "Bytes of batches that wait to be written",
             builder.backlog_bytes(),
+        )?;
+        encoder.counters(
+            "wardent_dead_letters",
+            "Records that a consumer of Wardent's own could not read or deliver: put to wardent.dead.letter, or lost",
+            "outcome",
+            [
+                ("written", self.letters.written()),
+                ("lost", self.letters.lost()),
+            ]
+            .into_iter(),
         )
     }
 

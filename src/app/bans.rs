@@ -15,11 +15,15 @@ use super::{StartError, log::OpenLog};
 use crate::{
     base::clock::Clock,
     config::wardent::{Document, EventTopic},
-    event::audit::{Audit, What},
+    event::{
+        audit::{Audit, What},
+        ban,
+    },
     limit::Keeper,
     owner::{Acts, BanPolicy, Owner},
     sink::{
         bans::{Encoder, Replayed},
+        letters::{Sender, Stage},
         publisher::{Auditor, Publisher},
         shelf::{LogShelf, bring_back},
     },
@@ -72,7 +76,17 @@ impl Bans {
             records,
             damaged,
             unreadable,
+            letters,
         } = replayed;
+        let from = Sender {
+            connector: "wardent.bans",
+            task: 0,
+            stage: Stage::ValueConverter,
+            class: "wardent::sink::bans",
+            topic: ban::TOPIC,
+            partition: 0,
+        };
+        log.letters().put_new(&from, &letters);
         let words = format!(
             "{} bans in force, {} clients and networks remembered, {} left out by `limits.bans_max`; \
              {records} records read, {damaged} damaged batches and {unreadable} unreadable records passed over",

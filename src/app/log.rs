@@ -26,6 +26,7 @@ use crate::{
     sink::{
         builder::{Builder, LogTopic},
         lane::{self, LaneCounts, lane_bytes},
+        letters::DeadLetters,
         salt::Salt,
     },
 };
@@ -51,6 +52,7 @@ pub(super) struct OpenLog {
     /// Topics whose values are Avro.
     avro: Vec<wardent::EventTopic>,
     registry: Registry,
+    letters: DeadLetters,
 }
 
 /// Who does the log's work. The cleaner ends first: what it asks for, the others carry out.
@@ -89,7 +91,8 @@ impl OpenLog {
             log::start(opened.appender, opened.flusher).map_err(|error| no_thread(&error))?;
         let cleaner = Cleaner::new(Arc::clone(&log), bounds);
         let cleaned = Arc::clone(cleaner.health());
-        let registry = registry::open(&log, clock)?;
+        let letters = DeadLetters::of(&log).map_err(StartError::System)?;
+        let registry = registry::open(&log, &letters, clock)?;
         let cleaner = cleaner.start().map_err(|error| no_thread(&error))?;
         Ok(Self {
             log,
@@ -102,6 +105,7 @@ impl OpenLog {
             privacy,
             avro: document.avro.clone(),
             registry,
+            letters,
         })
     }
 
@@ -114,6 +118,11 @@ impl OpenLog {
     pub(super) fn codec(&self, topic: wardent::EventTopic) -> Option<&'static avro::Codec> {
         let is_avro = self.avro.contains(&topic);
         is_avro.then(|| avro::of_topic(topic.word())).flatten()
+    }
+
+    /// Where what cannot be read goes.
+    pub(super) fn letters(&self) -> &DeadLetters {
+        &self.letters
     }
 
     /// The log.
@@ -155,6 +164,7 @@ impl OpenLog {
             builder: Arc::clone(builder.counts()),
             cleaner: Arc::clone(&self.cleaned),
             registry: self.registry.clone(),
+            letters: Arc::clone(self.letters.counts()),
         };
         self.builder = Some(builder.start().map_err(|error| no_thread(&error))?);
         let outlets = lanes.into_iter();

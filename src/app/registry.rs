@@ -8,18 +8,23 @@ use crate::{
     base::clock::Clock,
     config::wardent::Document,
     log::Log,
-    registry::{Registry, Replayed},
+    registry::{self, Registry, Replayed},
     secret,
+    sink::letters::{DeadLetters, Letter, Sender, Stage},
 };
 
-/// The registry as the log remembers it.
-pub(super) fn open(log: &Arc<Log>, clock: &Clock) -> Result<Registry, StartError> {
+/// The registry as the log remembers it. What cannot be read of it goes to `letters`.
+pub(super) fn open(
+    log: &Arc<Log>,
+    letters: &DeadLetters,
+    clock: &Clock,
+) -> Result<Registry, StartError> {
     let (registry, replayed) = Registry::open(log, clock).map_err(StartError::System)?;
     let Replayed {
         records,
         damaged,
         unreadable,
-        ..
+        letters: unread,
     } = replayed;
     if damaged + unreadable > 0 {
         tracing::warn!(
@@ -27,6 +32,25 @@ pub(super) fn open(log: &Arc<Log>, clock: &Clock) -> Result<Registry, StartError
              {unreadable} unreadable records passed over"
         );
     }
+    let from = Sender {
+        connector: "wardent.schemas",
+        task: 0,
+        stage: Stage::ValueConverter,
+        class: "wardent::registry",
+        topic: registry::TOPIC,
+        partition: 0,
+    };
+    let unread = unread.into_iter().map(|record| Letter {
+        offset: record.offset,
+        timestamp_ms: record.timestamp_ms,
+        key: record.key,
+        value: record.value,
+        headers: record.headers,
+        problem: "wardent.Unreadable".to_owned(),
+        message: record.why,
+        trace: String::new(),
+    });
+    letters.put_new(&from, &unread.collect::<Vec<_>>());
     Ok(registry)
 }
 

@@ -33,7 +33,7 @@ use self::{
 };
 use crate::{
     base::clock::Clock,
-    log::{Append, Builder, Compression, Log, Partition, View},
+    log::{self, Append, Builder, Compression, Log, Partition, View},
 };
 
 pub use state::{BYTES_MAX, SUBJECTS_MAX, Shown, VERSIONS_MAX, Which};
@@ -91,6 +91,8 @@ pub struct Unreadable {
     pub key: Option<Vec<u8>>,
     /// Its value.
     pub value: Option<Vec<u8>>,
+    /// Its headers.
+    pub headers: Vec<(String, Vec<u8>)>,
     /// Why it could not be read.
     pub why: String,
 }
@@ -474,6 +476,7 @@ fn take_in(
                         timestamp_ms: record.timestamp_ms,
                         key: record.key.map(<[u8]>::to_vec),
                         value: record.value.map(<[u8]>::to_vec),
+                        headers: headers_of(&record),
                         why,
                     });
                 }
@@ -481,6 +484,14 @@ fn take_in(
         }
     }
     last
+}
+
+fn headers_of(record: &log::Record<'_>) -> Vec<(String, Vec<u8>)> {
+    let each = record.headers.iter().map(|(name, value)| {
+        let name = String::from_utf8_lossy(name).into_owned();
+        (name, value.unwrap_or_default().to_vec())
+    });
+    each.collect()
 }
 
 /// A version as Confluent's API shows it.

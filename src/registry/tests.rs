@@ -5,7 +5,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     base::disk::System,
-    log::{self, Cleanup, Running, Settings, TopicConfig, TopicSettings},
+    log::{Cleanup, Running, Settings, TopicConfig, TopicSettings},
 };
 
 struct Stage {

@@ -1,5 +1,6 @@
 //! Bans as records of the log: written as they change, read back at the start.
 
+use super::letters::{Letter, UNREAD_MAX};
 use crate::{
     event::{
         audit::{Audit, BanStanding, Evidence, Standing, What},
@@ -156,7 +157,7 @@ fn turned<'a>(codec: Option<&Codec>, event: &'a [u8], out: &'a mut Vec<u8>) -> &
 }
 
 /// How the way back from the log went.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Replayed {
     /// Records read.
     pub records: u64,
@@ -164,6 +165,8 @@ pub struct Replayed {
     pub damaged: u64,
     /// Records that say nothing this version can read, and were passed over.
     pub unreadable: u64,
+    /// The first of these.
+    pub letters: Vec<Letter>,
 }
 
 /// Takes the bans back that `batches` remember: whole batches as they are stored, one after the other. Says
@@ -194,6 +197,10 @@ pub fn replay(
             replayed.records += 1;
             if restore(record.key, record.value, ipv6_prefix, into).is_none() {
                 replayed.unreadable += 1;
+                if replayed.letters.len() < UNREAD_MAX {
+                    let words = "the record is no state of a ban that this version can read";
+                    replayed.letters.push(Letter::unreadable(&record, words));
+                }
             }
         }
     }
