@@ -31,7 +31,7 @@ fn put(dir: &Path, records: &[(&str, &str, &str)]) {
         topics: vec![topic("wardent.client.ban"), topic("_schemas")],
     };
     let opened = log::open(settings, Arc::new(System), Clock::system()).unwrap();
-    let running = log::start(opened.appender, opened.flusher).unwrap();
+    let running = log::start(opened.appender, opened.flusher, opened.changer).unwrap();
     for (name, key, value) in records {
         let mut builder = Builder::new();
         builder.push(

@@ -8,6 +8,8 @@ pub mod bans;
 mod events;
 pub mod explain;
 pub mod health;
+mod kafka;
+pub mod kafka_users;
 pub mod log;
 pub mod metrics;
 mod reading;
@@ -29,6 +31,7 @@ use log::LogView;
 use watchdog::Vitals;
 
 use crate::{
+    kafka::{Counters, users::UserActs},
     owner::Numbers,
     proxy::{listener::Phase, metrics::WorkerMetrics, worker::Shared},
     sink::{lines::Lines, publisher::Auditor},
@@ -55,6 +58,10 @@ pub struct View {
     pub auditor: Auditor,
     /// How reloads went.
     pub reloads: Arc<Reloads>,
+    /// What the Kafka listener counts, where there is one.
+    pub kafka: Option<Arc<Counters>>,
+    /// Who is asked about Kafka's users, if clients are served.
+    pub kafka_users: Option<UserActs>,
 }
 
 /// How reloads went. Written by the reloader alone; all orderings are relaxed, since each number

@@ -11,6 +11,7 @@ mod demo;
 mod event_text;
 mod events_cli;
 mod explain_cli;
+mod kafka;
 mod log;
 mod log_cli;
 mod log_reader;
@@ -18,6 +19,7 @@ mod registry;
 mod reload;
 mod run;
 mod sockets;
+mod users_cli;
 
 use std::{
     fmt,
@@ -48,6 +50,7 @@ use crate::{
     },
     event::privacy::Privacy,
     guard::{bots::Bots, policy::Policy},
+    kafka::Listening,
     owner::Owner,
     proxy::{
         canary::Canary,
@@ -115,6 +118,8 @@ pub struct Running {
     /// Ends the admin thread.
     ended: watch::Sender<bool>,
     bans: Option<BanThreads>,
+    kafka: Option<Listening>,
+    kafka_address: Option<Address>,
     log: OpenLog,
     watchdog: Option<Watchdog>,
     admin_thread: Option<JoinHandle<()>>,
@@ -163,6 +168,13 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
     let lines = options.lines;
     let watched = watched(document, &sockets, options.aborts_when_hung);
     let listeners = sockets.take_listeners_of_workers()?;
+    let kafka_socket = sockets.take_kafka();
+    let kafka_address = kafka_socket.as_ref().map(|kafka| kafka.address.clone());
+    let kafka = kafka_socket.map(|socket| {
+        let (tls, auditor) = (prepared.tls.as_ref(), &remembered.auditor);
+        kafka::start(socket, &document.log, tls, auditor, log.log(), &clock)
+    });
+    let kafka = kafka.transpose()?;
     let (outlets, log_view) = log.outlets(listeners.len(), lines.as_ref())?;
     let workers = start_workers(&shared, listeners, outlets, &phase_of_workers)?;
     let reloads = Reloads::begun(clock.unix_ms());
@@ -176,6 +188,8 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
         owner: Arc::clone(remembered.owner.numbers()),
         auditor: remembered.auditor.clone(),
         reloads: Arc::clone(&reloads),
+        kafka: kafka.as_ref().map(|kafka| Arc::clone(kafka.counters())),
+        kafka_users: kafka.as_ref().map(|kafka| kafka.users().clone()),
     });
     let token = registry::token(document)?;
     let threads = remembered.start(&clock)?;
@@ -184,7 +198,7 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
     let (reloader, asked) = Reloader::pair();
     let notes = notes(&loaded, built.notes);
     let (ended, until_ended) = watch::channel(false);
-    let in_force = InForce::new(&shared, bans, threads.auditor());
+    let in_force = InForce::new(&shared, bans, threads.auditor(), prepared.tls);
     let (lasting, watch) = (prepared.lasting, prepared.watch);
     let side = Side {
         server: Server::new(view, reloader.clone(), threads.acts(), token),
@@ -203,6 +217,8 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
         workers: workers.into_iter().map(|worker| worker.thread).collect(),
         ended,
         bans: Some(threads),
+        kafka,
+        kafka_address,
         log,
         watchdog: Some(watchdog),
         admin_thread: Some(side.start()?),
@@ -222,6 +238,7 @@ fn notes(loaded: &Loaded, of_secrets: Vec<String>) -> Vec<String> {
 struct Prepared {
     watch: Watch,
     loaded: Loaded,
+    tls: Option<kafka::Renewed>,
     lasting: Lasting,
     built: Built,
 }
@@ -235,6 +252,7 @@ impl Prepared {
         let mut lasting = Lasting::default();
         let built = settings::policy(&loaded, &mut lasting, 1).map_err(StartError::Secrets)?;
         Ok(Self {
+            tls: kafka::Renewed::open(&loaded.wardent.log)?,
             watch,
             loaded,
             lasting,
@@ -392,6 +410,11 @@ impl Running {
         self.admin
     }
 
+    /// Where the Kafka protocol is spoken, with the port the system picked.
+    pub fn kafka(&self) -> Option<&Address> {
+        self.kafka_address.as_ref()
+    }
+
     /// Reads the policy again, as `wardent reload` does. Not for use inside a runtime.
     ///
     /// # Errors
@@ -438,6 +461,7 @@ impl Running {
             let _ = admin.join();
         }
         self.watchdog = None;
+        self.kafka = None;
         self.bans = None;
         self.log.close();
         for path in self.own_unix_paths.drain(..) {

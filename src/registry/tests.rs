@@ -55,7 +55,7 @@ fn open(dir: &TempDir) -> (Arc<Log>, Running) {
         }],
     };
     let opened = log::open(settings, Arc::new(System), Clock::system()).unwrap();
-    let running = log::start(opened.appender, opened.flusher).unwrap();
+    let running = log::start(opened.appender, opened.flusher, opened.changer).unwrap();
     (opened.log, running)
 }
 

@@ -360,7 +360,7 @@ mod tests {
                 }],
             };
             let opened = log::open(settings, Arc::new(System), Clock::system()).unwrap();
-            let running = log::start(opened.appender, opened.flusher).unwrap();
+            let running = log::start(opened.appender, opened.flusher, opened.changer).unwrap();
             Self {
                 letters: DeadLetters::of(&opened.log).unwrap(),
                 running: Some(running),
