@@ -15,6 +15,7 @@ mod kafka;
 mod log;
 mod log_cli;
 mod log_reader;
+mod registry;
 mod reload;
 mod run;
 mod sockets;
@@ -176,8 +177,7 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
     let kafka = kafka.transpose()?;
     let (outlets, log_view) = log.outlets(listeners.len(), lines.as_ref())?;
     let workers = start_workers(&shared, listeners, outlets, &phase_of_workers)?;
-    let reloads = Arc::new(Reloads::default());
-    reloads.succeeded(clock.unix_ms());
+    let reloads = Reloads::begun(clock.unix_ms());
     let view = Arc::new(View {
         shared: Arc::clone(&shared),
         workers: workers.iter().map(|w| Arc::clone(&w.metrics)).collect(),
@@ -191,6 +191,7 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
         kafka: kafka.as_ref().map(|kafka| Arc::clone(kafka.counters())),
         kafka_users: kafka.as_ref().map(|kafka| kafka.users().clone()),
     });
+    let token = registry::token(document)?;
     let threads = remembered.start(&clock)?;
     wait_for_first_ticks(&view)?;
     let watchdog = start_watchdog(&view, watched)?;
@@ -200,7 +201,7 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
     let in_force = InForce::new(&shared, bans, threads.auditor(), prepared.tls);
     let (lasting, watch) = (prepared.lasting, prepared.watch);
     let side = Side {
-        server: Server::new(view, reloader.clone(), threads.acts()),
+        server: Server::new(view, reloader.clone(), threads.acts(), token),
         sockets,
         health: health_check(&loaded),
         questions,
