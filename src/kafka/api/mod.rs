@@ -1,20 +1,29 @@
 //! The APIs, a file each: what is asked, what is answered, and what happens in between.
 
+mod alter_client_quotas;
 mod alter_configs;
+mod alter_user_scram_credentials;
 mod api_versions;
+mod create_acls;
 mod create_partitions;
 mod create_topics;
+mod delete_acls;
 mod delete_records;
 mod delete_topics;
+mod describe_acls;
+mod describe_client_quotas;
 mod describe_cluster;
 mod describe_configs;
 mod describe_log_dirs;
+mod describe_user_scram_credentials;
 mod elect_leaders;
 mod fetch;
 mod incremental_alter_configs;
 mod list_offsets;
 mod list_partition_reassignments;
 mod metadata;
+mod sasl_authenticate;
+mod sasl_handshake;
 
 use std::time::Duration;
 
@@ -82,6 +91,7 @@ pub(crate) async fn answer<'a>(
         }
         Key::ListOffsets => answered!(list_offsets, from, call, to),
         Key::Metadata => answered!(metadata, from, call, to),
+        Key::SaslHandshake => answered!(sasl_handshake, from, call, to),
         Key::ApiVersions => answered!(api_versions, from, call, to),
         Key::CreateTopics => answered!(create_topics, from, call, to),
         Key::DeleteTopics => answered!(delete_topics, from, call, to),
@@ -94,6 +104,18 @@ pub(crate) async fn answer<'a>(
         Key::IncrementalAlterConfigs => answered!(incremental_alter_configs, from, call, to),
         Key::ListPartitionReassignments => answered!(list_partition_reassignments, from, call, to),
         Key::DescribeCluster => answered!(describe_cluster, from, call, to),
+        Key::DescribeAcls => answered!(describe_acls, from, call, to),
+        Key::CreateAcls => answered!(create_acls, from, call, to),
+        Key::DeleteAcls => answered!(delete_acls, from, call, to),
+        Key::SaslAuthenticate => answered!(sasl_authenticate, from, call, to),
+        Key::DescribeClientQuotas => answered!(describe_client_quotas, from, call, to),
+        Key::AlterClientQuotas => answered!(alter_client_quotas, from, call, to),
+        Key::DescribeUserScramCredentials => {
+            answered!(describe_user_scram_credentials, from, call, to)
+        }
+        Key::AlterUserScramCredentials => {
+            answered!(alter_user_scram_credentials, from, call, to)
+        }
     }
 }
 
