@@ -19,6 +19,7 @@ mod connection;
 mod counters;
 mod error;
 mod frame;
+mod group;
 mod listener;
 mod login;
 mod meta;
@@ -37,6 +38,7 @@ pub use auth::{Operation, Principal, Resource, is_reserved};
 pub use broker::{Security, Settings};
 pub use counters::{Count, Counters, Cut};
 pub use error::ErrorCode;
+pub use group::{GroupShown, GroupsShown, MemberShown, OffsetShown};
 pub use listener::{Listening, Socket, start};
 pub use topics::differing;
 
@@ -44,5 +46,7 @@ pub use topics::differing;
 mod fuzz;
 #[cfg(test)]
 mod rig;
+#[cfg(test)]
+mod secured;
 #[cfg(test)]
 mod tests;
