@@ -51,7 +51,9 @@ fn main() {
     let number = arguments.iter().find_map(|argument| argument.parse().ok());
     let has = |what: &str| arguments.iter().any(|argument| argument == what);
     if has("throughput") || !has("latency") {
-        let codec = has("avro").then(|| avro::of_topic(settings::ACCESS)).flatten();
+        let codec = has("avro")
+            .then(|| avro::of_topic(settings::ACCESS))
+            .flatten();
         throughput(number.unwrap_or(5_000_000), codec);
     }
     if has("latency") || !has("throughput") {

@@ -14,6 +14,9 @@ use apache_avro::{
 };
 use serde_json::Value;
 
+/// Variants of a union at most: each may have to be compared with each.
+const VARIANTS_MAX: usize = 200;
+
 /// A schema, taken apart.
 #[derive(Debug)]
 pub(super) struct Types {
@@ -74,6 +77,9 @@ fn taken_apart(schema: Schema, named: &mut BTreeMap<String, Schema>) -> Result<S
         Schema::Map(mut map) => {
             map.types = Box::new(taken_apart(*map.types, named)?);
             Ok(Schema::Map(map))
+        }
+        Schema::Union(union) if union.variants().len() > VARIANTS_MAX => {
+            Err(format!("a union has more than {VARIANTS_MAX} variants"))
         }
         Schema::Union(union) => {
             let variants = union.variants().iter().cloned();

@@ -45,6 +45,8 @@ pub const TOPIC: &str = "_schemas";
 const READ_BYTES: usize = 4 << 20;
 /// How long a change may take until it is on disk.
 const KEPT_WITHIN: Duration = Duration::from_secs(10);
+/// How long a schema is compared with those before it.
+const COMPARED_WITHIN: Duration = Duration::from_secs(5);
 /// How long a look at schemas waits for its turn.
 const TURN_WITHIN: Duration = Duration::from_secs(5);
 /// Records of `_schemas` that could not be read and are handed on at a start; the rest is counted.
@@ -216,9 +218,10 @@ impl Registry {
             };
             (level, against)
         };
+        let clock = self.0.clock.clone();
         self.look(move || {
             let schema = Schema::read(kind, &text)?;
-            Ok(objections(&schema, &against, level))
+            objections(&schema, &against, level, &clock)
         })
         .await?
     }
@@ -240,9 +243,10 @@ impl Registry {
                     level,
                 } => (value, against, level),
             };
+            let clock = own.0.clock.clone();
             let wrong = own
-                .look(move || objections(&schema, &against, level))
-                .await?;
+                .look(move || objections(&schema, &against, level, &clock))
+                .await??;
             if !wrong.is_empty() {
                 return Err(Refused::new(
                     409,
@@ -340,13 +344,28 @@ impl Registry {
     }
 }
 
-/// What keeps a schema from standing beside these.
-fn objections(schema: &Schema, against: &[(u32, Arc<Schema>)], level: Level) -> Vec<String> {
-    let each = against.iter().flat_map(|(version, old)| {
-        let wrong = schema.objections(old, level).into_iter();
-        wrong.map(move |why| format!("version {version}: {why}"))
-    });
-    each.take(10).collect()
+/// What keeps a schema from standing beside these; of the first version that does.
+fn objections(
+    schema: &Schema,
+    against: &[(u32, Arc<Schema>)],
+    level: Level,
+    clock: &Clock,
+) -> Result<Vec<String>, Refused> {
+    let begin_ns = clock.monotonic_ns();
+    for (version, old) in against {
+        let took = Duration::from_nanos(clock.monotonic_ns().saturating_sub(begin_ns));
+        if took > COMPARED_WITHIN {
+            let words = format!("comparing with all versions takes more than {COMPARED_WITHIN:?}");
+            return Err(Refused::too_much(words));
+        }
+        let wrong = schema.objections(old, level);
+        if !wrong.is_empty() {
+            let each = wrong.into_iter();
+            let each = each.map(|why| format!("version {version}: {why}"));
+            return Ok(each.collect());
+        }
+    }
+    Ok(Vec::new())
 }
 
 impl Inner {

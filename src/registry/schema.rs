@@ -307,6 +307,23 @@ mod tests {
     }
 
     #[test]
+    fn the_widest_schemas_are_compared_all_the_same() {
+        let variants: Vec<_> = (0..200)
+            .map(|n| format!(r#"{{"type":"fixed","name":"F{n}","size":1}}"#))
+            .collect();
+        let fields: Vec<_> = (0..WIDTH_MAX)
+            .map(|n| format!(r#"{{"name":"f{n}","type":"int","default":0}}"#))
+            .collect();
+        let (variants, fields) = (variants.join(","), fields.join(","));
+        let text = format!(r#"{{"type":"record","name":"R","fields":[{fields}]}}"#);
+        for schema in [avro(&text), avro(&format!("[{variants}]"))] {
+            assert!(schema.objections(&schema, Level::Full).is_empty());
+        }
+        let refused = Schema::read(Kind::Avro, &format!(r#"[{variants},"long"]"#)).unwrap_err();
+        assert_eq!(refused.code, 42_201);
+    }
+
+    #[test]
     fn protobuf_is_refused_and_says_so() {
         let refused = Schema::read(Kind::Protobuf, "message A {}").unwrap_err();
         assert_eq!(refused.code, 42_201);

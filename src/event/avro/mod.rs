@@ -130,11 +130,12 @@ struct Field {
 enum Kind {
     Text,
     Number,
+    Fraction,
     Truth,
     /// Milliseconds since 1970; in JSON as RFC 3339 spells them.
     Moment,
     Record(Arc<Layout>),
-    List(Arc<Layout>),
+    List(Box<Self>),
 }
 
 impl fmt::Debug for Kind {
@@ -142,6 +143,7 @@ impl fmt::Debug for Kind {
         f.write_str(match self {
             Self::Text => "Text",
             Self::Number => "Number",
+            Self::Fraction => "Fraction",
             Self::Truth => "Truth",
             Self::Moment => "Moment",
             Self::Record(_) => "Record",
@@ -183,10 +185,11 @@ impl Kind {
         Some(match (name?, logical) {
             ("string", None) => Self::Text,
             ("int" | "long", None) => Self::Number,
+            ("double", None) => Self::Fraction,
             ("boolean", None) => Self::Truth,
             ("long", Some("timestamp-millis")) => Self::Moment,
             ("record", None) => Self::Record(Layout::of(declared, known)?),
-            ("array", None) => Self::List(Layout::of(declared.get("items")?, known)?),
+            ("array", None) => Self::List(Box::new(Self::of(declared.get("items")?, known)?)),
             (name, None) => Self::Record(Arc::clone(known.get(name)?)),
             (_, Some(_)) => return None,
         })
@@ -252,6 +255,13 @@ impl Kind {
                 put_long(number, out);
                 Some(())
             }
+            Self::Fraction => {
+                let is_part = |byte: &&u8| byte.is_ascii_digit() || b"+-.eE".contains(byte);
+                let digits = json.take(json.0.iter().take_while(is_part).count())?;
+                let number = std::str::from_utf8(digits).ok()?.parse::<f64>().ok()?;
+                out.extend_from_slice(&number.to_le_bytes());
+                Some(())
+            }
             Self::Truth => {
                 let is_true = json.0.starts_with(b"t");
                 json.skip(if is_true { b"true" } else { b"false" })?;
@@ -267,12 +277,12 @@ impl Kind {
                 Some(())
             }
             Self::Record(layout) => layout.write(json, out),
-            Self::List(layout) => {
+            Self::List(kind) => {
                 json.skip(b"[")?;
                 while !json.0.starts_with(b"]") {
                     // A block of one. Where there are more they are few.
                     put_long(1, out);
-                    layout.write(json, out)?;
+                    kind.write(json, out)?;
                     if json.0.starts_with(b",") {
                         json.skip(b",")?;
                     }
@@ -388,6 +398,11 @@ impl Kind {
                 let number = avro.long()?;
                 out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
             }
+            Self::Fraction => {
+                let number = f64::from_le_bytes(avro.take(8)?.try_into().ok()?);
+                number.is_finite().then_some(())?;
+                out.extend_from_slice(serde_json::to_string(&number).ok()?.as_bytes());
+            }
             Self::Truth => match avro.take(1)? {
                 [0] => out.extend_from_slice(b"false"),
                 [1] => out.extend_from_slice(b"true"),
@@ -400,7 +415,7 @@ impl Kind {
                 out.push(b'"');
             }
             Self::Record(layout) => layout.read(avro, stamps, out)?,
-            Self::List(layout) => {
+            Self::List(kind) => {
                 out.push(b'[');
                 let mut is_first = true;
                 loop {
@@ -418,8 +433,8 @@ impl Kind {
                             out.push(b',');
                         }
                         let left = avro.0.len();
-                        layout.read(avro, stamps, out)?;
-                        // An element has fields, and these have bytes: else a count costs without end.
+                        kind.read(avro, stamps, out)?;
+                        // An element has bytes: else a count costs without end.
                         (avro.0.len() < left).then_some(())?;
                     }
                 }

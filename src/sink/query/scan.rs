@@ -395,16 +395,9 @@ impl Reader {
             if !search.filter.is_in_time(record.timestamp_ms) {
                 continue;
             }
-            let value = match record.value {
-                Some(value) => {
-                    let Some(json) = avro::as_json(value, &mut search.json) else {
-                        search.tally.unreadable += 1;
-                        continue;
-                    };
-                    Some(json)
-                }
-                None => None,
-            };
+            // What is neither JSON nor Avro is told as it is, and found unreadable there.
+            let told = |value| avro::as_json(value, &mut search.json).unwrap_or(value);
+            let value = record.value.map(told);
             if search.filter.wants(record.key, value, &mut search.tally) {
                 let event = Event {
                     partition: self.partition.index(),
