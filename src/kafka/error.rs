@@ -66,6 +66,8 @@ error_codes! {
     InvalidSessionTimeout = 26,
     /// The group rebalances: join again.
     RebalanceInProgress = 27,
+    /// More offsets than there is room for.
+    InvalidCommitOffsetSize = 28,
     /// May not do this with the topic.
     TopicAuthorizationFailed = 29,
     /// May not do this with the group.

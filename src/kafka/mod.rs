@@ -18,6 +18,7 @@ mod broker;
 mod connection;
 mod counters;
 mod error;
+mod group;
 mod frame;
 mod listener;
 mod login;
