@@ -568,6 +568,18 @@ impl Coordinator {
         Ok(())
     }
 
+    /// All records were taken back: members' sessions begin now.
+    pub(super) fn restored(&mut self, now: Now) {
+        self.next_sweep_ms = now.ms + SWEEP_MS;
+        for name in self.groups.keys().cloned().collect::<Vec<_>>() {
+            self.with(now, &name, |group, turn| {
+                for member in group.members.values_mut() {
+                    member.touch(turn.now.ms);
+                }
+            });
+        }
+    }
+
     /// The topic's partitions are read one after the other, so that the sum of what each of them remembers
     /// of its time may be more than there ever was at once.
     fn room_for(&self, name: &str) -> Result<(), ErrorCode> {

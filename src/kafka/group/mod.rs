@@ -7,10 +7,14 @@
 mod ask;
 mod classic;
 mod coordinator;
+mod groups;
 mod member;
 mod offsets;
+mod owner;
 mod rebalance;
 mod record;
+mod replay;
+mod shown;
 mod writes;
 
 #[cfg(test)]
@@ -18,9 +22,10 @@ mod model;
 
 
 pub(crate) use ask::{
-    Beat, Commit, Committed, Effect, Join, Joined, JoinedMember, Leave, Now, Sync, Synced, Ticket,
-    TopicPartition, Who, Write, WriteId,
+    Beat, Commit, Committed, Join, Joined, Leave, Sync, Synced, TopicPartition, Who,
 };
-pub(crate) use coordinator::{Coordinator, Ids};
-pub(crate) use record::partition_of;
-pub(crate) use writes::NotKept;
+pub(crate) use groups::Groups;
+pub(crate) use owner::start;
+pub(crate) use shown::Described;
+pub use owner::TOPIC;
+pub use shown::{GroupShown, GroupsShown, MemberShown, OffsetShown};

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{super::*, Dice, GROUP, PARTITIONS, REBALANCE_MS, SESSION_MS};
+use super::{super::ask::*, Dice, GROUP, PARTITIONS, REBALANCE_MS, SESSION_MS};
 use crate::kafka::ErrorCode;
 
 /// What it waits for, and since when.

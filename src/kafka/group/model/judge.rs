@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use bytes::Bytes;
 
-use super::super::*;
+use super::super::ask::*;
 use crate::kafka::ErrorCode;
 
 /// One generation, as its members were told of it.
