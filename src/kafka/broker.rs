@@ -14,6 +14,7 @@ use super::{
     access::{Access, Sasl, Teller},
     auth::{Operation, Principal, Resource, ResourceType},
     counters::{Counters, Cut},
+    group::{self, Groups},
     login,
     meta::Meta,
     quota::Flow,
@@ -22,7 +23,7 @@ use super::{
 };
 use crate::{
     base::clock::Clock,
-    log::{Log, ReadError},
+    log::{CleanerHealth, Log, ReadError},
 };
 
 /// The one broker's id; the log's `node.id` as well.
@@ -65,13 +66,15 @@ pub(crate) struct Broker {
     /// Users, their rights and quotas.
     pub(crate) access: Access,
     pub(crate) topics: Topics,
+    pub(crate) groups: Groups,
     /// Room for requests, and for records in answers, in bytes.
     pub(crate) request_room: Semaphore,
     pub(crate) answer_room: Semaphore,
 }
 
 impl Broker {
-    /// A broker of that log, with what was decided for it.
+    /// A broker of that log, with what was decided for it; `cleaner` says whether the clock is believed. On
+    /// the listener's runtime.
     ///
     /// # Errors
     /// When what was decided cannot be read.
@@ -79,12 +82,13 @@ impl Broker {
         settings: Settings,
         security: Security,
         log: Arc<Log>,
-        clock: Clock,
+        (clock, cleaner): (Clock, Arc<CleanerHealth>),
         counters: Arc<Counters>,
     ) -> Result<Rc<Self>, ReadError> {
         let meta = Meta::load(&log, &clock)?;
         let access = Access::load(&meta, security.sasl, security.tell);
         let topics = Topics::of(&log);
+        let groups = group::start(&log, &clock, cleaner, &counters);
         Ok(Rc::new(Self {
             settings,
             log,
@@ -93,6 +97,7 @@ impl Broker {
             meta,
             access,
             topics,
+            groups,
             request_room: Semaphore::new(REQUEST_BYTES_MAX),
             answer_room: Semaphore::new(ANSWER_BYTES_MAX),
         }))

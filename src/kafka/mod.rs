@@ -18,8 +18,8 @@ mod broker;
 mod connection;
 mod counters;
 mod error;
-mod group;
 mod frame;
+mod group;
 mod listener;
 mod login;
 mod meta;
@@ -38,6 +38,7 @@ pub use auth::{Operation, Principal, Resource, is_reserved};
 pub use broker::{Security, Settings};
 pub use counters::{Count, Counters, Cut};
 pub use error::ErrorCode;
+pub use group::{GroupShown, GroupsShown, MemberShown, OffsetShown};
 pub use listener::{Listening, Socket, start};
 pub use topics::differing;
 

@@ -8,22 +8,33 @@ mod create_acls;
 mod create_partitions;
 mod create_topics;
 mod delete_acls;
+mod delete_groups;
 mod delete_records;
 mod delete_topics;
 mod describe_acls;
 mod describe_client_quotas;
 mod describe_cluster;
 mod describe_configs;
+mod describe_groups;
 mod describe_log_dirs;
 mod describe_user_scram_credentials;
 mod elect_leaders;
 mod fetch;
+mod find_coordinator;
+mod heartbeat;
 mod incremental_alter_configs;
+mod join_group;
+mod leave_group;
+mod list_groups;
 mod list_offsets;
 mod list_partition_reassignments;
 mod metadata;
+mod offset_commit;
+mod offset_delete;
+mod offset_fetch;
 mod sasl_authenticate;
 mod sasl_handshake;
+mod sync_group;
 
 use std::time::Duration;
 
@@ -92,6 +103,17 @@ pub(crate) async fn answer<'a>(
         Key::ListOffsets => answered!(list_offsets, from, call, to),
         Key::Metadata => answered!(metadata, from, call, to),
         Key::SaslHandshake => answered!(sasl_handshake, from, call, to),
+        Key::OffsetCommit => answered!(offset_commit, from, call, to),
+        Key::OffsetFetch => answered!(offset_fetch, from, call, to),
+        Key::FindCoordinator => answered!(find_coordinator, from, call, to),
+        Key::JoinGroup => answered!(join_group, from, call, to),
+        Key::Heartbeat => answered!(heartbeat, from, call, to),
+        Key::LeaveGroup => answered!(leave_group, from, call, to),
+        Key::SyncGroup => answered!(sync_group, from, call, to),
+        Key::DescribeGroups => answered!(describe_groups, from, call, to),
+        Key::ListGroups => answered!(list_groups, from, call, to),
+        Key::DeleteGroups => answered!(delete_groups, from, call, to),
+        Key::OffsetDelete => answered!(offset_delete, from, call, to),
         Key::ApiVersions => answered!(api_versions, from, call, to),
         Key::DescribeAcls => answered!(describe_acls, from, call, to),
         Key::CreateAcls => answered!(create_acls, from, call, to),

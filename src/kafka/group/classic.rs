@@ -278,7 +278,9 @@ impl Group {
     /// When something becomes of it by itself.
     pub(super) fn due_ms(&self) -> Option<u64> {
         let state = match self.state {
-            State::Preparing { until_ms, .. } | State::Completing { until_ms, .. } => Some(until_ms),
+            State::Preparing { until_ms, .. } | State::Completing { until_ms, .. } => {
+                Some(until_ms)
+            }
             State::Stable { until_ms } => until_ms,
             State::Empty | State::Dead { .. } => None,
         };

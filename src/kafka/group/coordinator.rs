@@ -50,7 +50,13 @@ impl Ids {
     fn next(&mut self, name: &str) -> String {
         let hex = format!("{:032x}", (self.0)());
         let part = |range| hex.get(range).unwrap_or_default();
-        let (a, b, c, d, e) = (part(0..8), part(8..12), part(12..16), part(16..20), part(20..32));
+        let (a, b, c, d, e) = (
+            part(0..8),
+            part(8..12),
+            part(12..16),
+            part(16..20),
+            part(20..32),
+        );
         format!("{name}-{a}-{b}-{c}-{d}-{e}")
     }
 }
@@ -107,7 +113,12 @@ impl Coordinator {
 
     /// How much there is: groups, offsets, bytes of both, bytes on their way to the disk.
     pub(crate) fn sizes(&self) -> (usize, usize, usize, usize) {
-        (self.groups.len(), self.offsets, self.bytes, self.writes.bytes())
+        (
+            self.groups.len(),
+            self.offsets,
+            self.bytes,
+            self.writes.bytes(),
+        )
     }
 
     /// A member joins; the answer is [`Effect::Joined`].
@@ -118,7 +129,9 @@ impl Coordinator {
         }
         let instance = join.who.instance.as_deref();
         let id = self.ids.next(instance.unwrap_or(&join.client_id));
-        self.with(now, &join.group, |group, turn| group.join(turn, ticket, join, id));
+        self.with(now, &join.group, |group, turn| {
+            group.join(turn, ticket, join, id)
+        });
     }
 
     fn check_join(&mut self, now: Now, join: &Join) -> Result<(), ErrorCode> {
@@ -237,13 +250,16 @@ impl Coordinator {
         } else if self.bytes + bytes > BYTES_MAX {
             ErrorCode::UnknownServerError
         } else {
-            let known = self.with(now, &sync.group, |group, turn| group.sync(turn, ticket, sync));
+            let known = self.with(now, &sync.group, |group, turn| {
+                group.sync(turn, ticket, sync)
+            });
             if known.is_some() {
                 return;
             }
             ErrorCode::UnknownMemberId
         };
-        self.effects.push(Effect::Synced(ticket, Synced::refused(error)));
+        self.effects
+            .push(Effect::Synced(ticket, Synced::refused(error)));
     }
 
     /// A member lives.
@@ -283,7 +299,9 @@ impl Coordinator {
     pub(crate) fn commit(&mut self, now: Now, ticket: Ticket, commit: Commit) {
         let is_known = self.groups.contains_key(&commit.group);
         let metadata = commit.offsets.iter();
-        let bytes: usize = metadata.map(|(_, committed)| committed.metadata.len()).sum();
+        let bytes: usize = metadata
+            .map(|(_, committed)| committed.metadata.len())
+            .sum();
         let error = if self.bytes + bytes > BYTES_MAX {
             Some(ErrorCode::InvalidCommitOffsetSize)
         } else if is_known {
@@ -300,7 +318,9 @@ impl Coordinator {
         }
         let room = OFFSETS_MAX.saturating_sub(self.offsets);
         let name = commit.group.clone();
-        self.with(now, &name, |group, turn| group.commit(turn, ticket, commit, room));
+        self.with(now, &name, |group, turn| {
+            group.commit(turn, ticket, commit, room)
+        });
     }
 
     /// How far a group is in a partition; none where it has not said.
@@ -313,7 +333,9 @@ impl Coordinator {
         &self,
         group: &str,
     ) -> impl Iterator<Item = (&TopicPartition, &Committed)> {
-        self.group(group).into_iter().flat_map(|group| group.offsets.iter())
+        self.group(group)
+            .into_iter()
+            .flat_map(|group| group.offsets.iter())
     }
 
     /// Whether a member of that generation asks; anybody may who says to be none (`OffsetFetch` 9).
@@ -342,7 +364,9 @@ impl Coordinator {
         if group.is_empty() {
             return ErrorCode::InvalidGroupId;
         }
-        let known = self.with(now, group, |group, turn| group.forget(turn, ticket, offsets));
+        let known = self.with(now, group, |group, turn| {
+            group.forget(turn, ticket, offsets)
+        });
         match known {
             Some(()) => ErrorCode::None,
             None => ErrorCode::GroupIdNotFound,
@@ -375,7 +399,9 @@ impl Coordinator {
         let committing: Vec<_> = committing.map(|(of, _)| of.clone()).collect();
         let killed = self.with(now, name, |group, turn| {
             let known = group.offsets.iter().map(|(of, _)| of);
-            let keys = known.chain(&committing).map(|of| record::offset_key(name, of));
+            let keys = known
+                .chain(&committing)
+                .map(|of| record::offset_key(name, of));
             let mut records: Vec<_> = keys.map(|key| (key, None)).collect();
             records.push((record::group_key(name), None));
             let write = turn.write(name, records, What::Deleted { ticket });
@@ -406,7 +432,14 @@ impl Coordinator {
         let name = write.group;
         match (write.what, result) {
             (What::Deleted { ticket }, result) => self.deleted(now, &name, id, ticket, result),
-            (What::Committed { ticket, offsets, codes }, Ok(())) => {
+            (
+                What::Committed {
+                    ticket,
+                    offsets,
+                    codes,
+                },
+                Ok(()),
+            ) => {
                 // Whoever waits or not: it is on disk.
                 self.with(now, &name, |group, _| {
                     for (of, committed) in offsets {
@@ -415,7 +448,14 @@ impl Coordinator {
                 });
                 self.answer(ticket, codes);
             }
-            (What::Forgotten { ticket, offsets, codes }, Ok(())) => {
+            (
+                What::Forgotten {
+                    ticket,
+                    offsets,
+                    codes,
+                },
+                Ok(()),
+            ) => {
                 self.with(now, &name, |group, _| {
                     for of in &offsets {
                         group.offsets.remove(of);
@@ -511,7 +551,9 @@ impl Coordinator {
             What::Noted => {}
             what @ (What::Assigned { .. } | What::Replaced { .. }) => {
                 let what = std::mem::replace(what, What::Noted);
-                self.with(now, &name, |group, turn| group.failed(turn, what, NotKept::NotNow));
+                self.with(now, &name, |group, turn| {
+                    group.failed(turn, what, NotKept::NotNow)
+                });
             }
         }
     }

@@ -5,9 +5,7 @@ use std::{cell::Cell, rc::Rc};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    ask::{
-        Beat, Commit, Committed, Join, Joined, Leave, Sync, Synced, Ticket, TopicPartition,
-    },
+    ask::{Beat, Commit, Committed, Join, Joined, Leave, Sync, Synced, Ticket, TopicPartition},
     owner::{Act, Gone, Owner, Waiter},
     shown::{Described, Listed},
 };
@@ -192,7 +190,9 @@ impl Groups {
             }
             let Some(of) = of else {
                 let all = groups.all_committed(&who.group);
-                return Ok(all.map(|(of, one)| (of.clone(), Some(one.clone()))).collect());
+                return Ok(all
+                    .map(|(of, one)| (of.clone(), Some(one.clone())))
+                    .collect());
             };
             let committed = |of: TopicPartition| {
                 let committed = groups.committed(&who.group, &of).cloned();

@@ -67,7 +67,8 @@ impl Member {
         self.session_timeout_ms = millis(join.session_timeout_ms);
         self.rebalance_timeout_ms = millis(join.rebalance_timeout_ms).max(REBALANCE_MS_MIN);
         // Copied, so that no member keeps the whole request.
-        let copied = |(name, bytes): &(String, Bytes)| (name.clone(), Bytes::copy_from_slice(bytes));
+        let copied =
+            |(name, bytes): &(String, Bytes)| (name.clone(), Bytes::copy_from_slice(bytes));
         self.protocols = join.protocols.iter().map(copied).collect();
         self.can_skip_assignment = join.can_skip_assignment;
     }
@@ -101,7 +102,9 @@ impl Member {
     /// Bytes that it takes, roughly.
     pub(super) fn bytes(&self) -> usize {
         let protocols = self.protocols.iter();
-        let protocols: usize = protocols.map(|(name, bytes)| name.len() + bytes.len() + 64).sum();
+        let protocols: usize = protocols
+            .map(|(name, bytes)| name.len() + bytes.len() + 64)
+            .sum();
         let names = self.who.member.len() + self.client_id.len() + self.host.len();
         let instance = self.who.instance.as_ref().map_or(0, String::len);
         size_of::<Self>() + names + 2 * instance + protocols + self.assignment.len()
@@ -138,7 +141,9 @@ mod tests {
     use super::*;
 
     fn member(protocols: &[&str]) -> Member {
-        let protocols = protocols.iter().map(|name| ((*name).to_owned(), Bytes::new()));
+        let protocols = protocols
+            .iter()
+            .map(|name| ((*name).to_owned(), Bytes::new()));
         let join = Join {
             protocols: protocols.collect(),
             ..Join::default()

@@ -19,13 +19,18 @@ mod writes;
 
 #[cfg(test)]
 mod model;
-
+#[cfg(test)]
+mod tests;
 
 pub(crate) use ask::{
     Beat, Commit, Committed, Join, Joined, Leave, Sync, Synced, TopicPartition, Who,
 };
 pub(crate) use groups::Groups;
-pub(crate) use owner::start;
-pub(crate) use shown::Described;
 pub use owner::TOPIC;
+pub(crate) use owner::start;
+#[cfg(test)]
+use record::partition_of;
+pub(crate) use shown::{Described, Listed};
 pub use shown::{GroupShown, GroupsShown, MemberShown, OffsetShown};
+#[cfg(test)]
+pub(crate) use {ask::JoinedMember, shown::DescribedMember};

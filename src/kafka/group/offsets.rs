@@ -122,9 +122,8 @@ impl Group {
         if commit.generation < 0 && self.members.is_empty() {
             return Ok(());
         }
-        let is_anybody = commit.generation < 0
-            && commit.who.member.is_empty()
-            && commit.who.instance.is_none();
+        let is_anybody =
+            commit.generation < 0 && commit.who.member.is_empty() && commit.who.instance.is_none();
         if is_anybody {
             return Err(ErrorCode::UnknownMemberId);
         }
@@ -230,7 +229,10 @@ impl Group {
     fn expired(&self, now: Now) -> Vec<TopicPartition> {
         let is_old = |since: i64| now.unix_ms.saturating_sub(since) >= RETENTION_MS;
         let old = |base: &dyn Fn(&TopicPartition, &Committed) -> bool| {
-            let old = self.offsets.iter().filter(|(of, committed)| base(of, committed));
+            let old = self
+                .offsets
+                .iter()
+                .filter(|(of, committed)| base(of, committed));
             old.map(|(of, _)| of.clone()).collect()
         };
         match (self.state, self.protocol_type.as_deref()) {
@@ -241,9 +243,9 @@ impl Group {
             (State::Empty, None) => old(&|_, committed| is_old(committed.unix_ms)),
             (State::Stable { .. }, Some(CONSUMER)) => match self.subscribed() {
                 None => Vec::new(),
-                Some(topics) => old(&|of, committed| {
-                    !topics.contains(&of.topic) && is_old(committed.unix_ms)
-                }),
+                Some(topics) => {
+                    old(&|of, committed| !topics.contains(&of.topic) && is_old(committed.unix_ms))
+                }
             },
             _ => Vec::new(),
         }

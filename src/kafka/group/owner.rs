@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
 use tokio::{
     sync::{Notify, mpsc, oneshot},
     task::spawn_local,
@@ -28,8 +27,8 @@ use super::{
 };
 use crate::{
     base::clock::Clock,
-    kafka::ErrorCode,
-    log::{Append, Builder, Compression, Log, NotAppended, Partition, Reason},
+    kafka::{Counters, ErrorCode},
+    log::{Append, Builder, CleanerHealth, Compression, Log, NotAppended, Partition, Reason},
 };
 
 /// The topic in which groups are kept.
@@ -90,23 +89,23 @@ pub(super) struct Owner {
     replay: Option<Replay>,
     log: Arc<Log>,
     clock: Clock,
-    is_clock_believed: Box<dyn Fn() -> bool>,
+    cleaner: Arc<CleanerHealth>,
     asks: mpsc::Receiver<Act>,
     gone: Rc<Gone>,
     /// One for each batch under way, so bounded by the coordinator's writes.
     acked: mpsc::UnboundedReceiver<Ack>,
     acks: mpsc::UnboundedSender<Ack>,
-    shown: Arc<ArcSwap<GroupsShown>>,
+    counters: Arc<Counters>,
     show_again_ms: u64,
 }
 
-/// Begins to read the groups of that log, and to serve them; `is_clock_believed` says whether what is old by
-/// the wall clock may be forgotten. To be called on the listener's runtime.
+/// Begins to read the groups of that log, and to serve them; `cleaner` says whether what is old by the wall
+/// clock may be forgotten. To be called on the listener's runtime.
 pub(crate) fn start(
     log: &Arc<Log>,
     clock: &Clock,
-    is_clock_believed: Box<dyn Fn() -> bool>,
-    shown: Arc<ArcSwap<GroupsShown>>,
+    cleaner: Arc<CleanerHealth>,
+    counters: &Arc<Counters>,
 ) -> Groups {
     let (give, asks) = mpsc::channel(ASKS_MAX);
     let (acks, acked) = mpsc::unbounded_channel();
@@ -118,12 +117,12 @@ pub(crate) fn start(
         replay: Some(Replay::new(partitions)),
         log: Arc::clone(log),
         clock: clock.clone(),
-        is_clock_believed,
+        cleaner,
         asks,
         gone: Rc::clone(&gone),
         acked,
         acks,
-        shown,
+        counters: Arc::clone(counters),
         show_again_ms: 0,
     };
     spawn_local(owner.run());
@@ -244,7 +243,7 @@ impl Owner {
         Now {
             ms: self.clock.monotonic_ns() / 1_000_000,
             unix_ms: i64::try_from(self.clock.unix_ms()).unwrap_or(i64::MAX),
-            is_believed: (self.is_clock_believed)(),
+            is_believed: !self.cleaner.is_suspended.get(),
         }
     }
 
@@ -352,7 +351,8 @@ impl Owner {
             false => SHOWN_EACH_MS,
         };
         self.show_again_ms = now.ms + pause_ms;
-        self.shown.store(Arc::new(GroupsShown::of(&self.coordinator)));
+        let shown = GroupsShown::of(&self.coordinator);
+        self.counters.groups.store(Arc::new(shown));
     }
 }
 
@@ -371,4 +371,3 @@ enum Next {
     Due,
     Over,
 }
-

@@ -25,7 +25,13 @@ const NOBODY_CAME_MS: u64 = 1_000;
 
 impl Group {
     /// A member joins. `new_id` is the id that it is given if it has none.
-    pub(super) fn join(&mut self, turn: &mut Turn<'_>, ticket: Ticket, join: &Join, new_id: String) {
+    pub(super) fn join(
+        &mut self,
+        turn: &mut Turn<'_>,
+        ticket: Ticket,
+        join: &Join,
+        new_id: String,
+    ) {
         let id = join.who.member.clone();
         let error = if matches!(self.state, State::Dead { .. }) {
             ErrorCode::CoordinatorNotAvailable
@@ -46,7 +52,10 @@ impl Group {
     /// The static member whose place is taken.
     fn replaced_by(&self, join: &Join) -> Option<&String> {
         let instance = join.who.instance.as_ref()?;
-        join.who.member.is_empty().then(|| self.static_member(instance))?
+        join.who
+            .member
+            .is_empty()
+            .then(|| self.static_member(instance))?
     }
 
     fn join_anew(&mut self, turn: &mut Turn<'_>, ticket: Ticket, join: &Join, new_id: String) {
@@ -131,7 +140,9 @@ impl Group {
             if let Some(joining) = member.joining.take() {
                 refuse(turn, joining, old, ErrorCode::FencedInstanceId);
             }
-            answer_sync(turn, syncing, || Synced::refused(ErrorCode::FencedInstanceId));
+            answer_sync(turn, syncing, || {
+                Synced::refused(ErrorCode::FencedInstanceId)
+            });
             member.touch(turn.now.ms);
         }
         let leader_before = self.leader.clone().unwrap_or_default();
@@ -222,7 +233,10 @@ impl Group {
     fn complete(&mut self, turn: &mut Turn<'_>) {
         let is_away = |member: &Member| member.joining.is_none() && member.who.instance.is_none();
         let away = self.members.values().filter(|member| is_away(member));
-        for id in away.map(|member| member.who.member.clone()).collect::<Vec<_>>() {
+        for id in away
+            .map(|member| member.who.member.clone())
+            .collect::<Vec<_>>()
+        {
             self.take(&id);
         }
         if self.members.is_empty() {
@@ -260,7 +274,11 @@ impl Group {
 
     /// Whether there is somebody to lead: the leader so far if it came, or else the oldest who did.
     fn elect(&mut self) -> bool {
-        let came = |id: &String| self.members.get(id).is_some_and(|one| one.joining.is_some());
+        let came = |id: &String| {
+            self.members
+                .get(id)
+                .is_some_and(|one| one.joining.is_some())
+        };
         if self.leader.as_ref().is_some_and(came) {
             return true;
         }
@@ -293,7 +311,10 @@ impl Group {
         value: &record::GroupValue,
         what: What,
     ) -> Result<WriteId, What> {
-        let record = (record::group_key(&self.name), Some(record::group_value(value)));
+        let record = (
+            record::group_key(&self.name),
+            Some(record::group_value(value)),
+        );
         turn.write(&self.name, vec![record], what)
     }
 
@@ -310,7 +331,9 @@ impl Group {
             },
         };
         if let Some(error) = refused {
-            return turn.effects.push(Effect::Synced(ticket, Synced::refused(error)));
+            return turn
+                .effects
+                .push(Effect::Synced(ticket, Synced::refused(error)));
         }
         let id = &sync.who.member;
         let is_stable = matches!(self.state, State::Stable { .. });
@@ -319,7 +342,9 @@ impl Group {
             member.touch(turn.now.ms);
             if !is_stable {
                 let before = member.syncing.replace(ticket);
-                answer_sync(turn, before, || Synced::refused(ErrorCode::RebalanceInProgress));
+                answer_sync(turn, before, || {
+                    Synced::refused(ErrorCode::RebalanceInProgress)
+                });
             }
         }
         if is_stable {
@@ -348,7 +373,12 @@ impl Group {
         let brought = sync.assignments.iter().filter(is_member);
         let brought = brought.map(|(id, bytes)| (id.clone(), Bytes::copy_from_slice(bytes)));
         let assignments: HashMap<String, Bytes> = brought.collect();
-        let of = |member: &Member| assignments.get(&member.who.member).cloned().unwrap_or_default();
+        let of = |member: &Member| {
+            assignments
+                .get(&member.who.member)
+                .cloned()
+                .unwrap_or_default()
+        };
         let value = self.value(of);
         let what = What::Assigned {
             generation: self.generation,
@@ -391,7 +421,8 @@ impl Group {
         assignments: &HashMap<String, Bytes>,
     ) {
         // The group may have gone on while the disk was busy.
-        let is_waited_for = matches!(self.state, State::Completing { write: Some(own), .. } if own == id);
+        let is_waited_for =
+            matches!(self.state, State::Completing { write: Some(own), .. } if own == id);
         let State::Completing { until_ms, .. } = self.state else {
             return;
         };
@@ -402,7 +433,10 @@ impl Group {
             until_ms: Some(until_ms),
         };
         for member in self.members.values_mut() {
-            member.assignment = assignments.get(&member.who.member).cloned().unwrap_or_default();
+            member.assignment = assignments
+                .get(&member.who.member)
+                .cloned()
+                .unwrap_or_default();
         }
         for id in self.members.keys().cloned().collect::<Vec<_>>() {
             let synced = self.synced(&id);
@@ -451,7 +485,10 @@ impl Group {
             error: ErrorCode::None,
             protocol_type: self.protocol_type.clone(),
             protocol: self.protocol.clone(),
-            assignment: self.members.get(id).map_or_else(Bytes::new, |one| one.assignment.clone()),
+            assignment: self
+                .members
+                .get(id)
+                .map_or_else(Bytes::new, |one| one.assignment.clone()),
         }
     }
 
@@ -549,7 +586,9 @@ impl Group {
         if let Some(ticket) = member.joining {
             refuse(turn, ticket, "", ErrorCode::UnknownMemberId);
         }
-        answer_sync(turn, member.syncing, || Synced::refused(ErrorCode::UnknownMemberId));
+        answer_sync(turn, member.syncing, || {
+            Synced::refused(ErrorCode::UnknownMemberId)
+        });
         match self.state {
             State::Stable { .. } | State::Completing { .. } => self.prepare(turn),
             State::Preparing { .. } => self.try_complete(turn),

@@ -183,7 +183,11 @@ fn read_member(from: &mut Reader, version: i16) -> Result<MemberValue, Malformed
         None
     };
     let (client_id, host) = (from.string()?, from.string()?);
-    let rebalance_timeout_ms = if version >= 1 { Some(from.i32()?) } else { None };
+    let rebalance_timeout_ms = if version >= 1 {
+        Some(from.i32()?)
+    } else {
+        None
+    };
     let session_timeout_ms = from.i32()?;
     Ok(MemberValue {
         id,
@@ -311,7 +315,10 @@ mod tests {
     fn what_a_consumer_subscribes_to_is_read_and_nothing_else() {
         let mut bytes = BytesMut::new();
         let mut theirs = ConsumerProtocolSubscription::default();
-        theirs.topics = vec![StrBytes::from_static_str("a"), StrBytes::from_static_str("b")];
+        theirs.topics = vec![
+            StrBytes::from_static_str("a"),
+            StrBytes::from_static_str("b"),
+        ];
         bytes.put_i16(1);
         theirs.encode(&mut bytes, 1).unwrap();
         assert_eq!(

@@ -56,7 +56,9 @@ impl Replay {
                 self.lost += 1;
                 // What cannot be told apart ends with its segment.
                 let segments = partition.segments().into_iter();
-                let mut after = segments.map(|one| one.base_offset).filter(|base| *base > from);
+                let mut after = segments
+                    .map(|one| one.base_offset)
+                    .filter(|base| *base > from);
                 *next = after.next().unwrap_or(*end);
                 return Ok(true);
             }

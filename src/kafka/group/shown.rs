@@ -48,10 +48,32 @@ pub(crate) struct DescribedMember {
 }
 
 impl Described {
+    /// There is no such group.
+    pub(crate) fn dead() -> Self {
+        Self {
+            state: "Dead",
+            ..Self::unknown()
+        }
+    }
+
+    /// Nothing is told of it.
+    pub(crate) fn unknown() -> Self {
+        Self {
+            state: "",
+            protocol_type: String::new(),
+            protocol: String::new(),
+            members: Vec::new(),
+        }
+    }
+
     pub(super) fn of(groups: &Coordinator, name: &str) -> Option<Self> {
         let group = groups.group(name)?;
         let is_stable = matches!(group.state, State::Stable { .. });
-        let protocol = group.protocol.clone().filter(|_| is_stable).unwrap_or_default();
+        let protocol = group
+            .protocol
+            .clone()
+            .filter(|_| is_stable)
+            .unwrap_or_default();
         let metadata = |member: &Member| match is_stable {
             true => member.metadata(&protocol),
             false => Bytes::new(),

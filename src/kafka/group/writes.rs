@@ -81,7 +81,9 @@ impl Writes {
     }
 
     pub(super) fn of<'a>(&'a self, group: &'a str) -> impl Iterator<Item = &'a UnderWay> {
-        self.under_way.values().filter(move |one| one.group == group)
+        self.under_way
+            .values()
+            .filter(move |one| one.group == group)
     }
 
     pub(super) fn due_ms(&self) -> Option<u64> {

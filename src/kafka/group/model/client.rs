@@ -55,7 +55,10 @@ impl Client {
 
     pub(super) fn join(&self) -> Join {
         let said = Bytes::copy_from_slice(&[self.mind]);
-        let mut protocols = vec![("range".to_owned(), said.clone()), ("sticky".to_owned(), said)];
+        let mut protocols = vec![
+            ("range".to_owned(), said.clone()),
+            ("sticky".to_owned(), said),
+        ];
         if self.number.is_multiple_of(2) {
             protocols.reverse();
         }

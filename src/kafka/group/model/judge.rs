@@ -62,7 +62,11 @@ impl Judge {
     pub(super) fn assert_no_rebalance_lasts(&self, now_ms: u64, most_ms: u64) {
         let lasts = now_ms - self.since_ms;
         let is_under_way = self.state.ends_with("Rebalance");
-        assert!(!is_under_way || lasts <= most_ms, "{} for {lasts} ms", self.state);
+        assert!(
+            !is_under_way || lasts <= most_ms,
+            "{} for {lasts} ms",
+            self.state
+        );
     }
 
     pub(super) fn joined(&mut self, joined: &Joined) {
@@ -70,15 +74,25 @@ impl Judge {
             assert!(joined.members.is_empty());
             return;
         }
-        assert!(joined.generation >= self.newest(), "generations go back: {joined:?}");
+        assert!(
+            joined.generation >= self.newest(),
+            "generations go back: {joined:?}"
+        );
         let generation = self.generations.entry(joined.generation).or_default();
         let protocol = joined.protocol.clone();
         assert!(protocol.is_some(), "{joined:?}");
-        assert_eq!(generation.protocol.get_or_insert(protocol.clone().unwrap()), &protocol.unwrap());
+        assert_eq!(
+            generation.protocol.get_or_insert(protocol.clone().unwrap()),
+            &protocol.unwrap()
+        );
         let is_first = !joined.members.is_empty();
         if is_first {
             assert_eq!(joined.leader, joined.member);
-            generation.listed = joined.members.iter().map(|one| one.who.member.clone()).collect();
+            generation.listed = joined
+                .members
+                .iter()
+                .map(|one| one.who.member.clone())
+                .collect();
             assert!(generation.listed.contains(&joined.member));
             for one in &joined.members {
                 if let Some(instance) = &one.who.instance {
@@ -100,9 +114,12 @@ impl Judge {
             }
         }
         // A static member may lead under two ids: it is told of the one before it, so that it does not assign.
-        let leader = generation.leader.get_or_insert_with(|| joined.leader.clone());
+        let leader = generation
+            .leader
+            .get_or_insert_with(|| joined.leader.clone());
         let is_same = *leader == joined.leader
-            || (instance_of(leader).is_some() && instance_of(leader) == instance_of(&joined.leader));
+            || (instance_of(leader).is_some()
+                && instance_of(leader) == instance_of(&joined.leader));
         assert!(is_same, "two leaders: {joined:?}, {leader}");
         generation.told.insert(joined.member.clone());
     }
@@ -119,8 +136,14 @@ impl Judge {
         if synced.error != ErrorCode::None {
             return;
         }
-        let generation = self.generations.get_mut(&number).expect("a generation that was told of");
-        assert!(generation.told.contains(&who.member), "{who:?} was never told");
+        let generation = self
+            .generations
+            .get_mut(&number)
+            .expect("a generation that was told of");
+        assert!(
+            generation.told.contains(&who.member),
+            "{who:?} was never told"
+        );
         let bytes = &synced.assignment;
         let owner = who.instance.clone().unwrap_or_else(|| who.member.clone());
         let ids: Vec<&String> = match &who.instance {
@@ -131,11 +154,18 @@ impl Judge {
             }
         };
         let was_asked = generation.asked.iter().any(|asked| {
-            ids.iter().any(|id| asked.get(*id).unwrap_or(&Bytes::new()) == bytes)
+            ids.iter()
+                .any(|id| asked.get(*id).unwrap_or(&Bytes::new()) == bytes)
         });
-        assert!(was_asked, "nobody assigned {bytes:?} to {who:?} in {number}");
+        assert!(
+            was_asked,
+            "nobody assigned {bytes:?} to {who:?} in {number}"
+        );
         for partition in bytes.iter().skip(4) {
-            let before = generation.owners.entry(*partition).or_insert_with(|| owner.clone());
+            let before = generation
+                .owners
+                .entry(*partition)
+                .or_insert_with(|| owner.clone());
             assert_eq!(*before, owner, "two own {partition} in {number}");
         }
         self.assigned += 1;
@@ -147,7 +177,10 @@ impl Judge {
         }
         assert!(beat.generation >= self.newest(), "{beat:?} is late");
         if let Some(instance) = &beat.who.instance {
-            assert_eq!(beat.who.member, self.instances[instance].0, "{beat:?} is fenced");
+            assert_eq!(
+                beat.who.member, self.instances[instance].0,
+                "{beat:?} is fenced"
+            );
         }
     }
 }

@@ -96,7 +96,9 @@ impl World {
         let mut dice = Dice(seed);
         let mut ids = Dice(seed ^ 0xabcd);
         let count = 1 + dice.below(6);
-        let clients = (0..count).map(|number| Client::new(number, &mut dice)).collect();
+        let clients = (0..count)
+            .map(|number| Client::new(number, &mut dice))
+            .collect();
         let ids = Ids(Box::new(move || u128::from(ids.next())));
         Self {
             coordinator: Coordinator::new(ids),
@@ -201,7 +203,8 @@ impl World {
                         _ => 0,
                     };
                     let after = self.disk.back().map_or(0, |(_, at)| *at);
-                    self.disk.push_back((write.id, after.max(self.now.ms + delay)));
+                    self.disk
+                        .push_back((write.id, after.max(self.now.ms + delay)));
                 }
                 Effect::Joined(ticket, joined) => self.joined(ticket, joined),
                 Effect::Synced(ticket, synced) => self.synced(ticket, synced),
@@ -210,7 +213,10 @@ impl World {
                 }
             }
         }
-        let state = self.coordinator.group(GROUP).map_or("none", |group| group.state.name());
+        let state = self
+            .coordinator
+            .group(GROUP)
+            .map_or("none", |group| group.state.name());
         self.judge.is_in(state, self.now.ms);
     }
 
@@ -249,7 +255,10 @@ impl World {
         let generation = self.clients[client].generation;
         if synced.error == ErrorCode::None {
             let real = synced.assignment.clone();
-            let first = self.first_assignment.entry(generation).or_insert_with(|| real.clone());
+            let first = self
+                .first_assignment
+                .entry(generation)
+                .or_insert_with(|| real.clone());
             if self.bug == Some(Bug::AssignsToAll) {
                 synced.assignment = first.clone();
             }
@@ -259,7 +268,8 @@ impl World {
                 synced.assignment = last;
             }
         }
-        self.judge.synced(&self.clients[client].who, generation, &synced);
+        self.judge
+            .synced(&self.clients[client].who, generation, &synced);
         if self.has(Bug::AnswersTwice) {
             self.asked.remove(&ticket).expect("a sync is answered once");
         }
@@ -301,7 +311,10 @@ impl World {
         for (ticket, (_, since)) in &self.asked {
             let waited = self.now.ms - since;
             let group = self.coordinator.group(GROUP);
-            assert!(waited <= ANSWER_MS, "{ticket:?} waits for {waited} ms: {group:#?}");
+            assert!(
+                waited <= ANSWER_MS,
+                "{ticket:?} waits for {waited} ms: {group:#?}"
+            );
         }
         self.judge.assert_no_rebalance_lasts(self.now.ms, ANSWER_MS);
         let (groups, offsets, bytes, writing) = self.coordinator.sizes();
@@ -364,7 +377,10 @@ impl World {
             }
             self.wait(500);
         }
-        let at_work = self.clients.iter().filter(|client| client.stage != Stage::Away);
+        let at_work = self
+            .clients
+            .iter()
+            .filter(|client| client.stage != Stage::Away);
         let mut owned: Vec<u8> = at_work.flat_map(|one| one.owned().to_vec()).collect();
         owned.sort_unstable();
         let all: Vec<u8> = match self.clients.iter().all(|client| client.retires) {
@@ -438,7 +454,9 @@ fn every_planted_bug_is_found() {
     std::panic::set_hook(Box::new(|_| {}));
     let missed: Vec<_> = bugs
         .into_iter()
-        .filter(|bug| (0..200).all(|seed| std::panic::catch_unwind(|| life(seed, Some(*bug))).is_ok()))
+        .filter(|bug| {
+            (0..200).all(|seed| std::panic::catch_unwind(|| life(seed, Some(*bug))).is_ok())
+        })
         .collect();
     std::panic::set_hook(hook);
     assert!(missed.is_empty(), "{missed:?}");
