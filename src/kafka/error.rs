@@ -13,6 +13,11 @@ macro_rules! error_codes {
             #[cfg(test)]
             const ALL: &[Self] = &[$(Self::$name,)+];
 
+            /// The other one, where all is well by this one.
+            pub(crate) fn or(self, other: Self) -> Self {
+                if self == Self::None { other } else { self }
+            }
+
             /// Its number.
             pub fn code(self) -> i16 {
                 match self {

@@ -59,14 +59,15 @@ impl Told {
     fn write(to: &mut Writer, told: &Self) {
         let (version, described) = (to.version(), &told.described);
         // Only since version 6 it is an error that there is no such group (KIP-1043).
-        let error = match told.error {
-            ErrorCode::GroupIdNotFound if version < 6 => ErrorCode::None,
-            error => error,
+        let is_missing = told.error == ErrorCode::GroupIdNotFound;
+        let error = if is_missing && version < 6 {
+            ErrorCode::None
+        } else {
+            told.error
         };
         to.i16(error.code());
         if version >= 6 {
-            let missing = error == ErrorCode::GroupIdNotFound;
-            let message = missing.then(|| format!("Group {} not found.", told.group));
+            let message = is_missing.then(|| format!("Group {} not found.", told.group));
             to.nullable_string(message.as_deref());
         }
         to.string(&told.group);

@@ -73,9 +73,9 @@ impl Response {
     }
 
     fn write_node(&self, to: &mut Writer, error: ErrorCode) {
-        let (node, host, port) = match error {
-            ErrorCode::None => (NODE_ID, self.host.as_str(), i32::from(self.port)),
-            _ => (-1, "", -1),
+        let (node, host, port) = match error == ErrorCode::None {
+            true => (NODE_ID, self.host.as_str(), i32::from(self.port)),
+            false => (-1, "", -1),
         };
         to.i32(node);
         to.string(host);
@@ -84,11 +84,7 @@ impl Response {
 }
 
 fn message(error: ErrorCode) -> Option<&'static str> {
-    match error {
-        ErrorCode::None => Some("NONE"),
-        ErrorCode::InvalidRequest => Some("neither a group nor a transactional id"),
-        _ => None,
-    }
+    (error == ErrorCode::InvalidRequest).then_some("neither a group nor a transactional id")
 }
 
 #[expect(clippy::unused_async, reason = "as all APIs are")]

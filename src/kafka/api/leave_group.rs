@@ -64,10 +64,7 @@ impl Response {
             });
         } else {
             let own = self.members.first().map(|(_, error)| *error);
-            let error = match self.error {
-                ErrorCode::None => own.unwrap_or(ErrorCode::None),
-                error => error,
-            };
+            let error = self.error.or(own.unwrap_or(ErrorCode::None));
             to.i16(error.code());
         }
         to.tags();

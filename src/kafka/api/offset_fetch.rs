@@ -123,7 +123,7 @@ impl Response {
             to.array(&self.groups, |to, group| {
                 to.string(&group.group);
                 to.array(&group.topics, |to, topic| {
-                    write_topic(to, topic, ErrorCode::None)
+                    write_topic(to, topic, ErrorCode::None);
                 });
                 to.i16(group.error.code());
                 to.tags();
@@ -154,11 +154,7 @@ fn write_topic(to: &mut Writer, topic: &Topic<Place>, of_group: ErrorCode) {
             to.i32(committed.map_or(NONE, |one| one.leader_epoch));
         }
         to.nullable_string(Some(committed.map_or("", |one| one.metadata.as_str())));
-        let error = match place.error {
-            ErrorCode::None => of_group,
-            error => error,
-        };
-        to.i16(error.code());
+        to.i16(place.error.or(of_group).code());
         to.tags();
     });
     to.tags();

@@ -251,7 +251,7 @@ impl Group {
 
     /// The protocol that members would agree on now.
     pub(super) fn choose(&self) -> Option<String> {
-        choose(self.members.values())
+        choose(&self.members.values())
     }
 
     /// How long members may take to join: as long as the slowest of them asks for.

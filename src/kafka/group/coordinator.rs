@@ -130,7 +130,7 @@ impl Coordinator {
         let instance = join.who.instance.as_deref();
         let id = self.ids.next(instance.unwrap_or(&join.client_id));
         self.with(now, &join.group, |group, turn| {
-            group.join(turn, ticket, join, id)
+            group.join(turn, ticket, join, id);
         });
     }
 
@@ -251,7 +251,7 @@ impl Coordinator {
             ErrorCode::UnknownServerError
         } else {
             let known = self.with(now, &sync.group, |group, turn| {
-                group.sync(turn, ticket, sync)
+                group.sync(turn, ticket, sync);
             });
             if known.is_some() {
                 return;
@@ -276,13 +276,13 @@ impl Coordinator {
         if leave.group.is_empty() {
             return (ErrorCode::InvalidGroupId, Vec::new());
         }
-        let left = self.with(now, &leave.group, |group, turn| match group.state {
-            State::Dead { .. } => (ErrorCode::CoordinatorNotAvailable, Vec::new()),
-            _ => {
-                let members = leave.members.iter();
-                let codes = members.map(|who| group.leave(turn, who)).collect();
-                (ErrorCode::None, codes)
+        let left = self.with(now, &leave.group, |group, turn| {
+            if matches!(group.state, State::Dead { .. }) {
+                return (ErrorCode::CoordinatorNotAvailable, Vec::new());
             }
+            let members = leave.members.iter();
+            let codes = members.map(|who| group.leave(turn, who)).collect();
+            (ErrorCode::None, codes)
         });
         left.unwrap_or_else(|| {
             let codes = vec![ErrorCode::UnknownMemberId; leave.members.len()];
@@ -319,7 +319,7 @@ impl Coordinator {
         let room = OFFSETS_MAX.saturating_sub(self.offsets);
         let name = commit.group.clone();
         self.with(now, &name, |group, turn| {
-            group.commit(turn, ticket, commit, room)
+            group.commit(turn, ticket, commit, room);
         });
     }
 
@@ -365,7 +365,7 @@ impl Coordinator {
             return ErrorCode::InvalidGroupId;
         }
         let known = self.with(now, group, |group, turn| {
-            group.forget(turn, ticket, offsets)
+            group.forget(turn, ticket, offsets);
         });
         match known {
             Some(()) => ErrorCode::None,
@@ -392,11 +392,12 @@ impl Coordinator {
 
     /// Writes tombstones for a group and all that is committed to it.
     fn kill(&mut self, now: Now, name: &str, ticket: Option<Ticket>) -> bool {
-        let committing = self.writes.of(name).flat_map(|write| match &write.what {
-            What::Committed { offsets, .. } => offsets.as_slice(),
-            _ => &[],
-        });
-        let committing: Vec<_> = committing.map(|(of, _)| of.clone()).collect();
+        let mut committing = Vec::new();
+        for write in self.writes.of(name) {
+            if let What::Committed { offsets, .. } = &write.what {
+                committing.extend(offsets.iter().map(|(of, _)| of.clone()));
+            }
+        }
         let killed = self.with(now, name, |group, turn| {
             let known = group.offsets.iter().map(|(of, _)| of);
             let keys = known
@@ -552,7 +553,7 @@ impl Coordinator {
             what @ (What::Assigned { .. } | What::Replaced { .. }) => {
                 let what = std::mem::replace(what, What::Noted);
                 self.with(now, &name, |group, turn| {
-                    group.failed(turn, what, NotKept::NotNow)
+                    group.failed(turn, what, NotKept::NotNow);
                 });
             }
         }

@@ -263,13 +263,11 @@ impl Groups {
                 return;
             }
             let now = owner.now();
-            match owner.coordinator.forget(now, ticket, &group, of) {
-                ErrorCode::None => {
-                    owner.waiting.insert(ticket, Waiter::Codes(tell));
-                }
-                error => {
-                    let _ = tell.send(vec![error]);
-                }
+            let error = owner.coordinator.forget(now, ticket, &group, of);
+            if error == ErrorCode::None {
+                owner.waiting.insert(ticket, Waiter::Codes(tell));
+            } else {
+                let _ = tell.send(vec![error]);
             }
         };
         let codes = self.ask(act).await;

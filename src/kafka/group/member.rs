@@ -118,7 +118,7 @@ fn millis(given: i32) -> u64 {
 
 /// The protocol that most members prefer among those that all of them speak; the one that the oldest member
 /// prefers where several are preferred alike.
-pub(super) fn choose<'a>(members: impl Iterator<Item = &'a Member> + Clone) -> Option<String> {
+pub(super) fn choose<'a>(members: &(impl Iterator<Item = &'a Member> + Clone)) -> Option<String> {
     let common = |name: &str| members.clone().all(|member| member.speaks(name));
     let mut votes: Vec<(&str, u32)> = Vec::new();
     for member in members.clone() {
@@ -158,10 +158,10 @@ mod tests {
             member(&["range", "sticky"]),
             member(&["roundrobin", "sticky", "range"]),
         ];
-        assert_eq!(choose(members.iter()).as_deref(), Some("sticky"));
+        assert_eq!(choose(&members.iter()).as_deref(), Some("sticky"));
         let members = [member(&["a", "b"]), member(&["b", "a"])];
-        assert_eq!(choose(members.iter()).as_deref(), Some("a"));
+        assert_eq!(choose(&members.iter()).as_deref(), Some("a"));
         let members = [member(&["a"]), member(&["b"])];
-        assert_eq!(choose(members.iter()), None);
+        assert_eq!(choose(&members.iter()), None);
     }
 }

@@ -26,11 +26,10 @@ pub(crate) use ask::{
     Beat, Commit, Committed, Join, Joined, Leave, Sync, Synced, TopicPartition, Who,
 };
 pub(crate) use groups::Groups;
-pub use owner::TOPIC;
 pub(crate) use owner::start;
-#[cfg(test)]
-use record::partition_of;
 pub(crate) use shown::{Described, Listed};
 pub use shown::{GroupShown, GroupsShown, MemberShown, OffsetShown};
 #[cfg(test)]
 pub(crate) use {ask::JoinedMember, shown::DescribedMember};
+#[cfg(test)]
+use {owner::TOPIC, record::partition_of};

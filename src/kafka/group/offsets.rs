@@ -254,9 +254,5 @@ impl Group {
 
 /// The same codes, where what was to be written is not.
 pub(super) fn failed(codes: &[ErrorCode], error: ErrorCode) -> Vec<ErrorCode> {
-    let code = |code: &ErrorCode| match code {
-        ErrorCode::None => error,
-        other => *other,
-    };
-    codes.iter().map(code).collect()
+    codes.iter().map(|code| code.or(error)).collect()
 }

@@ -28,11 +28,11 @@ use super::{
 use crate::{
     base::clock::Clock,
     kafka::{Counters, ErrorCode},
-    log::{Append, Builder, CleanerHealth, Compression, Log, NotAppended, Partition, Reason},
+    log::{Append, Builder, CleanerHealth, Compression, Log, NotAppended, Reason},
 };
 
 /// The topic in which groups are kept.
-pub const TOPIC: &str = "__consumer_offsets";
+pub(super) const TOPIC: &str = "__consumer_offsets";
 
 /// What may wait for the owner; who asks then waits until there is room.
 const ASKS_MAX: usize = 1_024;
@@ -359,7 +359,9 @@ impl Owner {
 fn why(not: &NotAppended) -> NotKept {
     match not.reason {
         Reason::TooLarge => NotKept::TooLarge,
-        _ => NotKept::NotNow,
+        Reason::DiskFull | Reason::Io | Reason::Offline | Reason::Deleted | Reason::Stopping => {
+            NotKept::NotNow
+        }
     }
 }
 

@@ -131,10 +131,10 @@ impl Client {
     }
 
     pub(super) fn owned(&self) -> &[u8] {
-        match self.stage {
-            Stage::Member => self.owned.get(4..).unwrap_or_default(),
-            _ => &[],
+        if self.stage != Stage::Member {
+            return &[];
         }
+        self.owned.get(4..).unwrap_or_default()
     }
 
     /// Another process in its place, which knows the instance's name alone.
@@ -152,46 +152,51 @@ impl Client {
 
     pub(super) fn joined(&mut self, joined: Joined) {
         self.stage = Stage::Away;
-        match joined.error {
-            ErrorCode::None => {
-                self.who.member = joined.member;
-                self.generation = joined.generation;
-                self.led = match joined.skip_assignment {
-                    true => Vec::new(),
-                    false => joined.members,
-                };
-                self.stage = Stage::Joined;
-            }
-            ErrorCode::MemberIdRequired => self.who.member = joined.member,
-            error => self.refused(error),
+        if joined.error == ErrorCode::MemberIdRequired {
+            self.who.member = joined.member;
+        } else if joined.error == ErrorCode::None {
+            self.who.member = joined.member;
+            self.generation = joined.generation;
+            self.led = match joined.skip_assignment {
+                true => Vec::new(),
+                false => joined.members,
+            };
+            self.stage = Stage::Joined;
+        } else {
+            self.refused(joined.error);
         }
     }
 
-    pub(super) fn synced(&mut self, synced: Synced, _now_ms: u64) {
-        match synced.error {
-            ErrorCode::None => {
-                self.stage = Stage::Member;
-                self.owned = synced.assignment;
-            }
-            error => self.refused(error),
+    pub(super) fn synced(&mut self, synced: Synced) {
+        if synced.error == ErrorCode::None {
+            self.stage = Stage::Member;
+            self.owned = synced.assignment;
+        } else {
+            self.refused(synced.error);
         }
     }
 
-    pub(super) fn heard(&mut self, code: ErrorCode, _now_ms: u64) {
+    pub(super) fn heard(&mut self, code: ErrorCode) {
         if code != ErrorCode::None {
             self.refused(code);
         }
     }
 
     fn refused(&mut self, error: ErrorCode) {
-        match error {
-            ErrorCode::RebalanceInProgress | ErrorCode::CoordinatorNotAvailable => {
-                self.stage = Stage::Away;
-            }
-            ErrorCode::UnknownMemberId
-            | ErrorCode::IllegalGeneration
-            | ErrorCode::FencedInstanceId => self.restart(),
-            other => panic!("{other:?}"),
+        const AGAIN: [ErrorCode; 2] = [
+            ErrorCode::RebalanceInProgress,
+            ErrorCode::CoordinatorNotAvailable,
+        ];
+        const ANEW: [ErrorCode; 3] = [
+            ErrorCode::UnknownMemberId,
+            ErrorCode::IllegalGeneration,
+            ErrorCode::FencedInstanceId,
+        ];
+        if AGAIN.contains(&error) {
+            self.stage = Stage::Away;
+        } else {
+            assert!(ANEW.contains(&error), "{error:?}");
+            self.restart();
         }
     }
 }

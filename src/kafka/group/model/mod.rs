@@ -157,7 +157,7 @@ impl World {
             code = ErrorCode::None;
         }
         self.judge.heard(&beat, code);
-        self.clients[client].heard(code, self.now.ms);
+        self.clients[client].heard(code);
         self.settle();
     }
 
@@ -275,7 +275,7 @@ impl World {
         }
         let is_lost = self.dice.one_in(15) && !self.judge.is_calm;
         if !is_lost {
-            self.clients[client].synced(synced, self.now.ms);
+            self.clients[client].synced(synced);
         }
     }
 
