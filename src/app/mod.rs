@@ -11,6 +11,7 @@ mod demo;
 mod event_text;
 mod events_cli;
 mod explain_cli;
+mod groups_cli;
 mod kafka;
 mod log;
 mod log_cli;
