@@ -23,7 +23,8 @@ pub mod owner;
 // One question per file.
 pub mod guard;
 
-// Where events go, and how they are read back.
+// Where events go and how they are read back; how Kafka's clients read and write the log.
+pub mod kafka;
 pub mod sink;
 
 // The life of one request.

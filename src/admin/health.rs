@@ -81,6 +81,7 @@ pub fn ready(view: &View) -> Health {
             "last_reload_failed": view.reloads.last_failed(),
             "upstream": servers,
             "log": view.log.detail(now_ms, view.auditor.trouble()),
+            "kafka": view.kafka.as_ref().map(|counters| super::kafka::detail(counters, now_ms)),
         }),
     }
 }

@@ -459,6 +459,9 @@ impl Collector for Numbers {
         self.bot_lookups(&mut encoder)?;
         self.bans(&mut encoder)?;
         self.0.log.encode(&mut encoder)?;
+        if let Some(counters) = &self.0.kafka {
+            super::kafka::encode(counters, &mut encoder)?;
+        }
         self.house(&mut encoder)
     }
 }

@@ -8,6 +8,7 @@ pub mod bans;
 mod events;
 pub mod explain;
 pub mod health;
+mod kafka;
 pub mod log;
 pub mod metrics;
 mod reading;
@@ -27,6 +28,7 @@ use log::LogView;
 use watchdog::Vitals;
 
 use crate::{
+    kafka::Counters,
     owner::Numbers,
     proxy::{listener::Phase, metrics::WorkerMetrics, worker::Shared},
     sink::{lines::Lines, publisher::Auditor},
@@ -53,6 +55,8 @@ pub struct View {
     pub auditor: Auditor,
     /// How reloads went.
     pub reloads: Arc<Reloads>,
+    /// What the Kafka listener counts, where there is one.
+    pub kafka: Option<Arc<Counters>>,
 }
 
 /// How reloads went. Written by the reloader alone; all orderings are relaxed, since each number

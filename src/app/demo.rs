@@ -73,6 +73,7 @@ fn server_of(url: &str) -> Result<String, StartError> {
 fn write_files(folder: &Path, origin: &str) -> std::io::Result<()> {
     let listen = free_or_any(8080);
     let admin = free_or_any(9901);
+    let kafka = free_or_any(9092);
     std::fs::write(
         folder.join("wardent.yaml"),
         format!(
@@ -80,7 +81,7 @@ fn write_files(folder: &Path, origin: &str) -> std::io::Result<()> {
              upstream: {{servers: [{origin:?}]}}\n\
              client_ip: {{missing: peer}}\n\
              admin: {{listen: {admin}, socket: admin.sock}}\n\
-             log: {{dir: log, listen: null}}\n\
+             log: {{dir: log, listen: {kafka}}}\n\
              telemetry: {{log: warn}}\n"
         ),
     )?;
@@ -114,6 +115,10 @@ fn welcome(running: &Running, origin: &str, folder: &Path) -> String {
     let metrics = running.admin().map_or_else(String::new, |admin| {
         format!("  metrics  http://{admin}/metrics   (health: /livez, /readyz)\n")
     });
+    let kafka = match running.kafka() {
+        Some(Address::Tcp(address)) => address.to_string(),
+        Some(Address::Unix(_)) | None => String::new(),
+    };
     let wardent = std::env::current_exe().map_or_else(
         |_| "wardent".to_owned(),
         |program| program.display().to_string(),
@@ -124,7 +129,8 @@ fn welcome(running: &Running, origin: &str, folder: &Path) -> String {
 Wardent is serving.
 
   proxy    {proxy}   in front of {origin}
-{metrics}  files    {folder}   (the log is there, too; gone when it ends; edit policy.yaml while it runs)
+{metrics}  log      {kafka}   (the Kafka protocol)
+  files    {folder}   (the log is there, too; gone when it ends; edit policy.yaml while it runs)
 
 Try, in another terminal:
 
@@ -140,6 +146,9 @@ Try, in another terminal:
 
   # what the log has of it: the last requests that were refused, and then each as it comes
   {wardent} --config {folder}/wardent.yaml events tail --verdict refused
+
+  # the same log, read by any Kafka client
+  kcat -b {kafka} -t wardent.http.access -C
 
 Ctrl-C ends it. Every request is a line:
 "

@@ -11,6 +11,7 @@ mod demo;
 mod event_text;
 mod events_cli;
 mod explain_cli;
+mod kafka;
 mod log;
 mod log_cli;
 mod log_reader;
@@ -47,6 +48,7 @@ use crate::{
     },
     event::privacy::Privacy,
     guard::{bots::Bots, policy::Policy},
+    kafka::Listening,
     owner::Owner,
     proxy::{
         canary::Canary,
@@ -114,6 +116,8 @@ pub struct Running {
     /// Ends the admin thread.
     ended: watch::Sender<bool>,
     bans: Option<BanThreads>,
+    kafka: Option<Listening>,
+    kafka_address: Option<Address>,
     log: OpenLog,
     watchdog: Option<Watchdog>,
     admin_thread: Option<JoinHandle<()>>,
@@ -162,6 +166,11 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
     let lines = options.lines;
     let watched = watched(document, &sockets, options.aborts_when_hung);
     let listeners = sockets.take_listeners_of_workers()?;
+    let kafka_socket = sockets.take_kafka();
+    let kafka_address = kafka_socket.as_ref().map(|kafka| kafka.address.clone());
+    let kafka = kafka_socket
+        .map(|socket| kafka::start(socket, &document.log, log.log(), &clock))
+        .transpose()?;
     let (outlets, log_view) = log.outlets(listeners.len(), lines.as_ref())?;
     let workers = start_workers(&shared, listeners, outlets, &phase_of_workers)?;
     let reloads = Arc::new(Reloads::default());
@@ -176,6 +185,7 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
         owner: Arc::clone(remembered.owner.numbers()),
         auditor: remembered.auditor.clone(),
         reloads: Arc::clone(&reloads),
+        kafka: kafka.as_ref().map(|kafka| Arc::clone(kafka.counters())),
     });
     let threads = remembered.start(&clock)?;
     wait_for_first_ticks(&view)?;
@@ -202,6 +212,8 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
         workers: workers.into_iter().map(|worker| worker.thread).collect(),
         ended,
         bans: Some(threads),
+        kafka,
+        kafka_address,
         log,
         watchdog: Some(watchdog),
         admin_thread: Some(side.start()?),
@@ -391,6 +403,11 @@ impl Running {
         self.admin
     }
 
+    /// Where the Kafka protocol is spoken, with the port the system picked.
+    pub fn kafka(&self) -> Option<&Address> {
+        self.kafka_address.as_ref()
+    }
+
     /// Reads the policy again, as `wardent reload` does. Not for use inside a runtime.
     ///
     /// # Errors
@@ -437,6 +454,7 @@ impl Running {
             let _ = admin.join();
         }
         self.watchdog = None;
+        self.kafka = None;
         self.bans = None;
         self.log.close();
         for path in self.own_unix_paths.drain(..) {

@@ -13,6 +13,7 @@ use super::{StartError, restrict_to_group};
 use crate::{
     base::net::Address,
     config::wardent::{Document, Workers},
+    kafka,
     proxy::listener::{Listener, bind_tcp},
 };
 
@@ -25,6 +26,14 @@ pub(super) struct Sockets {
     admin_address: Option<SocketAddr>,
     admin_socket: Option<UnixListener>,
     admin_path: PathBuf,
+    kafka: Option<KafkaSocket>,
+}
+
+/// The socket of the Kafka protocol, and where it is.
+#[derive(Debug)]
+pub(super) struct KafkaSocket {
+    pub(super) socket: kafka::Socket,
+    pub(super) address: Address,
 }
 
 #[derive(Debug)]
@@ -63,9 +72,14 @@ impl Sockets {
         let admin_path = document.admin.socket.clone();
         let admin_socket = bind_unix(&admin_path)
             .map_err(|e| failed("admin.socket", &admin_path.display(), &e))?;
+        let kafka = document.log.listen.as_ref();
+        let kafka = kafka.map(|address| {
+            bind_kafka(address).map_err(|error| failed("log.listen", address, &error))
+        });
         Ok(Self {
             workers: count(document.workers),
             proxy,
+            kafka: kafka.transpose()?,
             admin_address: admin_listener.as_ref().and_then(|l| l.local_addr().ok()),
             admin_listener,
             admin_socket: Some(admin_socket),
@@ -79,6 +93,10 @@ impl Sockets {
 
     pub(super) fn take_admin_listener(&mut self) -> Option<TcpListener> {
         self.admin_listener.take()
+    }
+
+    pub(super) fn take_kafka(&mut self) -> Option<KafkaSocket> {
+        self.kafka.take()
     }
 
     pub(super) fn take_admin_socket(&mut self) -> Option<UnixListener> {
@@ -110,7 +128,11 @@ impl Sockets {
             } => Some(path.clone()),
             Bound::Unix { .. } | Bound::Tcp { .. } | Bound::PassedTcp { .. } => None,
         });
-        own.chain([self.admin_path.clone()]).collect()
+        let kafka = self.kafka.as_ref().and_then(|kafka| match &kafka.address {
+            Address::Unix(path) => Some(path.clone()),
+            Address::Tcp(_) => None,
+        });
+        own.chain([self.admin_path.clone()]).chain(kafka).collect()
     }
 
     /// For each worker, its end of every socket. Nothing else holds them afterwards: an end that
@@ -201,6 +223,20 @@ fn bind_own(address: &Address) -> io::Result<Bound> {
             socket: bind_unix(path)?,
             path: path.clone(),
             is_passed: false,
+        }),
+    }
+}
+
+fn bind_kafka(address: &Address) -> io::Result<KafkaSocket> {
+    match address {
+        Address::Tcp(address) => {
+            let socket = bind_alone(*address)?;
+            let address = socket.local_addr()?;
+            Ok(KafkaSocket::tcp(socket, address))
+        }
+        Address::Unix(path) => Ok(KafkaSocket {
+            socket: kafka::Socket::Unix(bind_unix(path)?),
+            address: Address::Unix(path.clone()),
         }),
     }
 }

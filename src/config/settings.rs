@@ -83,8 +83,16 @@ pub const ACCESS: &str = event::access::TOPIC;
 pub const BANS: &str = event::ban::TOPIC;
 /// The topic of what was done.
 pub const AUDIT: &str = event::audit::TOPIC;
+/// The topic of what could not be read or delivered.
+pub const DEAD_LETTERS: &str = "wardent.dead.letter";
+/// The topic of the offsets of consumer groups, as Kafka calls it.
+pub const OFFSETS: &str = "__consumer_offsets";
+/// The topic of what administrators decided of topics, users and quotas.
+pub const METADATA: &str = "__wardent_metadata";
+/// The topic of schemas, as Confluent's registry calls it.
+pub const SCHEMAS: &str = "_schemas";
 
-/// The log: its directory, its bounds, and Wardent's own topics.
+/// The log: its directory, its bounds, and the topics that are always there.
 pub fn log(document: &wardent::Log) -> log::Settings {
     const MIB: u64 = 1 << 20;
     const DAY: Duration = Duration::from_secs(24 * 3_600);
@@ -109,7 +117,7 @@ pub fn log(document: &wardent::Log) -> log::Settings {
         is_expendable: true,
         ..kept
     };
-    let of_bans = TopicConfig {
+    let compacted = TopicConfig {
         cleanup: Cleanup::Compact,
         segment_age: DAY,
         ..kept
@@ -118,10 +126,18 @@ pub fn log(document: &wardent::Log) -> log::Settings {
         retention: Some(365 * DAY),
         ..kept
     };
+    let of_dead_letters = TopicConfig {
+        retention: Some(30 * DAY),
+        ..kept
+    };
     let topics = [
         (ACCESS, access.partitions.get(), of_access),
-        (BANS, 1, of_bans),
+        (BANS, 1, compacted.clone()),
         (AUDIT, 1, of_audit),
+        (DEAD_LETTERS, 1, of_dead_letters),
+        (OFFSETS, 4, compacted.clone()),
+        (METADATA, 1, compacted.clone()),
+        (SCHEMAS, 1, compacted),
     ];
     let topic = |(name, partitions, config)| TopicSettings {
         name: str::to_owned(name),

@@ -192,6 +192,19 @@ impl Partition {
         Ok(Vec::new())
     }
 
+    /// Whether [`Self::read`] would take this offset.
+    ///
+    /// # Errors
+    /// When there is no such offset.
+    pub fn check(&self, offset: i64) -> Result<(), ReadError> {
+        let end = self.high_watermark();
+        let first = self.first_of(&self.segments.load());
+        match (first..=end).contains(&offset) {
+            true => Ok(()),
+            false => Err(ReadError::OutOfRange { first, end }),
+        }
+    }
+
     /// The first record of that time or later: its offset and its time, in Unix milliseconds. None where all
     /// are earlier.
     ///

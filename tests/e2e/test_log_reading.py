@@ -135,6 +135,10 @@ def test_topics_are_listed_and_the_log_is_sound(wardent: Wardent) -> None:
             "wardent.http.access",
             "wardent.client.ban",
             "wardent.audit.event",
+            "wardent.dead.letter",
+            "__consumer_offsets",
+            "__wardent_metadata",
+            "_schemas",
         }
         partitions = by_name["wardent.http.access"]["partitions"]
         assert sum(part["high_watermark"] for part in partitions) == 4

@@ -305,7 +305,24 @@ fn the_log_has_the_topics_and_the_bounds_of_the_document() {
         settings::log(&document.log)
     };
     let usual = log("");
-    let [access, bans, audit] = &usual.topics[..] else {
+    let names: Vec<_> = usual
+        .topics
+        .iter()
+        .map(|topic| topic.name.as_str())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "wardent.http.access",
+            "wardent.client.ban",
+            "wardent.audit.event",
+            "wardent.dead.letter",
+            "__consumer_offsets",
+            "__wardent_metadata",
+            "_schemas",
+        ]
+    );
+    let [access, others @ ..] = &usual.topics[..] else {
         panic!("{usual:#?}")
     };
     assert_eq!(
@@ -315,8 +332,13 @@ fn the_log_has_the_topics_and_the_bounds_of_the_document() {
     assert_eq!(access.config.retention_bytes, Some(1024 * MIB));
     assert_eq!(access.config.segment_bytes, 64 * MIB);
     assert!(access.config.is_expendable && !access.config.flush.is_durable());
-    for topic in [bans, audit] {
-        assert_eq!(topic.partitions, 1);
+    for topic in others {
+        let partitions = if topic.name == settings::OFFSETS {
+            4
+        } else {
+            1
+        };
+        assert_eq!(topic.partitions, partitions, "{}", topic.name);
         assert!(!topic.config.is_expendable && topic.config.flush.is_durable());
     }
     assert_eq!(

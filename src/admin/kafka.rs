@@ -1,0 +1,63 @@
+//! What Kafka clients do: numbers for metrics, words for health.
+
+use std::fmt;
+
+use serde_json::{Value, json};
+
+use super::metrics::Encoder;
+use crate::kafka::Counters;
+
+/// The listener's thread goes round each second; after so long it is taken for stuck.
+const STUCK_AFTER_MS: u64 = 10_000;
+
+/// Whether clients are served, at `now_ms` of the monotonic clock. That they are not keeps no request from
+/// being answered.
+pub(super) fn detail(counters: &Counters, now_ms: u64) -> Value {
+    let silent_ms = now_ms.saturating_sub(counters.beat_ms.get());
+    let state = if silent_ms > STUCK_AFTER_MS {
+        "stalled"
+    } else {
+        "ok"
+    };
+    json!({"state": state, "connections": counters.connections.get()})
+}
+
+pub(super) fn encode(counters: &Counters, encoder: &mut Encoder<'_>) -> fmt::Result {
+    encoder.gauge(
+        "wardent_kafka_connections",
+        "Kafka clients' connections that are open",
+        counters.connections.get(),
+    )?;
+    encoder.counter(
+        "wardent_kafka_connections_accepted",
+        "Kafka clients' connections accepted",
+        counters.accepted.get(),
+    )?;
+    encoder.counters(
+        "wardent_kafka_connections_cut",
+        "Kafka clients' connections cut off or turned away, by why",
+        "reason",
+        counters.cuts(),
+    )?;
+    encoder.counters(
+        "wardent_kafka_requests",
+        "Requests of Kafka clients by API",
+        "api",
+        counters.requests(),
+    )?;
+    encoder.counter(
+        "wardent_kafka_received_bytes",
+        "Bytes of Kafka clients' requests",
+        counters.bytes_in.get(),
+    )?;
+    encoder.counter(
+        "wardent_kafka_sent_bytes",
+        "Bytes of answers to Kafka clients",
+        counters.bytes_out.get(),
+    )?;
+    encoder.counter(
+        "wardent_kafka_throttled_milliseconds",
+        "Time that Kafka clients were told to wait for their quotas",
+        counters.throttled_ms.get(),
+    )
+}

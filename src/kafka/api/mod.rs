@@ -1,0 +1,111 @@
+//! The APIs, a file each: what is asked, what is answered, and what happens in between.
+
+mod api_versions;
+mod fetch;
+mod list_offsets;
+mod metadata;
+
+use super::{
+    broker::Call,
+    error::ErrorCode,
+    frame,
+    table::{Key, Row},
+    wire::{Malformed, Reader, Shape, Writer},
+};
+use crate::log::{Partition, ReadError};
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// These bytes, complete.
+    Bytes(Vec<u8>),
+    /// Nothing is answered, and the connection goes on.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "Produce without acknowledgement")
+    )]
+    Nothing,
+}
+
+macro_rules! answered {
+    ($api:ident, $from:expr, $call:expr, $to:expr) => {{
+        let request = $api::Request::read($from)?;
+        // What follows is of a later protocol, or of nobody's.
+        $from.end()?;
+        let response = $api::answer(request, $call).await;
+        let mut to = $to;
+        response.write(&mut to);
+        Ok(complete(to))
+    }};
+}
+
+/// Answers a request of a version that is advertised.
+///
+/// # Errors
+/// When it is malformed.
+pub(crate) async fn answer(
+    row: &Row,
+    correlation: i32,
+    mut body: Reader,
+    call: &Call<'_>,
+) -> Result<Answer, Malformed> {
+    let shape = row.shape(call.version);
+    let from = &mut body;
+    let to = Writer::new(frame::begin(correlation, row.key, shape), shape);
+    match row.key {
+        Key::Fetch => answered!(fetch, from, call, to),
+        Key::ListOffsets => answered!(list_offsets, from, call, to),
+        Key::Metadata => answered!(metadata, from, call, to),
+        Key::ApiVersions => answered!(api_versions, from, call, to),
+    }
+}
+
+/// The answer to who asks for versions in one that is not spoken: those that are, in the oldest one, so that
+/// anybody can read it (KIP-511).
+pub(crate) fn unsupported_versions(correlation: i32) -> Answer {
+    let shape = Shape {
+        version: 0,
+        is_flexible: false,
+    };
+    let mut to = Writer::new(frame::begin(correlation, Key::ApiVersions, shape), shape);
+    api_versions::Response::unsupported().write(&mut to);
+    complete(to)
+}
+
+fn complete(to: Writer) -> Answer {
+    let mut bytes = to.into_bytes();
+    frame::end(&mut bytes);
+    Answer::Bytes(bytes)
+}
+
+/// The epoch in which the partition is led; -1 tells that none is known.
+fn leader_epoch(_partition: &Partition) -> i32 {
+    -1
+}
+
+/// Compares the epoch that a client goes by with that of the partition (KIP-320).
+fn check_epoch(partition: &Partition, stated: i32) -> Result<(), ErrorCode> {
+    let own = leader_epoch(partition);
+    match stated {
+        -1 => Ok(()),
+        _ if own < 0 => Ok(()),
+        _ if stated < own => Err(ErrorCode::FencedLeaderEpoch),
+        _ if stated > own => Err(ErrorCode::UnknownLeaderEpoch),
+        _ => Ok(()),
+    }
+}
+
+/// What is told where a partition cannot be read.
+fn read_failed(partition: &Partition, error: &ReadError) -> ErrorCode {
+    match error {
+        ReadError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+        ReadError::Damaged { .. } => {
+            tracing::warn!("{} cannot be read for a client: {error}", partition.name());
+            ErrorCode::CorruptMessage
+        }
+        ReadError::Io(..) => {
+            tracing::warn!("{} cannot be read for a client: {error}", partition.name());
+            ErrorCode::KafkaStorageError
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! One connection: a request after the other, each answered before the next is looked at, as brokers do.
+//!
+//! Whoever is slow, silent or greedy is cut off, and counted by why. While a request waits for something, the
+//! connection is listened to: a client that goes away takes its request with it.
+
+use std::{future::Future, rc::Rc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf},
+    sync::SemaphorePermit,
+    time::{sleep, timeout},
+};
+
+use super::{
+    api::{self, Answer},
+    broker::{Broker, Call, Session},
+    counters::Cut,
+    frame::{self, Asked, LENGTH_BYTES, REQUEST_BYTES_MAX},
+    table::Key,
+};
+
+/// How long nothing may come (Kafka's `connections.max.idle.ms`).
+const IDLE_MAX: Duration = Duration::from_secs(600);
+
+/// How long a request may take to come, from its first byte to its last.
+const REQUEST_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long nothing of an answer may be taken.
+const STILL_MAX: Duration = Duration::from_secs(30);
+
+/// Bytes that are read ahead while a request is answered, and up to which one needs no room.
+const AHEAD_BYTES: usize = 64 * 1024;
+
+/// How long a request waits for room that others have.
+const ROOM_WITHIN: Duration = Duration::from_secs(10);
+
+/// Bytes of a longer request that room is taken for at a time.
+const STEP_BYTES: usize = 1024 * 1024;
+
+/// How a connection ends.
+#[derive(Debug)]
+enum End {
+    /// The client closed it, or it broke.
+    Gone,
+    /// It is cut off.
+    Cut(Cut),
+}
+
+impl From<Cut> for End {
+    fn from(why: Cut) -> Self {
+        Self::Cut(why)
+    }
+}
+
+impl From<std::io::Error> for End {
+    fn from(_: std::io::Error) -> Self {
+        Self::Gone
+    }
+}
+
+/// Serves a connection until it ends.
+pub(crate) async fn serve<S>(stream: S, session: Rc<Session>, broker: Rc<Broker>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (from, to) = tokio::io::split(stream);
+    let mut connection = Connection {
+        from,
+        to,
+        came: BytesMut::new(),
+        session,
+        broker,
+    };
+    loop {
+        match connection.turn().await {
+            Ok(()) => {}
+            Err(End::Gone) => return,
+            Err(End::Cut(why)) => {
+                connection.broker.counters.cut(why);
+                let client = connection.session.client_id.borrow();
+                tracing::debug!(peer = ?connection.session.peer, %client, why = why.name(), "cut off");
+                return;
+            }
+        }
+    }
+}
+
+struct Connection<S> {
+    from: ReadHalf<S>,
+    to: WriteHalf<S>,
+    /// What came and was not looked at.
+    came: BytesMut,
+    session: Rc<Session>,
+    broker: Rc<Broker>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    /// One request and its answer.
+    async fn turn(&mut self) -> Result<(), End> {
+        let broker = Rc::clone(&self.broker);
+        let (frame, room) = self.request(&broker).await?;
+        let header = frame::header(frame).map_err(|_| Cut::Malformed)?;
+        if let Some(client_id) = header.client_id {
+            *self.session.client_id.borrow_mut() = client_id;
+        }
+        let answer = match header.asked {
+            Asked::Spoken(row, body) => {
+                broker.counters.requested(row.key);
+                let session = Rc::clone(&self.session);
+                let call = Call {
+                    broker: &broker,
+                    session: &session,
+                    version: body.version(),
+                };
+                let answer = api::answer(row, header.correlation, body, &call);
+                self.unless_gone(answer)
+                    .await?
+                    .map_err(|_| Cut::Malformed)?
+            }
+            Asked::Version(Key::ApiVersions, _) => api::unsupported_versions(header.correlation),
+            Asked::Version(key, version) => {
+                tracing::info!(peer = ?self.session.peer, api = key.name(), version, "a Kafka client asks in a version that is not spoken");
+                return Err(Cut::Unsupported.into());
+            }
+            Asked::Unknown(key, version) => {
+                tracing::info!(peer = ?self.session.peer, key, version, "a Kafka client asks for an API that is not spoken");
+                return Err(Cut::Unsupported.into());
+            }
+        };
+        drop(room);
+        if let Answer::Bytes(bytes) = answer {
+            self.send(&bytes).await?;
+        }
+        let muted = self.session.muted.take();
+        if !muted.is_zero() {
+            self.unless_gone(sleep(muted)).await?;
+        }
+        Ok(())
+    }
+
+    /// The next request, and the room that it takes.
+    async fn request<'b>(
+        &mut self,
+        broker: &'b Broker,
+    ) -> Result<(Bytes, Option<SemaphorePermit<'b>>), End> {
+        if self.came.is_empty() {
+            timeout(IDLE_MAX, self.more(AHEAD_BYTES))
+                .await
+                .map_err(|_| Cut::Idle)??;
+        }
+        let whole = timeout(REQUEST_WITHIN, async {
+            let prefix = loop {
+                match self.came.first_chunk::<LENGTH_BYTES>() {
+                    Some(prefix) => break *prefix,
+                    None => self.more(AHEAD_BYTES).await?,
+                }
+            };
+            let length = frame::length_of(prefix, REQUEST_BYTES_MAX).ok_or(Cut::FrameLength)?;
+            let whole = LENGTH_BYTES + length;
+            let mut room: Option<SemaphorePermit<'b>> = None;
+            let mut has = AHEAD_BYTES;
+            while self.came.len() < whole {
+                if self.came.len() >= has {
+                    let step = room_for(broker).await?;
+                    match &mut room {
+                        Some(room) => room.merge(step),
+                        None => room = Some(step),
+                    }
+                    has += STEP_BYTES;
+                }
+                // No more than there is room for, and nothing of what follows a long request.
+                let wanted = whole.min(has).saturating_sub(self.came.len());
+                self.more(wanted).await?;
+            }
+            Ok::<_, End>((whole, room))
+        });
+        let (whole, room) = whole.await.map_err(|_| Cut::SlowRequest)??;
+        broker.counters.bytes_in.add(whole as u64);
+        let mut frame = self.came.split_to(whole);
+        // What others see of it is their own.
+        let frame = frame.split_off(LENGTH_BYTES).freeze();
+        Ok((frame, room))
+    }
+
+    /// Reads what has come, `bytes_max` at the most.
+    async fn more(&mut self, bytes_max: usize) -> Result<(), End> {
+        read_more(&mut self.from, &mut self.came, bytes_max).await
+    }
+
+    /// Waits for something, unless the client goes away.
+    async fn unless_gone<T>(&mut self, work: impl Future<Output = T>) -> Result<T, End> {
+        tokio::pin!(work);
+        loop {
+            let has_room = self.came.len() < AHEAD_BYTES;
+            let ahead = AHEAD_BYTES.saturating_sub(self.came.len());
+            tokio::select! {
+                biased;
+                done = &mut work => return Ok(done),
+                more = read_more(&mut self.from, &mut self.came, ahead), if has_room => more?,
+            }
+        }
+    }
+
+    async fn send(&mut self, mut bytes: &[u8]) -> Result<(), End> {
+        self.broker.counters.bytes_out.add(bytes.len() as u64);
+        while !bytes.is_empty() {
+            let sent = timeout(STILL_MAX, self.to.write(bytes))
+                .await
+                .map_err(|_| Cut::SlowAnswer)??;
+            bytes = match bytes.get(sent..) {
+                Some(left) if sent > 0 => left,
+                _ => return Err(End::Gone),
+            };
+        }
+        timeout(STILL_MAX, self.to.flush())
+            .await
+            .map_err(|_| Cut::SlowAnswer)??;
+        Ok(())
+    }
+}
+
+/// Takes room for another part of a request, as soon as there is some.
+async fn room_for(broker: &Broker) -> Result<SemaphorePermit<'_>, End> {
+    let permits = u32::try_from(STEP_BYTES).unwrap_or(u32::MAX);
+    let room = broker.request_room.acquire_many(permits);
+    match timeout(ROOM_WITHIN, room).await {
+        Ok(Ok(room)) => Ok(room),
+        // It is never closed.
+        Ok(Err(_)) | Err(_) => Err(Cut::NoMemory.into()),
+    }
+}
+
+/// Reads what has come, `bytes_max` at the most. Nothing is lost where it is given up.
+async fn read_more(
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut BytesMut,
+    bytes_max: usize,
+) -> Result<(), End> {
+    /// What a small request needs.
+    const AT_FIRST: usize = 4 * 1024;
+    if to.capacity() - to.len() < AT_FIRST {
+        to.reserve(AT_FIRST.max(to.len()).min(bytes_max.max(1)));
+    }
+    let mut limited = from.take(bytes_max as u64);
+    match limited.read_buf(to).await? {
+        0 => Err(End::Gone),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,268 @@
+//! The listener: a thread and a runtime of its own, so that whatever clients do costs no request.
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    io,
+    net::{IpAddr, TcpListener as StdTcpListener},
+    os::unix::net::UnixListener as StdUnixListener,
+    rc::Rc,
+    sync::{
+        Arc,
+        mpsc::{Receiver, sync_channel},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, UnixListener},
+    runtime::{Builder, LocalOptions},
+    sync::watch,
+    task::spawn_local,
+    time::{interval, sleep},
+};
+
+use super::{
+    broker::{Broker, Session, Settings},
+    connection,
+    counters::{Counters, Cut},
+};
+use crate::{base::clock::Clock, log::Log};
+
+/// Connections at once, and from one address.
+const CONNECTIONS_MAX: u64 = 512;
+const CONNECTIONS_MAX_PER_ADDRESS: u32 = 256;
+
+/// How long it leaves its socket alone when the system has no descriptor or memory left.
+const AFTER_ACCEPT_ERROR: Duration = Duration::from_millis(50);
+
+/// How much less urgent it is than requests (nice).
+const NICENESS: i32 = 5;
+
+/// How long who ends it waits for it.
+const END_WITHIN: Duration = Duration::from_secs(5);
+
+/// A bound socket.
+#[derive(Debug)]
+pub enum Socket {
+    /// Over TCP.
+    Tcp(StdTcpListener),
+    /// Over a unix socket.
+    Unix(StdUnixListener),
+}
+
+/// Serves the log to clients until what is returned is dropped.
+///
+/// # Errors
+/// When the system gives no thread, or what was decided for clients cannot be read.
+pub fn start(
+    socket: Socket,
+    settings: Settings,
+    log: Arc<Log>,
+    clock: Clock,
+) -> io::Result<Listening> {
+    let counters = Arc::new(Counters::default());
+    let (end, until_ended) = watch::channel(false);
+    let (ready, begun) = sync_channel(1);
+    let (told, over) = sync_channel(1);
+    let counted = Arc::clone(&counters);
+    let thread = std::thread::Builder::new()
+        .name("kafka".to_owned())
+        .spawn(move || {
+            // 0 is the calling thread. Where it is refused the listener runs all the same.
+            let _ = rustix::process::setpriority_process(None, NICENESS);
+            let began = Builder::new_current_thread()
+                .enable_all()
+                .build_local(LocalOptions::default());
+            let serving = match began {
+                Ok(runtime) => runtime.block_on(serve(
+                    socket,
+                    settings,
+                    (log, clock),
+                    counted,
+                    until_ended,
+                    &ready,
+                )),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = serving {
+                // Who starts it waits for this; later there is nobody.
+                let _ = ready.send(Err(error));
+            }
+            // Who ended it may have stopped waiting.
+            let _ = told.send(());
+        })?;
+    match begun.recv() {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => return Err(error),
+        Err(_) => return Err(io::Error::other("the thread ended")),
+    }
+    Ok(Listening {
+        counters,
+        end,
+        over,
+        thread: Some(thread),
+    })
+}
+
+/// A listener on its thread; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Listening {
+    counters: Arc<Counters>,
+    end: watch::Sender<bool>,
+    over: Receiver<()>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Listening {
+    /// What it counts.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.end.send_replace(true);
+        // A disk that does not answer may keep the thread, but not who ends it.
+        let is_over = self.over.recv_timeout(END_WITHIN).is_ok();
+        if let Some(thread) = self.thread.take().filter(|_| is_over) {
+            // A panic in it has been told.
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn serve(
+    socket: Socket,
+    settings: Settings,
+    (log, clock): (Arc<Log>, Clock),
+    counters: Arc<Counters>,
+    mut until_ended: watch::Receiver<bool>,
+    ready: &std::sync::mpsc::SyncSender<io::Result<()>>,
+) -> io::Result<()> {
+    let broker = Broker::new(settings, log, clock, counters).map_err(io::Error::other)?;
+    let door = Rc::new(Door {
+        broker,
+        addresses: RefCell::default(),
+    });
+    match socket {
+        Socket::Tcp(socket) => {
+            let socket = TcpListener::from_std(socket)?;
+            spawn_local(accept_tcp(Rc::clone(&door), socket));
+        }
+        Socket::Unix(socket) => {
+            let socket = UnixListener::from_std(socket)?;
+            spawn_local(accept_unix(Rc::clone(&door), socket));
+        }
+    }
+    // Who starts it waits for this.
+    let _ = ready.send(Ok(()));
+    let mut beats = interval(Duration::from_secs(1));
+    loop {
+        tokio::select! {
+            _ = until_ended.wait_for(|is_ended| *is_ended) => return Ok(()),
+            _ = beats.tick() => {
+                let now_ms = door.broker.clock.monotonic_ns() / 1_000_000;
+                door.broker.counters.beat_ms.set(now_ms);
+            }
+        }
+    }
+}
+
+/// Who may come in.
+struct Door {
+    broker: Rc<Broker>,
+    /// Connections by where they come from.
+    addresses: RefCell<HashMap<IpAddr, u32>>,
+}
+
+/// A connection that was let in; its place is free again when this is dropped.
+struct Place {
+    door: Rc<Door>,
+    address: Option<IpAddr>,
+}
+
+impl Door {
+    /// Lets a connection in; not where there are as many as there may be.
+    fn let_in(self: &Rc<Self>, address: Option<IpAddr>) -> Option<Place> {
+        let counters = &self.broker.counters;
+        let mut addresses = self.addresses.borrow_mut();
+        let own = address.and_then(|address| addresses.get(&address).copied());
+        let is_full = counters.connections.get() >= CONNECTIONS_MAX
+            || own.is_some_and(|own| own >= CONNECTIONS_MAX_PER_ADDRESS);
+        if is_full {
+            counters.cut(Cut::TooMany);
+            return None;
+        }
+        if let Some(address) = address {
+            *addresses.entry(address).or_default() += 1;
+        }
+        counters.accepted.add(1);
+        counters.connections.set(counters.connections.get() + 1);
+        Some(Place {
+            door: Rc::clone(self),
+            address,
+        })
+    }
+
+    /// Serves a connection in a task of its own; a panic ends that task alone.
+    fn serve<S>(self: &Rc<Self>, stream: S, address: Option<IpAddr>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let Some(place) = self.let_in(address) else {
+            return;
+        };
+        spawn_local(async move {
+            let session = Rc::new(Session::new(address));
+            let broker = Rc::clone(&place.door.broker);
+            connection::serve(stream, session, broker).await;
+            drop(place);
+        });
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let connections = &self.door.broker.counters.connections;
+        connections.set(connections.get().saturating_sub(1));
+        let Some(address) = self.address else { return };
+        let mut addresses = self.door.addresses.borrow_mut();
+        if let Some(own) = addresses.get_mut(&address) {
+            *own -= 1;
+            if *own == 0 {
+                addresses.remove(&address);
+            }
+        }
+    }
+}
+
+async fn accept_tcp(door: Rc<Door>, socket: TcpListener) {
+    loop {
+        match socket.accept().await {
+            Ok((stream, from)) => {
+                // Answers are written whole; where it cannot be set they come a little later.
+                let _ = stream.set_nodelay(true);
+                door.serve(stream, Some(from.ip()));
+            }
+            Err(error) => rest(&error).await,
+        }
+    }
+}
+
+async fn accept_unix(door: Rc<Door>, socket: UnixListener) {
+    loop {
+        match socket.accept().await {
+            Ok((stream, _)) => door.serve(stream, None),
+            Err(error) => rest(&error).await,
+        }
+    }
+}
+
+async fn rest(error: &io::Error) {
+    tracing::warn!(%error, "cannot accept a Kafka client");
+    sleep(AFTER_ACCEPT_ERROR).await;
+}

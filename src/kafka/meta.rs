@@ -1,0 +1,214 @@
+//! What administrators decided, as records of `__wardent_metadata`: topics' configurations, users, rights,
+//! quotas, and which producer ids were given.
+//!
+//! A key is a text that begins with what it is of (`topic/orders`), a value is a JSON object; null forgets
+//! the key. The last record of a key counts, and the topic is compacted. One writer, this one: changes are
+//! made one after the other, and in force when they are on disk.
+
+use std::{cell::RefCell, collections::BTreeMap, fmt, rc::Rc, sync::Arc, time::Duration};
+
+use serde_json::Value;
+use tokio::{
+    sync::{Mutex, oneshot},
+    task::spawn_local,
+    time::timeout,
+};
+
+use crate::{
+    base::clock::Clock,
+    log::{Append, Batch, Builder, Compression, Log, NotAppended, Partition, ReadError, View},
+};
+
+/// The topic.
+pub(crate) const TOPIC: &str = "__wardent_metadata";
+
+/// How long a change may take until it is on disk.
+const KEPT_WITHIN: Duration = Duration::from_secs(10);
+
+/// Bytes that are read at once.
+const CHUNK_BYTES: usize = 1024 * 1024;
+
+/// Why a change is not kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum NotKept {
+    /// The log did not take it.
+    Refused(String),
+    /// It is not on disk yet; it is in force as soon as it is.
+    Late,
+}
+
+impl fmt::Display for NotKept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(why) => f.write_str(why),
+            Self::Late => f.write_str("the disk did not answer in time"),
+        }
+    }
+}
+
+impl std::error::Error for NotKept {}
+
+/// What was decided, by key.
+type Entries = BTreeMap<String, Value>;
+
+/// All that administrators decided.
+#[derive(Debug, Clone)]
+pub(crate) struct Meta(Rc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    partition: Arc<Partition>,
+    log: Arc<Log>,
+    clock: Clock,
+    entries: RefCell<Entries>,
+    /// Held from a change's beginning until it is on disk.
+    changing: Mutex<()>,
+}
+
+impl Meta {
+    /// Reads what was decided until now.
+    ///
+    /// # Errors
+    /// When the topic is not there or cannot be read.
+    pub(crate) fn load(log: &Arc<Log>, clock: &Clock) -> Result<Self, ReadError> {
+        let missing = || ReadError::OutOfRange { first: 0, end: 0 };
+        let partition = log.partition(TOPIC, 0).ok_or_else(missing)?;
+        let entries = RefCell::new(read(&partition)?);
+        Ok(Self(Rc::new(Inner {
+            partition,
+            log: Arc::clone(log),
+            clock: clock.clone(),
+            entries,
+            changing: Mutex::new(()),
+        })))
+    }
+
+    /// What was decided of this.
+    pub(crate) fn get(&self, key: &str) -> Option<Value> {
+        self.0.entries.borrow().get(key).cloned()
+    }
+
+    /// All keys that begin so, and what was decided of them.
+    pub(crate) fn with_prefix(&self, prefix: &str) -> Vec<(String, Value)> {
+        let entries = self.0.entries.borrow();
+        let from = entries.range(prefix.to_owned()..);
+        from.take_while(|(key, _)| key.starts_with(prefix))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect()
+    }
+
+    /// Decides this; without a value, forgets it. Returns when it is on disk and in force. It goes on where
+    /// who asked goes away.
+    ///
+    /// # Errors
+    /// When it is not kept, or not yet.
+    pub(crate) async fn put(&self, key: &str, value: Option<Value>) -> Result<(), NotKept> {
+        self.put_all(vec![(key.to_owned(), value)]).await
+    }
+
+    /// As [`Self::put`], all in one: either all of them are kept or none.
+    ///
+    /// # Errors
+    /// As [`Self::put`].
+    pub(crate) async fn put_all(
+        &self,
+        changes: Vec<(String, Option<Value>)>,
+    ) -> Result<(), NotKept> {
+        let own = Rc::clone(&self.0);
+        let change = spawn_local(async move { own.change(changes).await });
+        match timeout(KEPT_WITHIN, change).await {
+            Ok(Ok(kept)) => kept,
+            Ok(Err(_)) => Err(NotKept::Refused("the log is being closed".to_owned())),
+            Err(_) => Err(NotKept::Late),
+        }
+    }
+}
+
+impl Inner {
+    async fn change(&self, changes: Vec<(String, Option<Value>)>) -> Result<(), NotKept> {
+        let _changing = self.changing.lock().await;
+        let refused = |why: &dyn fmt::Display| NotKept::Refused(why.to_string());
+        let batch = self.batch(&changes);
+        let (tell, told) = oneshot::channel();
+        let append = Append {
+            partition: Arc::clone(&self.partition),
+            batch,
+            done: Box::new(move |result: Result<_, NotAppended>| {
+                // Who asked waits for as long as this lives.
+                let _ = tell.send(result.map(drop));
+            }),
+        };
+        if self.log.appends().offer(append).is_err() {
+            return Err(refused(&"too much waits for the disk"));
+        }
+        match told.await {
+            Ok(Ok(())) => {
+                self.apply(changes);
+                Ok(())
+            }
+            Ok(Err(not)) => Err(refused(&not.reason)),
+            Err(_) => Err(refused(&"the log is being closed")),
+        }
+    }
+
+    fn batch(&self, changes: &[(String, Option<Value>)]) -> Batch {
+        let now_ms = i64::try_from(self.clock.unix_ms()).unwrap_or(i64::MAX);
+        let mut builder = Builder::new();
+        for (key, value) in changes {
+            let value = value.as_ref().map(ToString::to_string);
+            let value = value.as_ref().map(String::as_bytes);
+            builder.push(now_ms, Some(key.as_bytes()), value, &[]);
+        }
+        builder.finish(Compression::Lz4)
+    }
+
+    fn apply(&self, changes: Vec<(String, Option<Value>)>) {
+        let mut entries = self.entries.borrow_mut();
+        for (key, value) in changes {
+            match value {
+                Some(value) => entries.insert(key, value),
+                None => entries.remove(&key),
+            };
+        }
+    }
+}
+
+/// Reads the partition from its beginning. What is no entry is passed over.
+fn read(partition: &Partition) -> Result<Entries, ReadError> {
+    let mut entries = Entries::new();
+    let mut offset = partition.log_start_offset();
+    let mut scratch = Vec::new();
+    loop {
+        let bytes = partition.read(offset, CHUNK_BYTES)?;
+        let mut rest = bytes.as_slice();
+        let before = offset;
+        while let Ok((view, next)) = View::read(rest) {
+            rest = next;
+            offset = view.last_offset() + 1;
+            let records = match view.records(&mut scratch) {
+                Ok(records) => records,
+                Err(damage) => {
+                    tracing::error!(
+                        "{TOPIC}: what was decided at offset {} is lost: {damage}",
+                        view.base_offset()
+                    );
+                    continue;
+                }
+            };
+            for record in records.flatten() {
+                let key = record.key.and_then(|key| std::str::from_utf8(key).ok());
+                let Some(key) = key else { continue };
+                let value = record
+                    .value
+                    .and_then(|value| serde_json::from_slice(value).ok());
+                match value {
+                    Some(value) => entries.insert(key.to_owned(), value),
+                    None => entries.remove(key),
+                };
+            }
+        }
+        if offset == before {
+            return Ok(entries);
+        }
+    }
+}
