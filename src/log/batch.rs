@@ -359,24 +359,7 @@ impl Deref for Batch {
 }
 
 impl Batch {
-    /// Takes the bytes of one batch, and only one, after all checks: its bounds, its checksum, each record.
-    ///
-    /// # Errors
-    /// With what is wrong; [`Damage::Length`] where something follows the batch.
-    pub fn received(bytes: Vec<u8>, scratch: &mut Vec<u8>) -> Result<Self, Damage> {
-        let (view, rest) = View::read(&bytes)?;
-        if !rest.is_empty() {
-            return Err(Damage::Length(view.header.length));
-        }
-        view.verify()?;
-        for record in view.records(scratch)? {
-            record?;
-        }
-        let header = view.header;
-        Ok(Self { header, bytes })
-    }
-
-    /// Takes what the builder made.
+    /// Takes what the builder made, or what was checked already.
     pub(super) fn built(bytes: Vec<u8>) -> Result<Self, Damage> {
         let header = Header::read(&bytes)?;
         Ok(Self { header, bytes })
