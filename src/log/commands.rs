@@ -4,7 +4,7 @@ use std::{fmt, io, sync::Arc};
 
 use crossbeam_queue::ArrayQueue;
 
-use super::{cleaned::Cleaned, partition::Partition};
+use super::{ProducerFacts, cleaned::Cleaned, partition::Partition};
 use crate::base::bell::Bell;
 
 /// Commands that may wait.
@@ -23,6 +23,17 @@ pub enum Command {
     Replace(Arc<Partition>, Vec<i64>, Box<Cleaned>),
     /// Walks the segment with this base offset; takes what is damaged out of it, and makes its indexes anew.
     Mend(Arc<Partition>, i64),
+    /// Tells what is known of the partition's idempotent producers.
+    Producers(Arc<Partition>, TellProducers),
+}
+
+/// Is told of producers, on the appender's thread. It must not wait.
+pub struct TellProducers(pub Box<dyn FnOnce(Vec<ProducerFacts>) + Send>);
+
+impl fmt::Debug for TellProducers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TellProducers").finish_non_exhaustive()
+    }
 }
 
 impl Command {
@@ -31,7 +42,8 @@ impl Command {
             Self::Roll(partition)
             | Self::DeleteBelow(partition, _)
             | Self::Replace(partition, _, _)
-            | Self::Mend(partition, _) => partition,
+            | Self::Mend(partition, _)
+            | Self::Producers(partition, _) => partition,
         }
     }
 }
@@ -39,8 +51,10 @@ impl Command {
 /// Why a command was not carried out.
 #[derive(Debug)]
 pub enum NotDone {
-    /// The partition is offline, or none of this log.
+    /// The partition is offline.
     Offline,
+    /// The topic was deleted, or is none of this log.
+    Deleted,
     /// These are not closed segments that follow each other, or the new one does not fit in their place.
     NoRun,
     /// The disk failed or is full. What was done of it stays consistent.
@@ -53,6 +67,7 @@ impl fmt::Display for NotDone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Offline => "the partition is offline until it is healed",
+            Self::Deleted => "the topic was deleted",
             Self::NoRun => "these are not closed segments that follow each other",
             Self::Io(_) => "the disk failed",
             Self::Stopping => "the log is being closed",
@@ -64,7 +79,7 @@ impl std::error::Error for NotDone {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Io(error) => Some(error),
-            Self::Offline | Self::NoRun | Self::Stopping => None,
+            Self::Offline | Self::Deleted | Self::NoRun | Self::Stopping => None,
         }
     }
 }

@@ -7,9 +7,10 @@ use super::{
     appends::Appended,
     index::{Due, Entry, Indexer, OffsetEntry, TimeEntry},
     partition::{Partition, Standing},
+    producers::{self, Producers, Snapshots},
     segment::{Extent, INDEX, LOG, OFFSET_MAX, Segment, TIME_INDEX, path},
     swap::Unfinished,
-    topic::Flush,
+    topic::{Flush, TopicConfig},
 };
 use crate::base::{
     clock::Clock,
@@ -28,6 +29,8 @@ pub(super) struct Writer {
     pub(super) leader_epoch: i32,
     /// The swap that failed half-way, if one did.
     pub(super) unfinished: Option<Unfinished>,
+    pub(super) producers: Producers,
+    snapshots: Snapshots,
     /// Bytes that had been appended when the flusher was rung for them.
     rung_at_bytes: u64,
     disk: Arc<dyn Disk>,
@@ -101,6 +104,11 @@ impl Active {
     }
 }
 
+fn age_ns(config: &TopicConfig) -> u64 {
+    let age = config.segment_age.as_nanos();
+    u64::try_from(age).unwrap_or(u64::MAX / 2).min(u64::MAX / 2)
+}
+
 /// Makes a new segment, empty. Its name is not safe yet.
 pub(super) fn new_segment(
     disk: &Arc<dyn Disk>,
@@ -125,6 +133,7 @@ impl Writer {
         partition: Arc<Partition>,
         active: Active,
         leader_epoch: i32,
+        (producers, snapshots): (Producers, Snapshots),
         disk: Arc<dyn Disk>,
         clock: Clock,
     ) -> Self {
@@ -134,6 +143,8 @@ impl Writer {
             active,
             leader_epoch,
             unfinished: None,
+            producers,
+            snapshots,
             rung_at_bytes: 0,
             disk,
             clock,
@@ -158,10 +169,32 @@ impl Writer {
     }
 
     fn segment_age_ns(&self) -> u64 {
-        let age = self.partition.topic().config.segment_age;
-        u64::try_from(age.as_nanos())
-            .unwrap_or(u64::MAX / 2)
-            .min(u64::MAX / 2)
+        age_ns(&self.partition.topic().config())
+    }
+
+    /// Goes by what the topic's config is now; it was another. Says whether the partition is what that says:
+    /// see [`Self::settle_class`].
+    pub(super) fn reconfigured(&mut self, was: &TopicConfig) -> bool {
+        if let Some(closes_at_ns) = self.active.closes_at_ns {
+            let began_ns = closes_at_ns.saturating_sub(age_ns(was));
+            self.active.closes_at_ns = Some(began_ns.saturating_add(self.segment_age_ns()));
+        }
+        self.settle_class()
+    }
+
+    /// Lets the partition be durable, or be so no longer, as its topic's config says. Says whether it is so.
+    ///
+    /// What was shown stays shown. Who waits until a batch is safe is told so, and not that it need not be:
+    /// so the partition stays durable as long as anything of it is not.
+    pub(super) fn settle_class(&mut self) -> bool {
+        let partition = &self.partition;
+        let wanted = partition.topic().config().flush.is_durable();
+        let is_still = partition.flushed_offset() >= partition.log_end_offset()
+            && partition.standing() == Standing::Online;
+        if wanted != partition.is_durable() && (wanted || is_still) {
+            partition.set_durable(wanted);
+        }
+        wanted == partition.is_durable()
     }
 
     /// Writes a batch into its place. What fails leaves nothing behind that a reader, or the next batch,
@@ -206,6 +239,7 @@ impl Writer {
             self.active.put(due);
         }
         self.next_offset = batch.last_offset() + 1;
+        self.producers.took(batch, now_ns);
         let max_timestamp = self.active.indexer.max_timestamp();
         let segment = &self.active.segment;
         segment.show(position + size, self.next_offset, max_timestamp);
@@ -221,8 +255,9 @@ impl Writer {
 
     /// Whether the flusher should look at the partition at once.
     pub(super) fn wants_flush(&mut self) -> bool {
-        match self.partition.topic().config.flush {
+        match self.partition.topic().config().flush {
             Flush::EachAppend => true,
+            Flush::Lazily { .. } if self.partition.is_durable() => true,
             Flush::Lazily { bytes, .. } => {
                 let appended = self.partition.appended_bytes();
                 let wants = appended.saturating_sub(self.rung_at_bytes) >= bytes;
@@ -243,7 +278,7 @@ impl Writer {
         }
         let grown = size + batch.bytes().len() as u64;
         let is_old = self.active.closes_at_ns.is_some_and(|at| at <= now_ns);
-        grown > self.partition.topic().config.segment_bytes
+        grown > self.partition.topic().config().segment_bytes
             || grown > REACH_MAX
             || self.reach(batch) > REACH_MAX
             || is_old
@@ -278,6 +313,32 @@ impl Writer {
         let indexer = Indexer::new(segment.base_offset);
         self.active = Active::new(segment, indexer, &*self.disk);
         self.partition.set_segments(segments);
+        self.keep_producers();
+        Ok(())
+    }
+
+    /// Keeps what is known of producers up to here.
+    pub(super) fn keep_producers(&mut self) {
+        let dir = &self.partition.dir;
+        self.snapshots
+            .keep(&*self.disk, dir, self.next_offset, &self.producers);
+    }
+
+    /// Learns anew what is known of producers, from segments of which what is below `safe_below` was not
+    /// touched.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub(super) fn reload_producers(
+        &mut self,
+        segments: &[Arc<Segment>],
+        safe_below: i64,
+    ) -> io::Result<()> {
+        let now_ns = self.clock.monotonic_ns();
+        let dir = &self.partition.dir;
+        let (mut left, snapshots) = producers::load(&self.disk, dir, segments, safe_below, now_ns)?;
+        left.missed_all(&self.producers, now_ns);
+        (self.producers, self.snapshots) = (left, snapshots);
         Ok(())
     }
 

@@ -16,6 +16,7 @@ use crate::{
         cleaner::rig::{
             BANS, DAY_MS, HOUR_MS, NOW_MS, Read, Rig, batch, compacted, records, stored, topic,
         },
+        tests::rig::numbered,
     },
 };
 
@@ -256,8 +257,8 @@ fn patched(records: &[(&str, Option<&str>)], attributes: i16, producer: i64) -> 
 #[test]
 fn a_producers_last_batch_stays_though_it_be_empty_and_its_earlier_ones_go() {
     let mut bans = Bans::new(1 << 20);
-    for value in ["1", "2", "3"] {
-        let batch = patched(&[("a", Some(value))], 0, 7);
+    for (sequence, value) in (0..).zip(["1", "2", "3"]) {
+        let batch = numbered(patched(&[("a", Some(value))], 0, -1), 7, 0, sequence);
         bans.rig.append_batch(&bans.partition, batch);
     }
     bans.append(&[("a", Some("4"))]);
@@ -273,7 +274,7 @@ fn a_producers_last_batch_stays_though_it_be_empty_and_its_earlier_ones_go() {
     );
     assert_eq!((second.base_offset(), second.count()), (3, 1));
 
-    let batch = patched(&[("b", Some("1"))], 0, 7);
+    let batch = numbered(patched(&[("b", Some("1"))], 0, -1), 7, 0, 3);
     bans.rig.append_batch(&bans.partition, batch);
     bans.roll();
     bans.compact();

@@ -5,6 +5,7 @@
 
 mod damage;
 mod faults;
+mod idempotence;
 mod model;
 mod world;
 
