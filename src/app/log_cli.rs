@@ -14,6 +14,7 @@ use super::{
     cli::{Output, tell},
     client::Running,
     log_reader::{Files, Reader, document},
+    users_cli::{self, UsersCommand},
 };
 use crate::{
     admin::{
@@ -36,16 +37,32 @@ Exit status: 0 when all is sound, 1 when not; then it says what is wrong, and wh
 It changes nothing, and gives way to requests while wardent runs."
     )]
     Verify,
+    /// See and change who may log in to the Kafka listener, and what they may do.
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  wardent log users list
+  wardent log users add reader --read wardent.http.access --group reader-"
+    )]
+    Users(UsersCommand),
 }
 
 /// Does it, and gives the exit status.
 pub(super) fn run(command: &LogCommand, config: &Path, output: Output) -> ExitCode {
+    match command {
+        LogCommand::Topics => with_reader(config, output, topics),
+        LogCommand::Verify => with_reader(config, output, verified),
+        LogCommand::Users(command) => users_cli::run(command, config, output),
+    }
+}
+
+fn with_reader(
+    config: &Path,
+    output: Output,
+    what: fn(&Reader<'_>, Output) -> Result<ExitCode, Ended>,
+) -> ExitCode {
     let done = document(config).and_then(|document| {
         let reader = Reader::open(&document)?;
-        match command {
-            LogCommand::Topics => topics(&reader, output),
-            LogCommand::Verify => verified(&reader, output),
-        }
+        what(&reader, output)
     });
     done.unwrap_or_else(|ended| ended.told(output))
 }

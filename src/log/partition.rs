@@ -206,6 +206,12 @@ impl Partition {
         self.told.subscribe()
     }
 
+    /// Those who are told.
+    #[cfg(test)]
+    pub(crate) fn waiters(&self) -> usize {
+        self.told.receiver_count()
+    }
+
     /// Whole stored batches, the first of which holds `offset` or, where compaction left nothing of it, is
     /// the next: up to `bytes_max`, but one at least, none of them at or above the high watermark. Nothing at
     /// the high watermark. They come from one segment, and their checksums are not looked at.
