@@ -16,6 +16,7 @@ use super::{
     counters::{Counters, Cut},
     login,
     meta::Meta,
+    producers::ProducerIds,
     quota::Flow,
     tls::Tls,
 };
@@ -63,6 +64,7 @@ pub(crate) struct Broker {
     pub(crate) meta: Meta,
     /// Users, their rights and quotas.
     pub(crate) access: Access,
+    pub(crate) producer_ids: ProducerIds,
     /// Room for requests, and for records in answers, in bytes.
     pub(crate) request_room: Semaphore,
     pub(crate) answer_room: Semaphore,
@@ -89,6 +91,7 @@ impl Broker {
             counters,
             meta,
             access,
+            producer_ids: ProducerIds::default(),
             request_room: Semaphore::new(REQUEST_BYTES_MAX),
             answer_room: Semaphore::new(ANSWER_BYTES_MAX),
         }))

@@ -22,6 +22,7 @@ mod frame;
 mod listener;
 mod login;
 mod meta;
+mod producers;
 pub mod quota;
 pub mod sasl;
 mod table;

@@ -7,10 +7,14 @@ mod create_acls;
 mod delete_acls;
 mod describe_acls;
 mod describe_client_quotas;
+mod describe_producers;
 mod describe_user_scram_credentials;
 mod fetch;
+mod init_producer_id;
 mod list_offsets;
 mod metadata;
+mod offset_for_leader_epoch;
+mod produce;
 mod sasl_authenticate;
 mod sasl_handshake;
 
@@ -33,10 +37,6 @@ pub(crate) enum Answer<'a> {
     /// The same, with the room that they take until they are sent.
     Held(Vec<u8>, SemaphorePermit<'a>),
     /// Nothing is answered, and the connection goes on.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "Produce without acknowledgement")
-    )]
     Nothing,
 }
 
@@ -65,6 +65,15 @@ pub(crate) async fn answer<'a>(
     let from = &mut body;
     let mut to = Writer::new(frame::begin(correlation, row.key, shape), shape);
     match row.key {
+        Key::Produce => {
+            let request = produce::Request::read(from)?;
+            from.end()?;
+            let Some(response) = produce::answer(request, call).await else {
+                return Ok(Answer::Nothing);
+            };
+            response.write(&mut to);
+            Ok(Answer::Bytes(complete(to)))
+        }
         Key::Fetch => {
             let request = fetch::Request::read(from)?;
             from.end()?;
@@ -80,6 +89,9 @@ pub(crate) async fn answer<'a>(
         Key::Metadata => answered!(metadata, from, call, to),
         Key::SaslHandshake => answered!(sasl_handshake, from, call, to),
         Key::ApiVersions => answered!(api_versions, from, call, to),
+        Key::InitProducerId => answered!(init_producer_id, from, call, to),
+        Key::OffsetForLeaderEpoch => answered!(offset_for_leader_epoch, from, call, to),
+        Key::DescribeProducers => answered!(describe_producers, from, call, to),
         Key::DescribeAcls => answered!(describe_acls, from, call, to),
         Key::CreateAcls => answered!(create_acls, from, call, to),
         Key::DeleteAcls => answered!(delete_acls, from, call, to),
@@ -114,8 +126,8 @@ fn complete(to: Writer) -> Vec<u8> {
 }
 
 /// The epoch in which the partition is led; -1 tells that none is known.
-fn leader_epoch(_partition: &Partition) -> i32 {
-    -1
+fn leader_epoch(partition: &Partition) -> i32 {
+    partition.leader_epoch()
 }
 
 /// Compares the epoch that a client goes by with that of the partition (KIP-320).
