@@ -108,6 +108,11 @@ impl OpenLog {
         &self.log
     }
 
+    /// What its cleaner counts.
+    pub(super) fn cleaned(&self) -> &Arc<CleanerHealth> {
+        &self.cleaned
+    }
+
     /// What was not as it should be when it was opened.
     pub(super) fn found(&self) -> &[String] {
         &self.found

@@ -28,7 +28,8 @@ use crate::{
 pub(super) enum LogCommand {
     /// List the topics and their partitions.
     #[command(after_help = "Example:\n  wardent log topics
-\nOffsets are those of Kafka: events from FIRST to below END can be read.")]
+\nOffsets are those of Kafka: events from FIRST to below END can be read. CONFIGS is what
+Kafka's tools would set for a topic that is to be kept like this one.")]
     Topics,
     /// Look at every byte: checksums, offsets, indexes, and that no access event is missing.
     #[command(
@@ -72,7 +73,7 @@ fn topics(reader: &Reader<'_>, output: Output) -> Result<ExitCode, Ended> {
         Reader::Running(running) => {
             meaning(&ask(running, Method::GET, "/api/v1/log/topics", None)?)?
         }
-        Reader::Files(files) => Topics::of(&files.partitions, false),
+        Reader::Files(files) => Topics::of_files(&files.partitions),
     };
     match output {
         Output::Json => tell(&serde_json::to_string(&topics).map_err(|error| error.to_string())?),
@@ -82,7 +83,7 @@ fn topics(reader: &Reader<'_>, output: Output) -> Result<ExitCode, Ended> {
 }
 
 fn print_topics(topics: &Topics) {
-    const TITLES: [&str; 8] = [
+    const TITLES: [&str; 9] = [
         "TOPIC",
         "PARTITION",
         "FIRST",
@@ -91,11 +92,19 @@ fn print_topics(topics: &Topics) {
         "SEGMENTS",
         "KEPT",
         "SAFE",
+        "CONFIGS",
     ];
     let mut rows = vec![TITLES.map(str::to_owned).to_vec()];
     for topic in &topics.topics {
+        let first = rows.len();
         let row = |partition| row(topic, partition);
         rows.extend(topic.partitions.iter().map(row));
+        // Once for all of its partitions.
+        if let (Some(row), Some(kept)) = (rows.get_mut(first), &topic.kept) {
+            let configs = kept.configs.iter();
+            let configs = configs.map(|(name, value)| format!("{name}={value}"));
+            row.push(configs.collect::<Vec<_>>().join(" "));
+        }
     }
     print_table(&rows);
 }
@@ -306,6 +315,7 @@ mod tests {
     fn keeping_is_told_in_words() {
         let kept = |cleanup: &str, age: Option<u64>, size| {
             keeping(&Kept {
+                configs: std::collections::BTreeMap::new(),
                 durable: false,
                 cleanup: cleanup.to_owned(),
                 retention_ms: age,

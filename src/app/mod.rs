@@ -171,7 +171,7 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
     let kafka_address = kafka_socket.as_ref().map(|kafka| kafka.address.clone());
     let kafka = kafka_socket.map(|socket| {
         let (tls, auditor) = (prepared.tls.as_ref(), &remembered.auditor);
-        kafka::start(socket, &document.log, tls, auditor, log.log(), &clock)
+        kafka::start(socket, &document.log, tls, auditor, &log, &clock)
     });
     let kafka = kafka.transpose()?;
     let (outlets, log_view) = log.outlets(listeners.len(), lines.as_ref())?;

@@ -14,15 +14,17 @@ use super::{
     access::{Access, Sasl, Teller},
     auth::{Operation, Principal, Resource, ResourceType},
     counters::{Counters, Cut},
+    group::{self, Groups},
     login,
     meta::Meta,
     producers::ProducerIds,
     quota::Flow,
     tls::Tls,
+    topics::Topics,
 };
 use crate::{
     base::clock::Clock,
-    log::{Log, ReadError},
+    log::{CleanerHealth, Log, ReadError},
 };
 
 /// The one broker's id; the log's `node.id` as well.
@@ -64,6 +66,8 @@ pub(crate) struct Broker {
     pub(crate) meta: Meta,
     /// Users, their rights and quotas.
     pub(crate) access: Access,
+    pub(crate) topics: Topics,
+    pub(crate) groups: Groups,
     pub(crate) producer_ids: ProducerIds,
     /// Room for requests, and for records in answers, in bytes.
     pub(crate) request_room: Semaphore,
@@ -71,7 +75,8 @@ pub(crate) struct Broker {
 }
 
 impl Broker {
-    /// A broker of that log, with what was decided for it.
+    /// A broker of that log, with what was decided for it; `cleaner` says whether the clock is believed. On
+    /// the listener's runtime.
     ///
     /// # Errors
     /// When what was decided cannot be read.
@@ -79,11 +84,13 @@ impl Broker {
         settings: Settings,
         security: Security,
         log: Arc<Log>,
-        clock: Clock,
+        (clock, cleaner): (Clock, Arc<CleanerHealth>),
         counters: Arc<Counters>,
     ) -> Result<Rc<Self>, ReadError> {
         let meta = Meta::load(&log, &clock)?;
         let access = Access::load(&meta, security.sasl, security.tell);
+        let topics = Topics::of(&log);
+        let groups = group::start(&log, &clock, cleaner, &counters);
         Ok(Rc::new(Self {
             settings,
             log,
@@ -91,6 +98,8 @@ impl Broker {
             counters,
             meta,
             access,
+            topics,
+            groups,
             producer_ids: ProducerIds::default(),
             request_room: Semaphore::new(REQUEST_BYTES_MAX),
             answer_room: Semaphore::new(ANSWER_BYTES_MAX),

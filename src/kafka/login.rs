@@ -76,7 +76,7 @@ pub(crate) async fn turn(call: &Call<'_>, message: &[u8]) -> Turn {
     let (session, access) = (call.session, &call.broker.access);
     let (login, is_raw) = match session.login.replace(State::Refused) {
         State::Proving { login, is_raw } => (login, is_raw),
-        other => {
+        other @ (State::NotAsked | State::Waiting | State::In | State::Refused) => {
             session.login.replace(other);
             return Turn::Illegal;
         }
@@ -99,7 +99,7 @@ pub(crate) async fn turn(call: &Call<'_>, message: &[u8]) -> Turn {
             let compared = tokio::task::spawn_blocking(move || comparison.done());
             compared.await.unwrap_or(Step::Refused(None))
         }
-        step => step,
+        step @ (Step::GoOn(..) | Step::Proven(..) | Step::Refused(_)) => step,
     };
     match step {
         Step::GoOn(login, answer) => {

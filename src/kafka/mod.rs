@@ -19,6 +19,7 @@ mod connection;
 mod counters;
 mod error;
 mod frame;
+mod group;
 mod listener;
 mod login;
 mod meta;
@@ -27,6 +28,7 @@ pub mod quota;
 pub mod sasl;
 mod table;
 pub mod tls;
+mod topics;
 pub mod users;
 mod wire;
 
@@ -37,11 +39,15 @@ pub use auth::{Operation, Principal, Resource, is_reserved};
 pub use broker::{Security, Settings};
 pub use counters::{Count, Counters, Cut};
 pub use error::ErrorCode;
+pub use group::{GroupShown, GroupsShown, MemberShown, OffsetShown};
 pub use listener::{Listening, Socket, start};
+pub use topics::differing;
 
 #[cfg(test)]
 mod fuzz;
 #[cfg(test)]
 mod rig;
+#[cfg(test)]
+mod secured;
 #[cfg(test)]
 mod tests;

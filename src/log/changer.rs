@@ -426,3 +426,33 @@ impl Drop for Changer {
         self.log.changes.refuse_all();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn a_log_has_so_many_topics_and_partitions_and_no_more() {
+        let topic = |number: usize, partitions: u32| {
+            let topic = Topic::new(
+                format!("t{number}"),
+                [0; 16],
+                partitions,
+                TopicConfig::default(),
+            );
+            let topic = Arc::new(topic);
+            (0..partitions).map(move |index| {
+                let own = Arc::clone(&topic);
+                Arc::new(Partition::new(own, index, 0, Path::new("/"), Vec::new(), 0))
+            })
+        };
+        let large = Topics::of((0..4).flat_map(|number| topic(number, 1_023)).collect());
+        assert!(has_room(&large, 1, 4).is_ok());
+        assert!(matches!(has_room(&large, 0, 5), Err(NotChanged::TooMany)));
+        let many = Topics::of((0..1_000).flat_map(|number| topic(number, 1)).collect());
+        assert!(has_room(&many, 0, 100).is_ok());
+        assert!(matches!(has_room(&many, 1, 1), Err(NotChanged::TooMany)));
+    }
+}
