@@ -11,8 +11,8 @@ use kafka_protocol::{
     messages::{
         self, TopicName, alter_client_quotas_request, alter_user_scram_credentials_request,
         create_acls_request, delete_acls_request, describe_client_quotas_request,
-        describe_user_scram_credentials_request, fetch_request, list_offsets_request,
-        metadata_request,
+        describe_producers_request, describe_user_scram_credentials_request, fetch_request,
+        list_offsets_request, metadata_request, offset_for_leader_epoch_request, produce_request,
     },
     protocol::{Encodable, StrBytes},
 };
@@ -82,6 +82,7 @@ fn samples() -> Vec<Vec<u8>> {
     sample(to, Key::ApiVersions, &versions);
     of_topics(to);
     samples_of_access(to);
+    samples_of_producers(to);
     all
 }
 
@@ -191,6 +192,35 @@ fn of_topics(to: &mut Vec<Vec<u8>>) {
     sample(to, Key::ListPartitionReassignments, &moved);
     let cluster = messages::DescribeClusterRequest::default();
     sample(to, Key::DescribeCluster, &cluster);
+}
+
+/// Of what producers ask. They write to a topic that is not there, so that the log stays as it is.
+fn samples_of_producers(to: &mut Vec<Vec<u8>>) {
+    let mut builder = crate::log::Builder::new();
+    builder.push(0, Some(b"key"), Some(&[b'v'; 1100]), &[("name", b"value")]);
+    let batch = builder.finish(crate::log::Compression::Zstd);
+    let partition = produce_request::PartitionProduceData::default()
+        .with_records(Some(Bytes::copy_from_slice(batch.bytes())));
+    let topic = produce_request::TopicProduceData::default()
+        .with_name(TopicName(StrBytes::from_static_str("nothing")))
+        .with_partition_data(vec![partition]);
+    let produce = messages::ProduceRequest::default()
+        .with_acks(-1)
+        .with_topic_data(vec![topic]);
+    sample(to, Key::Produce, &produce);
+    let init = messages::InitProducerIdRequest::default();
+    sample(to, Key::InitProducerId, &init);
+    let partition = offset_for_leader_epoch_request::OffsetForLeaderPartition::default();
+    let topic = offset_for_leader_epoch_request::OffsetForLeaderTopic::default()
+        .with_topic(name())
+        .with_partitions(vec![partition]);
+    let ends = messages::OffsetForLeaderEpochRequest::default().with_topics(vec![topic]);
+    sample(to, Key::OffsetForLeaderEpoch, &ends);
+    let topic = describe_producers_request::TopicRequest::default()
+        .with_name(name())
+        .with_partition_indexes(vec![0, 1]);
+    let producers = messages::DescribeProducersRequest::default().with_topics(vec![topic]);
+    sample(to, Key::DescribeProducers, &producers);
 }
 
 const WORDS: [&[u8]; 14] = [
