@@ -403,8 +403,9 @@ fn bots_are_treated_as_their_page_shows_it() {
     play(&rig, &text);
 }
 
-/// The metrics as a table: name as a query has it, labels, what it says.
-fn metrics_table(scraped: &str) -> String {
+/// The metrics as a table: name as a query has it, labels, what it says. Of what has no sample yet the labels
+/// are those that `told` says.
+fn metrics_table(scraped: &str, told: &str) -> String {
     let mut labels = BTreeMap::<&str, Vec<&str>>::new();
     for sample in scraped.lines().filter(|line| !line.starts_with('#')) {
         let (name, rest) = sample.split_once(['{', ' ']).unwrap();
@@ -428,8 +429,14 @@ fn metrics_table(scraped: &str) -> String {
             "histogram" => format!("{name}_bucket"),
             _ => name.to_owned(),
         };
-        let label = labels[sample.as_str()].first();
-        let label = label.map_or(String::new(), |label| format!("`{label}`"));
+        let label = match labels.get(sample.as_str()) {
+            Some(labels) => labels.first().map(|label| format!("`{label}`")),
+            None => {
+                let line = told.split_once(&format!("| `{sample}` | "));
+                line.map(|(_, line)| line.split(" |").next().unwrap().to_owned())
+            }
+        };
+        let label = label.unwrap_or_default();
         writeln!(table, "| `{sample}` | {label} | {help} |").unwrap();
     }
     table
@@ -443,8 +450,8 @@ fn every_metric_is_told_as_it_is() {
     let scraped = String::from_utf8(response.body).unwrap();
     // Without this bucket, `histogram_quantile` has no answer.
     assert!(scraped.contains("_bucket{le=\"+Inf\"}"), "{scraped}");
-    let table = metrics_table(&scraped);
     let told = page("docs/metrics.md");
+    let table = metrics_table(&scraped, &told);
     assert!(told.contains(&table), "docs/metrics.md: not this:\n{table}");
     for path in pages() {
         let text = fs::read_to_string(&path).unwrap();

@@ -7,6 +7,7 @@ mod api;
 pub mod bans;
 mod events;
 pub mod explain;
+pub mod groups;
 pub mod health;
 mod kafka;
 pub mod kafka_users;

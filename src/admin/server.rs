@@ -229,6 +229,7 @@ impl Server {
                 .await
                 .unwrap_or_else(Answer::from),
             (_, "/api/v1/log/topics", _) => self.topics(&request).unwrap_or_else(Answer::from),
+            (_, "/api/v1/log/groups", _) => self.groups(&request).unwrap_or_else(Answer::from),
             (_, "/api/v1/log/verify", _) => self
                 .verify(request, door)
                 .await
@@ -240,7 +241,8 @@ impl Server {
             (_, path, _) if path.starts_with("/api/") => Answer::from(Refused::new(
                 StatusCode::NOT_FOUND,
                 "here are /api/v1/bans, /api/v1/bans/import, /api/v1/explain, /api/v1/reload, \
-                 /api/v1/events, /api/v1/log/topics, /api/v1/log/users and /api/v1/log/verify",
+                 /api/v1/events, /api/v1/log/topics, /api/v1/log/groups, /api/v1/log/users \
+                 and /api/v1/log/verify",
             )),
             _ => text(
                 StatusCode::NOT_FOUND,

@@ -13,6 +13,7 @@ use super::{
     admin_cli::{Ended, ask, meaning, print_table, printable, span},
     cli::{Output, tell},
     client::Running,
+    groups_cli,
     log_reader::{Files, Reader, document},
     users_cli::{self, UsersCommand},
 };
@@ -31,6 +32,13 @@ pub(super) enum LogCommand {
 \nOffsets are those of Kafka: events from FIRST to below END can be read. CONFIGS is what
 Kafka's tools would set for a topic that is to be kept like this one.")]
     Topics,
+    /// List the groups that read the log, and how far they are behind.
+    #[command(
+        after_help = "Examples:\n  wardent log groups\n  wardent log groups --output json
+\nCOMMITTED is the next offset that a group wants to read, LAG how many records are before it, and BEHIND how old
+the first of them is."
+    )]
+    Groups,
     /// Look at every byte: checksums, offsets, indexes, and that no access event is missing.
     #[command(
         after_help = "Examples:\n  wardent log verify\n  wardent log verify --output json\n
@@ -51,6 +59,7 @@ It changes nothing, and gives way to requests while wardent runs."
 pub(super) fn run(command: &LogCommand, config: &Path, output: Output) -> ExitCode {
     match command {
         LogCommand::Topics => with_reader(config, output, topics),
+        LogCommand::Groups => with_reader(config, output, groups_cli::groups),
         LogCommand::Verify => with_reader(config, output, verified),
         LogCommand::Users(command) => users_cli::run(command, config, output),
     }

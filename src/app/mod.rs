@@ -11,6 +11,7 @@ mod demo;
 mod event_text;
 mod events_cli;
 mod explain_cli;
+mod groups_cli;
 mod kafka;
 mod log;
 mod log_cli;
@@ -175,6 +176,11 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
         kafka::start(socket, &document.log, tls, auditor, &log, &clock)
     });
     let kafka = kafka.transpose()?;
+    let served = sockets.take_kafka();
+    let kafka_address = served.as_ref().map(|kafka| kafka.address.clone());
+    let (tls, auditor) = (prepared.tls.as_ref(), &remembered.auditor);
+    let start = |socket| kafka::start(socket, &document.log, tls, auditor, log.log(), &clock);
+    let kafka = served.map(start).transpose()?;
     let (outlets, log_view) = log.outlets(listeners.len(), lines.as_ref())?;
     let workers = start_workers(&shared, listeners, outlets, &phase_of_workers)?;
     let reloads = Reloads::begun(clock.unix_ms());

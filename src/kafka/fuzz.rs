@@ -80,6 +80,7 @@ fn samples() -> Vec<Vec<u8>> {
     sample(to, Key::Metadata, &metadata);
     let versions = messages::ApiVersionsRequest::default();
     sample(to, Key::ApiVersions, &versions);
+    of_topics(to);
     samples_of_access(to);
     all
 }
@@ -126,6 +127,70 @@ fn samples_of_access(to: &mut Vec<Vec<u8>>) {
         .with_salted_password(Bytes::from_static(b"hash"));
     let alter = messages::AlterUserScramCredentialsRequest::default().with_upsertions(vec![set]);
     sample(to, Key::AlterUserScramCredentials, &alter);
+}
+
+/// What asks for topics, and for what becomes of them.
+fn of_topics(to: &mut Vec<Vec<u8>>) {
+    use messages::{
+        alter_configs_request, create_partitions_request, create_topics_request,
+        delete_records_request, describe_configs_request, incremental_alter_configs_request,
+    };
+    let text = StrBytes::from_static_str;
+    let config = create_topics_request::CreatableTopicConfig::default()
+        .with_name(text("cleanup.policy"))
+        .with_value(Some(text("compact")));
+    let topic = create_topics_request::CreatableTopic::default()
+        .with_name(TopicName(text("carts")))
+        .with_num_partitions(1)
+        .with_replication_factor(1)
+        .with_configs(vec![config]);
+    let create = messages::CreateTopicsRequest::default().with_topics(vec![topic]);
+    sample(to, Key::CreateTopics, &create.with_validate_only(true));
+    let delete = messages::DeleteTopicsRequest::default().with_topic_names(vec![name()]);
+    sample(to, Key::DeleteTopics, &delete);
+    let partition = delete_records_request::DeleteRecordsPartition::default().with_offset(-1);
+    let topic = delete_records_request::DeleteRecordsTopic::default()
+        .with_name(name())
+        .with_partitions(vec![partition]);
+    let delete = messages::DeleteRecordsRequest::default().with_topics(vec![topic]);
+    sample(to, Key::DeleteRecords, &delete);
+    let topic = describe_configs_request::DescribeConfigsResource::default()
+        .with_resource_type(2)
+        .with_resource_name(text("orders"));
+    let describe = messages::DescribeConfigsRequest::default().with_resources(vec![topic]);
+    sample(to, Key::DescribeConfigs, &describe);
+    let config = alter_configs_request::AlterableConfig::default()
+        .with_name(text("retention.ms"))
+        .with_value(Some(text("5")));
+    let topic = alter_configs_request::AlterConfigsResource::default()
+        .with_resource_type(2)
+        .with_resource_name(text("orders"))
+        .with_configs(vec![config]);
+    let alter = messages::AlterConfigsRequest::default().with_resources(vec![topic]);
+    sample(to, Key::AlterConfigs, &alter);
+    let config = incremental_alter_configs_request::AlterableConfig::default()
+        .with_name(text("cleanup.policy"))
+        .with_config_operation(2)
+        .with_value(Some(text("delete")));
+    let topic = incremental_alter_configs_request::AlterConfigsResource::default()
+        .with_resource_type(2)
+        .with_resource_name(text("orders"))
+        .with_configs(vec![config]);
+    let alter = messages::IncrementalAlterConfigsRequest::default().with_resources(vec![topic]);
+    sample(to, Key::IncrementalAlterConfigs, &alter);
+    let grown = create_partitions_request::CreatePartitionsTopic::default()
+        .with_name(name())
+        .with_count(3);
+    let grow = messages::CreatePartitionsRequest::default().with_topics(vec![grown]);
+    sample(to, Key::CreatePartitions, &grow);
+    let dirs = messages::DescribeLogDirsRequest::default();
+    sample(to, Key::DescribeLogDirs, &dirs);
+    let elect = messages::ElectLeadersRequest::default();
+    sample(to, Key::ElectLeaders, &elect);
+    let moved = messages::ListPartitionReassignmentsRequest::default();
+    sample(to, Key::ListPartitionReassignments, &moved);
+    let cluster = messages::DescribeClusterRequest::default();
+    sample(to, Key::DescribeCluster, &cluster);
 }
 
 const WORDS: [&[u8]; 14] = [

@@ -38,7 +38,9 @@ pub use auth::{Operation, Principal, Resource, is_reserved};
 pub use broker::{Security, Settings};
 pub use counters::{Count, Counters, Cut};
 pub use error::ErrorCode;
-pub use group::{GroupShown, GroupsShown, MemberShown, OffsetShown};
+pub use group::{
+    GroupShown, GroupsShown, MemberShown, OffsetShown, TOPIC as OFFSETS_TOPIC, groups_in,
+};
 pub use listener::{Listening, Socket, start};
 pub use topics::differing;
 
@@ -46,7 +48,5 @@ pub use topics::differing;
 mod fuzz;
 #[cfg(test)]
 mod rig;
-#[cfg(test)]
-mod secured;
 #[cfg(test)]
 mod tests;

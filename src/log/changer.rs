@@ -103,15 +103,16 @@ impl Changer {
     /// One turn: a step of the change that is under way, or the next one. Says whether there may be more to
     /// do at once.
     pub fn turn(&mut self) -> bool {
-        match std::mem::replace(&mut self.step, Step::Idle) {
-            Step::Idle => match self.log.changes.next() {
-                Some(Asked { change, done }) => {
-                    self.begin(change, done);
-                    true
-                }
-                None => self.clear_away(),
-            },
-            step => self.go_on(step),
+        if !self.is_idle() {
+            let step = std::mem::replace(&mut self.step, Step::Idle);
+            return self.go_on(step);
+        }
+        match self.log.changes.next() {
+            Some(Asked { change, done }) => {
+                self.begin(change, done);
+                true
+            }
+            None => self.clear_away(),
         }
     }
 
@@ -182,7 +183,7 @@ impl Changer {
                 }
             },
             Step::Leaving(topic, topics, done) => match changes.handed.pop() {
-                Some(writers) => self.remove(topic, topics, writers, done),
+                Some(writers) => self.remove(topic, &topics, writers, done),
                 None => {
                     self.step = Step::Leaving(topic, topics, done);
                     return false;
@@ -313,7 +314,7 @@ impl Changer {
     fn remove(
         &mut self,
         topic: Arc<Topic>,
-        topics: Arc<Topics>,
+        topics: &Arc<Topics>,
         writers: Vec<Writer>,
         done: Changed,
     ) {
@@ -329,7 +330,7 @@ impl Changer {
         if let Err(error) = self.log.disk.rename(&from, &to) {
             // Nothing has happened to it; what was offered meanwhile was refused.
             let refused = |_| done(Err(NotChanged::Io(error)));
-            let handover = Handover::Join(Arc::clone(&topic), writers, Arc::clone(&topics));
+            let handover = Handover::Join(Arc::clone(&topic), writers, Arc::clone(topics));
             return self.hand(handover, Step::Taking(topic, Box::new(refused)));
         }
         drop(writers);

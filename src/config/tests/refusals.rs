@@ -338,7 +338,7 @@ fn what_can_be_reached_from_elsewhere_needs_tls_and_a_proof() {
 fn passwords_are_not_sent_in_the_open() {
     assert_eq!(
         wrong("log: {sasl: {mechanisms: [SCRAM-SHA-256, PLAIN]}}"),
-        "3:36: mechanisms: PLAIN sends passwords as they are, so it needs `log.tls` (or use SCRAM-SHA-512)"
+        "3:42: mechanisms: PLAIN sends passwords as they are, so it needs `log.tls` (or use SCRAM-SHA-512)"
     );
     let inside = "log: {tls: {cert: c, key: k}, sasl: {mechanisms: [PLAIN]}}";
     assert!(wardent(&format!("{MINIMAL}{inside}")).is_ok());

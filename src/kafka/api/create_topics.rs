@@ -77,7 +77,7 @@ impl Wanted {
     }
 
     /// What is to be made.
-    fn new(&self) -> Result<New, Refused> {
+    fn meant(&self) -> Result<New, Refused> {
         let invalid = |code, why: &str| Err(Refused::new(code, why));
         let mut partitions = self.partitions;
         if !self.assigned.is_empty() {
@@ -236,7 +236,7 @@ async fn make(wanted: &Wanted, request: &Request, call: &Call<'_>) -> Result<Mad
         let why = "Authorization failed.";
         return Err(Refused::new(ErrorCode::TopicAuthorizationFailed, why));
     }
-    let new = wanted.new()?;
+    let new = wanted.meant()?;
     let (partitions, set) = (new.partitions, new.set.clone());
     let id = if request.is_tried_only {
         topics::check(broker, &new)?;
@@ -362,49 +362,53 @@ mod tests {
         }
     }
 
+    /// One that can be made, and others.
+    fn many() -> Vec<Wanted> {
+        let config = |name: &str, value: &str| (name.to_owned(), Some(value.to_owned()));
+        vec![
+            Wanted {
+                partitions: 2,
+                copies: 1,
+                configs: vec![config("cleanup.policy", "compact")],
+                ..wanted("a.b")
+            },
+            wanted("a_b"),
+            wanted("a b"),
+            wanted("twice"),
+            wanted("twice"),
+            wanted("wardent.mine"),
+            Wanted {
+                copies: 3,
+                ..wanted("copies")
+            },
+            Wanted {
+                partitions: 0,
+                ..wanted("none")
+            },
+            Wanted {
+                assigned: vec![(0, vec![2])],
+                ..wanted("elsewhere")
+            },
+            Wanted {
+                configs: vec![config("min.insync.replicas", "2")],
+                ..wanted("insync")
+            },
+            Wanted {
+                assigned: vec![(1, vec![1]), (0, vec![1])],
+                ..wanted("assigned")
+            },
+        ]
+    }
+
     #[test]
     fn topics_are_made_or_refused_each_for_itself() {
         run(|rig: Rig| async move {
-            let config = |name: &str, value: &str| (name.to_owned(), Some(value.to_owned()));
-            let topics = vec![
-                Wanted {
-                    partitions: 2,
-                    copies: 1,
-                    configs: vec![config("cleanup.policy", "compact")],
-                    ..wanted("a.b")
-                },
-                wanted("a_b"),
-                wanted("a b"),
-                wanted("twice"),
-                wanted("twice"),
-                wanted("wardent.mine"),
-                Wanted {
-                    copies: 3,
-                    ..wanted("copies")
-                },
-                Wanted {
-                    partitions: 0,
-                    ..wanted("none")
-                },
-                Wanted {
-                    assigned: vec![(0, vec![2])],
-                    ..wanted("elsewhere")
-                },
-                Wanted {
-                    configs: vec![config("min.insync.replicas", "2")],
-                    ..wanted("insync")
-                },
-                Wanted {
-                    assigned: vec![(1, vec![1]), (0, vec![1])],
-                    ..wanted("assigned")
-                },
-            ];
             let request = |topics, is_tried_only| Request {
                 topics,
                 within: Duration::ZERO,
                 is_tried_only,
             };
-            let told = answer(request(topics, false), &rig.call(7)).await;
+            let told = answer(request(many(), false), &rig.call(7)).await;
             let codes = told.topics.iter().map(|told| {
                 let code = told
                     .made

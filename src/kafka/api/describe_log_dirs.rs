@@ -49,10 +49,8 @@ impl Response {
         if version >= 3 {
             to.i16(self.error.code());
         }
-        let dirs: &[()] = match self.error {
-            ErrorCode::None => &[()],
-            _ => &[],
-        };
+        let is_refused = self.error != ErrorCode::None;
+        let dirs: &[()] = if is_refused { &[] } else { &[()] };
         to.array(dirs, |to, ()| {
             to.i16(ErrorCode::None.code());
             to.string(&self.dir);

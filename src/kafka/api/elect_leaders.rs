@@ -50,10 +50,8 @@ impl Response {
             to.array(partitions, |to, (index, error)| {
                 to.i32(*index);
                 to.i16(error.code());
-                to.nullable_string(match error {
-                    ErrorCode::ElectionNotNeeded => Some("Leader election not needed."),
-                    _ => None,
-                });
+                let is_led = *error == ErrorCode::ElectionNotNeeded;
+                to.nullable_string(is_led.then_some("Leader election not needed."));
                 to.tags();
             });
             to.tags();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::{
-    auth::{Operation, Resource},
+    auth::{Operation, Resource, is_wardents_alone},
     broker::{Call, NODE_ID},
     error::ErrorCode,
     topics,
@@ -222,7 +222,7 @@ async fn look_up(named: &Named, request: &Request, call: &Call<'_>) -> Told {
     if let Some(topic) = call.broker.log.topics().get(name) {
         return told(topic, request, call);
     }
-    if !request.may_create {
+    if !request.may_create || is_wardents_alone(name) {
         return refused(ErrorCode::UnknownTopicOrPartition);
     }
     if !topics::may_create(call, name) {

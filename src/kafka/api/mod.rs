@@ -29,8 +29,12 @@ mod list_groups;
 mod list_offsets;
 mod list_partition_reassignments;
 mod metadata;
+mod offset_commit;
+mod offset_delete;
+mod offset_fetch;
 mod sasl_authenticate;
 mod sasl_handshake;
+mod sync_group;
 
 use std::time::Duration;
 mod offset_commit;

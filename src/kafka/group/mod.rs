@@ -27,9 +27,10 @@ pub(crate) use ask::{
 };
 pub(crate) use groups::Groups;
 pub(crate) use owner::start;
+#[cfg(test)]
+use record::partition_of;
 pub(crate) use shown::{Described, Listed};
 pub use shown::{GroupShown, GroupsShown, MemberShown, OffsetShown};
 #[cfg(test)]
 pub(crate) use {ask::JoinedMember, shown::DescribedMember};
-#[cfg(test)]
-use {owner::TOPIC, record::partition_of};
+pub use {owner::TOPIC, replay::groups_in};

@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// The topic in which groups are kept.
-pub(super) const TOPIC: &str = "__consumer_offsets";
+pub const TOPIC: &str = "__consumer_offsets";
 
 /// What may wait for the owner; who asks then waits until there is room.
 const ASKS_MAX: usize = 1_024;

@@ -4,10 +4,14 @@ use std::{collections::VecDeque, sync::Arc};
 
 use super::{
     ask::Now,
-    coordinator::{Coordinator, Restored},
+    coordinator::{Coordinator, Ids, Restored},
     record::{self, Key},
+    shown::GroupsShown,
 };
-use crate::log::{Partition, ReadError, View};
+use crate::{
+    base::clock::Clock,
+    log::{Partition, ReadError, View},
+};
 
 /// Bytes that are read at once.
 const CHUNK_BYTES: usize = 1024 * 1024;
@@ -93,6 +97,20 @@ impl Replay {
         }
         Ok(!self.left.is_empty())
     }
+}
+
+/// The groups that these partitions of the topic remember, for who looks at the files of a log that nobody
+/// writes.
+pub fn groups_in(partitions: impl Iterator<Item = Arc<Partition>>, clock: &Clock) -> GroupsShown {
+    let now = Now {
+        ms: clock.monotonic_ns() / 1_000_000,
+        ..Now::default()
+    };
+    let mut groups = Coordinator::new(Ids(Box::new(|| 0)));
+    let mut replay = Replay::new(partitions);
+    // What cannot be read is not shown.
+    while let Ok(true) = replay.step(&mut groups, now) {}
+    GroupsShown::of(&groups)
 }
 
 /// Takes one record back; none where that cannot be done.

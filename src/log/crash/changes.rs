@@ -54,7 +54,8 @@ struct Record {
 enum Said {
     Appended(Id, u32, i64, u64, bool),
     Made(Id, u32, &'static str),
-    Gone(Id),
+    Gone(Id, &'static str),
+    NotGone(&'static str),
     NotMade,
 }
 
@@ -68,6 +69,8 @@ struct Story {
     builder: Builder,
     /// The most partitions that anybody asked for, by name, since a topic of it was found.
     asked: BTreeMap<&'static str, u32>,
+    /// Deletions that are not answered, by name.
+    deletions: BTreeMap<&'static str, u32>,
     told: Vec<String>,
 }
 
@@ -89,6 +92,7 @@ impl Story {
             next_id: 1,
             builder: Builder::new(),
             asked: BTreeMap::new(),
+            deletions: BTreeMap::new(),
             told: Vec::new(),
         }
     }
@@ -193,11 +197,7 @@ impl Story {
         let now_ms = i64::try_from(self.clock.unix_ms()).unwrap();
         self.builder
             .push(now_ms, Some(b"key"), Some(value.as_bytes()), &[]);
-        let known = self.topics.entry(id).or_insert_with(|| Known {
-            name,
-            ..Known::default()
-        });
-        known.offered.insert(number);
+        self.known(id, name).offered.insert(number);
         let (said, disk) = (Arc::clone(&self.said), self.disk.clone());
         let own = Arc::clone(&partition);
         let append = Append {
@@ -212,6 +212,15 @@ impl Story {
             partition,
         };
         drop(log.appends().offer(append));
+    }
+
+    /// What is known of a topic that is there. One that is to be deleted may go at any time.
+    fn known(&mut self, id: Id, name: &'static str) -> &mut Known {
+        let may_be_gone = self.deletions.get(name).is_some_and(|count| *count > 0);
+        let known = self.topics.entry(id).or_default();
+        known.name = name;
+        known.may_be_gone |= may_be_gone;
+        known
     }
 
     fn change(&mut self, log: &Log, name: &'static str) {
@@ -239,9 +248,8 @@ impl Story {
                 config,
             }),
             (Some(topic), 0) => {
-                if let Some(known) = self.topics.get_mut(&topic.id) {
-                    known.may_be_gone = true;
-                }
+                *self.deletions.entry(name).or_default() += 1;
+                self.known(topic.id, name);
                 Change::Delete { name: owned }
             }
             (Some(topic), 1) => Change::Grow {
@@ -268,12 +276,15 @@ impl Story {
                 return;
             }
             said.lock().unwrap().push(match result {
-                Ok(topic) if is_deletion => Said::Gone(topic.id),
+                Ok(topic) if is_deletion => Said::Gone(topic.id, name),
+                Err(_) if is_deletion => Said::NotGone(name),
                 Ok(topic) => Said::Made(topic.id, topic.partitions(), name),
                 Err(_) => Said::NotMade,
             });
         });
-        drop(log.change(change, done));
+        if log.change(change, done).is_err() && is_deletion {
+            *self.deletions.entry(name).or_default() -= 1;
+        }
     }
 
     fn hear(&mut self, log: &Log) {
@@ -290,15 +301,19 @@ impl Story {
                 }
                 Said::Made(id, partitions, name) => {
                     self.told.push(format!("made {name} with {partitions}"));
-                    let known = self.topics.entry(id).or_default();
-                    known.name = name;
+                    let known = self.known(id, name);
                     known.has = partitions.max(known.has);
                     known.may_have = partitions.max(known.may_have);
                 }
-                Said::Gone(id) => {
-                    self.told.push("gone".to_owned());
-                    let known = self.topics.entry(id).or_default();
+                Said::Gone(id, name) => {
+                    self.told.push(format!("{name} is gone"));
+                    let known = self.known(id, name);
                     (known.may_be_gone, known.is_gone) = (true, true);
+                    *self.deletions.entry(name).or_default() -= 1;
+                }
+                Said::NotGone(name) => {
+                    self.told.push(format!("{name} is not deleted"));
+                    *self.deletions.entry(name).or_default() -= 1;
                 }
                 Said::NotMade => self.told.push("not made".to_owned()),
             }
@@ -332,6 +347,21 @@ impl Story {
         }
     }
 
+    /// The machine stops while a topic is made, grown or deleted.
+    fn stop_in_a_change(&mut self, running: &mut Running) {
+        self.disk.plan(None);
+        while running.changer.turn() | running.appender.turn() | running.flusher.turn() {}
+        self.hear(&running.log);
+        let name = NAMES[self.dice.below(NAMES.len())];
+        self.change(&running.log, name);
+        let after = self.dice.below(60) as u64;
+        self.disk.stop_after(Some(after));
+        while !self.disk.is_gone()
+            && running.changer.turn() | running.appender.turn() | running.flusher.turn()
+        {}
+        self.hear(&running.log);
+    }
+
     fn live(&mut self) -> Result<(), Wrong> {
         let mut left = Left::Closed;
         for _ in 0..4 {
@@ -363,6 +393,9 @@ impl Story {
                     break;
                 }
             }
+            if self.dice.below(2) == 0 {
+                self.stop_in_a_change(&mut running);
+            }
             let closes = self.dice.below(3) == 0 && !self.disk.is_gone();
             if closes {
                 self.disk.plan(None);
@@ -385,6 +418,7 @@ impl Story {
             };
             drop(running);
             self.said.lock().unwrap().clear();
+            self.deletions.clear();
             self.disk = disk;
         }
         Ok(())

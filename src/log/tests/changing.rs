@@ -312,6 +312,15 @@ fn what_was_known_of_a_deleted_topic_is_not_believed_of_the_next_of_its_name() {
         assert!(points.contains("shop.orders 0 1200"), "{points}");
         rig.change(delete()).unwrap();
         rig.change(create(1)).unwrap();
+        for name in [
+            checkpoint::RECOVERY_POINTS,
+            checkpoint::LOG_STARTS,
+            checkpoint::HIGH_WATERMARKS,
+        ] {
+            let told = sim.bytes(&PathBuf::from(DIR).join(name)).unwrap();
+            let told = String::from_utf8(told).unwrap();
+            assert!(!told.contains(NEW), "{name}: {told}");
+        }
         let change = configure(&rig, NEW, lazily());
         rig.change(change).unwrap();
         for number in 0..20 {

@@ -253,8 +253,11 @@ impl<'a> PartitionWalk<'a> {
         }
     }
 
-    /// This segment as the log has it now.
+    /// This segment as the log has it now. Of a topic that was deleted meanwhile it has none.
     fn now(&self, files: &Files) -> Option<Files> {
+        if self.partition.is_deleted() {
+            return None;
+        }
         let now = files_of(self.subject, self.partition);
         now.into_iter()
             .find(|now| now.base_offset == files.base_offset)
