@@ -396,10 +396,10 @@ impl Reader {
                 continue;
             }
             // What is neither JSON nor Avro is told as it is, and found unreadable there.
-            let value = match record.value {
-                Some(value) => Some(avro::as_json(value, &mut search.json).unwrap_or(value)),
-                None => None,
-            };
+            let json = &mut search.json;
+            let value = record
+                .value
+                .map(|value| avro::as_json(value, json).unwrap_or(value));
             if search.filter.wants(record.key, value, &mut search.tally) {
                 let event = Event {
                     partition: self.partition.index(),
