@@ -204,7 +204,7 @@ impl Rig {
         };
         let opened = log::open(settings_in(dir.path()), Arc::new(System), clock.clone()).unwrap();
         let log = Arc::clone(&opened.log);
-        let running = log::start(opened.appender, opened.flusher).unwrap();
+        let running = log::start(opened.appender, opened.flusher, opened.changer).unwrap();
         let bell = Arc::<Bell>::default();
         let lane = |number| lane(Run::new(7), number, lane_bytes(LANES), &bell);
         let (lanes, drains) = (0..).take(LANES).map(lane).unzip();

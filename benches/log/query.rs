@@ -79,7 +79,7 @@ fn written(dir: &Path) -> Vec<Arc<Partition>> {
         return Vec::new();
     };
     let log = Arc::clone(&opened.log);
-    let Ok(running) = log::start(opened.appender, opened.flusher) else {
+    let Ok(running) = log::start(opened.appender, opened.flusher, opened.changer) else {
         return Vec::new();
     };
     let mut builder = Builder::new();
@@ -89,7 +89,8 @@ fn written(dir: &Path) -> Vec<Arc<Partition>> {
             builder.push(unix_ms, Some(b"198.51.100.7"), Some(text.as_bytes()), &[]);
         }
         let partition = usize::try_from(first / BATCH % u64::from(PARTITIONS)).unwrap_or(0);
-        let Some(partition) = log.partitions().get(partition) else {
+        let partitions = log.partitions();
+        let Some(partition) = partitions.get(partition) else {
             continue;
         };
         let (told, done) = mpsc::channel::<()>();

@@ -58,7 +58,7 @@ impl Server {
         let mut ask = Ask::read(|name| query.get(name), clock.unix_ms())?;
         let wait = query.get("wait").map(|wait| wait_of(wait, ask.order));
         let until_ns = deadline(clock, wait.transpose()?.unwrap_or_default());
-        let partitions = ask.partitions(self.view.log.log.partitions());
+        let partitions = ask.partitions(&self.view.log.log.partitions());
         if partitions.is_empty() {
             let words = format!("there is no topic {}", ask.topic.name());
             return Err(Refused::new(StatusCode::NOT_FOUND, words));

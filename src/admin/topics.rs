@@ -74,7 +74,7 @@ impl Topics {
             if topics.last().is_none_or(|last| last.name != topic.name) {
                 topics.push(TopicShown {
                     name: topic.name.clone(),
-                    kept: is_configured.then(|| Kept::from(&topic.config)),
+                    kept: is_configured.then(|| Kept::from(&*topic.config())),
                     partitions: Vec::new(),
                 });
             }
@@ -131,7 +131,7 @@ impl Server {
         Query::read(request.uri().query(), &[])?;
         say(
             StatusCode::OK,
-            &Topics::of(self.view.log.log.partitions(), true),
+            &Topics::of(&self.view.log.log.partitions(), true),
         )
     }
 }

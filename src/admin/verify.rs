@@ -135,7 +135,7 @@ impl Server {
                 let subject = Subject {
                     dir: log.dir(),
                     disk: &**log.disk(),
-                    partitions: log.partitions(),
+                    partitions: &log.partitions(),
                     is_running: true,
                 };
                 let verified = verify(subject, &mut |progress| {

@@ -81,8 +81,8 @@ impl OpenLog {
             tracing::warn!("{found}");
         }
         let log = Arc::clone(&opened.log);
-        let running =
-            log::start(opened.appender, opened.flusher).map_err(|error| no_thread(&error))?;
+        let running = log::start(opened.appender, opened.flusher, opened.changer)
+            .map_err(|error| no_thread(&error))?;
         let cleaner = Cleaner::new(Arc::clone(&log), bounds);
         let cleaned = Arc::clone(cleaner.health());
         let cleaner = cleaner.start().map_err(|error| no_thread(&error))?;

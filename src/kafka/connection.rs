@@ -98,7 +98,7 @@ struct Connection<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// One request and its answer.
     async fn turn(&mut self) -> Result<(), End> {
-        let broker = Rc::clone(&self.broker);
+        let (broker, session) = (Rc::clone(&self.broker), Rc::clone(&self.session));
         let (frame, room) = self.request(&broker).await?;
         let header = frame::header(frame).map_err(|_| Cut::Malformed)?;
         if let Some(client_id) = header.client_id {
@@ -107,7 +107,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let answer = match header.asked {
             Asked::Spoken(row, body) => {
                 broker.counters.requested(row.key);
-                let session = Rc::clone(&self.session);
                 let call = Call {
                     broker: &broker,
                     session: &session,
@@ -129,8 +128,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
         };
         drop(room);
-        if let Answer::Bytes(bytes) = answer {
-            self.send(&bytes).await?;
+        match answer {
+            Answer::Bytes(bytes) => self.send(&bytes).await?,
+            Answer::Held(bytes, _room) => self.send(&bytes).await?,
+            Answer::Nothing => {}
         }
         let muted = self.session.muted.take();
         if !muted.is_zero() {

@@ -8,7 +8,7 @@ use std::{
     os::unix::net::UnixListener as StdUnixListener,
     rc::Rc,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         mpsc::{Receiver, sync_channel},
     },
     thread::JoinHandle,
@@ -102,7 +102,7 @@ pub fn start(
     Ok(Listening {
         counters,
         end,
-        over,
+        over: Mutex::new(over),
         thread: Some(thread),
     })
 }
@@ -112,7 +112,8 @@ pub fn start(
 pub struct Listening {
     counters: Arc<Counters>,
     end: watch::Sender<bool>,
-    over: Receiver<()>,
+    /// In a mutex only so that it may be looked at from anywhere; nobody does.
+    over: Mutex<Receiver<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -127,7 +128,8 @@ impl Drop for Listening {
     fn drop(&mut self) {
         self.end.send_replace(true);
         // A disk that does not answer may keep the thread, but not who ends it.
-        let is_over = self.over.recv_timeout(END_WITHIN).is_ok();
+        let over = self.over.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let is_over = over.recv_timeout(END_WITHIN).is_ok();
         if let Some(thread) = self.thread.take().filter(|_| is_over) {
             // A panic in it has been told.
             let _ = thread.join();

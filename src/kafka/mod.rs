@@ -28,3 +28,8 @@ pub use broker::Settings;
 pub use counters::{Count, Counters, Cut};
 pub use error::ErrorCode;
 pub use listener::{Listening, Socket, start};
+
+#[cfg(test)]
+mod rig;
+#[cfg(test)]
+mod tests;

@@ -122,6 +122,30 @@ mod tests {
     }
 
     #[test]
+    fn the_page_has_the_table() {
+        let page = include_str!("../../docs/kafka-support.md");
+        let of_page: Vec<_> = page
+            .lines()
+            .filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"))
+            .filter(|line| line.starts_with(|first: char| first.is_ascii_digit()))
+            .collect();
+        let line = |row: &Row| {
+            let Row {
+                key,
+                oldest,
+                newest,
+                ..
+            } = row;
+            let versions = match oldest == newest {
+                true => oldest.to_string(),
+                false => format!("{oldest}-{newest}"),
+            };
+            format!("{} | {} | {versions}", key.code(), key.name())
+        };
+        assert_eq!(of_page, APIS.iter().map(line).collect::<Vec<_>>());
+    }
+
+    #[test]
     fn what_is_advertised_holds_what_is_served() {
         for row in APIS {
             assert!(

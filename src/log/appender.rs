@@ -1,11 +1,17 @@
 //! The appender: one thread that owns the write side of every partition.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{
     Append, Batch, Header, Reason,
-    appends::Appended,
+    appends::{Appended, Taken},
     ballast::{Ballast, is_full},
+    changes::Handover,
     commands::{Asked, Command, NotDone},
     flusher::Pending,
     heal,
@@ -13,6 +19,7 @@ use super::{
     partition::{Partition, Standing},
     store::Log,
     swap,
+    topic::{Topic, TopicConfig},
     writer::Writer,
 };
 
@@ -33,12 +40,15 @@ const HEALED_AFTER_MAX: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Appender {
     log: Arc<Log>,
-    writers: Vec<Writer>,
-    /// By partition; none where it is well.
-    ailing: Vec<Option<Ailing>>,
+    /// By partition.
+    writers: BTreeMap<usize, Writer>,
+    /// Partitions that are offline.
+    ailing: BTreeMap<usize, Ailing>,
     ballast: Ballast,
-    /// By partition: those of lazily flushed topics that are refused without a try.
-    refused: Vec<Option<Refused>>,
+    /// Partitions of lazily flushed topics that are refused without a try.
+    refused: BTreeMap<usize, Refused>,
+    /// Partitions that are still durable, and shall not be.
+    unsettled: BTreeSet<usize>,
     /// Until when the operator has been told of writes that fail.
     told_until_ns: u64,
     next_tick_ns: u64,
@@ -66,11 +76,12 @@ impl Appender {
     pub(super) fn new(log: Arc<Log>, writers: Vec<Writer>, ballast: Ballast) -> Self {
         log.health().has_ballast.set(ballast.is_there());
         Self {
-            ailing: vec![None; writers.len()],
-            refused: vec![None; writers.len()],
+            ailing: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            unsettled: BTreeSet::new(),
             told_until_ns: 0,
             log,
-            writers,
+            writers: by_number(writers),
             ballast,
             next_tick_ns: 0,
         }
@@ -81,19 +92,26 @@ impl Appender {
         &self.log
     }
 
-    /// One turn: commands, appends, and once a second what is not well. Says whether there may be more to do
+    /// One turn: topics that come and go, commands, appends, and once a second what is not well. Says whether there may be more to do
     /// at once.
     pub fn turn(&mut self) -> bool {
         let now_ns = self.log.clock.monotonic_ns();
         let mut done = 0;
+        while let Some(handover) = self.log.changes.handover.pop() {
+            self.take(handover);
+            done += 1;
+        }
+        if !self.unsettled.is_empty() {
+            self.settle();
+        }
         while let Some(asked) = self.log.commands.next() {
             self.carry_out(asked);
             done += 1;
         }
         while done < BATCHES
-            && let Some(append) = self.log.appends().next()
+            && let Some(taken) = self.log.appends().next()
         {
-            self.append(append, now_ns);
+            self.append(taken, now_ns);
             done += 1;
         }
         if now_ns >= self.next_tick_ns {
@@ -108,7 +126,10 @@ impl Appender {
     pub(super) fn nap(&self) {
         let log = &self.log;
         log.appends().bell.nap(TICK, || {
-            !log.appends().is_empty() || !log.commands.is_empty() || log.appends().is_over()
+            !log.appends().is_empty()
+                || !log.commands.is_empty()
+                || !log.changes.handover.is_empty()
+                || log.appends().is_over() && log.changes.is_over()
         });
     }
 
@@ -121,7 +142,7 @@ impl Appender {
     pub fn finish(&mut self) {
         self.log.appends().close();
         while self.turn() || !self.is_over() {}
-        for writer in &mut self.writers {
+        for writer in self.writers.values_mut() {
             writer.active.end_indexes();
             // What fails once more is brought to its end when the log is opened.
             let _ = swap::settle(writer, &*self.log.disk);
@@ -129,7 +150,69 @@ impl Appender {
         self.log.set_appender_over();
     }
 
-    fn append(&mut self, append: Append, now_ns: u64) {
+    /// Takes partitions on, lets go of them, or keeps them otherwise.
+    fn take(&mut self, handover: Handover) {
+        let mut back = Vec::new();
+        match handover {
+            Handover::Join(topic, mut writers, topics) => {
+                let unsettled = writers.iter_mut().filter_map(|writer| {
+                    (!writer.settle_class()).then_some(writer.partition.number)
+                });
+                self.unsettled.extend(unsettled);
+                self.writers.extend(by_number(writers));
+                let count = topics.partitions_of(&topic.name).len();
+                topic.set_partitions(u32::try_from(count).unwrap_or(u32::MAX));
+                self.log.set_topics(topics);
+            }
+            Handover::Leave(topic, topics) => {
+                self.log.set_topics(topics);
+                for number in self.numbers_of(&topic) {
+                    back.extend(self.writers.remove(&number));
+                    self.ailing.remove(&number);
+                    self.refused.remove(&number);
+                    self.unsettled.remove(&number);
+                }
+            }
+            Handover::Configure(topic, config) => self.configure(&topic, config),
+        }
+        // It hands over one at a time.
+        let _ = self.log.changes.handed.push(back);
+        self.log.changes.bell.ring();
+    }
+
+    fn numbers_of(&self, topic: &Arc<Topic>) -> Vec<usize> {
+        let own = self.writers.values().map(|writer| &writer.partition);
+        let own = own.filter(|partition| Arc::ptr_eq(partition.topic(), topic));
+        own.map(|partition| partition.number).collect()
+    }
+
+    fn configure(&mut self, topic: &Arc<Topic>, config: TopicConfig) {
+        let was = topic.config();
+        topic.set_config(config);
+        for number in self.numbers_of(topic) {
+            let writer = self.writers.get_mut(&number);
+            if writer.is_some_and(|writer| !writer.reconfigured(&was)) {
+                self.unsettled.insert(number);
+            }
+        }
+        // What is durable now may have been written long ago.
+        self.log.flusher_bell.ring();
+    }
+
+    /// Lets partitions be durable no more that shall not be.
+    fn settle(&mut self) {
+        let writers = &mut self.writers;
+        self.unsettled.retain(|number| {
+            let writer = writers.get_mut(number);
+            writer.is_some_and(|writer| !writer.settle_class())
+        });
+    }
+
+    fn append(&mut self, taken: Taken, now_ns: u64) {
+        let Taken {
+            append,
+            was_durable,
+        } = taken;
         let Append {
             partition,
             mut batch,
@@ -148,6 +231,7 @@ impl Appender {
                     // Before the log's end passes it, so that whoever flushes it finds who waits.
                     self.log.wait_for_flush(Pending {
                         generation: partition.generation(),
+                        was_durable,
                         partition,
                         batch,
                         done,
@@ -157,18 +241,18 @@ impl Appender {
                 } else {
                     self.show(number, &header, now_ns);
                     let appends = self.log.appends();
-                    appends.appended(false, header.size(), done, appended);
+                    appends.appended(was_durable, header.size(), done, appended);
                 }
             }
             Err(reason) => {
                 self.log.health().appending(is_durable).errors.add(1);
-                self.log.appends().refused(is_durable, batch, done, reason);
+                self.log.appends().refused(was_durable, batch, done, reason);
             }
         }
     }
 
     fn show(&mut self, number: usize, batch: &Header, now_ns: u64) {
-        let Some(writer) = self.writers.get_mut(number) else {
+        let Some(writer) = self.writers.get_mut(&number) else {
             return;
         };
         writer.show(batch, now_ns);
@@ -184,17 +268,17 @@ impl Appender {
         now_ns: u64,
     ) -> Result<Appended, Reason> {
         let is_durable = partition.is_durable();
-        let writer = self.writers.get_mut(partition.number);
+        let writer = self.writers.get_mut(&partition.number);
         let writer = writer.filter(|writer| Arc::ptr_eq(&writer.partition, partition));
-        let writer = writer.ok_or(Reason::Offline)?;
+        let writer = writer.ok_or(Reason::Deleted)?;
         if partition.is_offline() {
             return Err(Reason::Offline);
         }
-        let bytes_max = partition.topic().config.max_batch_bytes;
+        let bytes_max = partition.topic().config().max_batch_bytes;
         if u32::try_from(batch.bytes().len()).is_ok_and(|bytes| bytes > bytes_max) {
             return Err(Reason::TooLarge);
         }
-        if let Some(Some(refused)) = self.refused.get(partition.number)
+        if let Some(refused) = self.refused.get(&partition.number)
             && now_ns < refused.until_ns
         {
             return Err(refused.reason);
@@ -223,9 +307,7 @@ impl Appender {
             tracing::info!("the log's disk has room again");
             self.log.health().is_full.set(false);
         }
-        if let Some(refused) = self.refused.get_mut(number).filter(|_| !is_durable) {
-            *refused = None;
-        }
+        self.refused.remove(&number);
     }
 
     /// A write failed: tells it, and spares the disk the lazily flushed topics for a second: this one, or
@@ -240,10 +322,11 @@ impl Appender {
         if is_full {
             self.log.health().is_full.set(true);
         }
-        for (writer, refused) in self.writers.iter().zip(&mut self.refused) {
-            let is_own = writer.partition.number == partition.number;
+        for (number, writer) in &self.writers {
+            let is_own = *number == partition.number;
             if !writer.partition.is_durable() && (is_full || is_own) {
-                *refused = Some(Refused { reason, until_ns });
+                let refused = Refused { reason, until_ns };
+                self.refused.insert(*number, refused);
             }
         }
         if now_ns >= self.told_until_ns {
@@ -259,7 +342,7 @@ impl Appender {
     fn carry_out(&mut self, asked: Asked) {
         let Asked { command, done } = asked;
         let partition = Arc::clone(command.partition());
-        let writer = self.writers.get_mut(partition.number);
+        let writer = self.writers.get_mut(&partition.number);
         let result = match writer.filter(|writer| Arc::ptr_eq(&writer.partition, &partition)) {
             Some(writer) if !partition.is_offline() => match command {
                 Command::Roll(_) => writer.roll().map_err(NotDone::Io),
@@ -271,7 +354,8 @@ impl Appender {
                 }
                 Command::Mend(_, base) => mended(writer, &self.log, base).map_err(NotDone::Io),
             },
-            _ => Err(NotDone::Offline),
+            Some(_) => Err(NotDone::Offline),
+            None => Err(NotDone::Deleted),
         };
         done(result);
     }
@@ -283,7 +367,8 @@ impl Appender {
             self.log.health().has_ballast.set(self.ballast.is_there());
         }
         let mut offline = 0;
-        for number in 0..self.writers.len() {
+        let numbers: Vec<_> = self.writers.keys().copied().collect();
+        for number in numbers {
             offline += u64::from(!self.is_well(number, now_ns));
             self.look_for_odd(number);
         }
@@ -292,7 +377,7 @@ impl Appender {
 
     /// Mends what readers found odd in a partition. What cannot be mended is when it is met again.
     fn look_for_odd(&mut self, number: usize) {
-        let Some(writer) = self.writers.get_mut(number) else {
+        let Some(writer) = self.writers.get_mut(&number) else {
             return;
         };
         let partition = Arc::clone(&writer.partition);
@@ -315,17 +400,15 @@ impl Appender {
 
     /// Whether a partition is online, or could be brought there.
     fn is_well(&mut self, number: usize, now_ns: u64) -> bool {
-        let (Some(writer), Some(ailing)) =
-            (self.writers.get_mut(number), self.ailing.get_mut(number))
-        else {
+        let Some(writer) = self.writers.get_mut(&number) else {
             return true;
         };
         let standing = writer.partition.standing();
         if standing == Standing::Online {
-            *ailing = None;
+            self.ailing.remove(&number);
             return true;
         }
-        let since = ailing.get_or_insert(Ailing {
+        let since = self.ailing.entry(number).or_insert(Ailing {
             tried_at_ns: now_ns,
             wait: HEALED_AFTER,
         });
@@ -341,7 +424,7 @@ impl Appender {
         }
         match healed {
             Ok(()) => {
-                *ailing = None;
+                self.ailing.remove(&number);
                 self.log.health().healed.add(1);
                 tracing::warn!("the log: {name} is healed and takes appends again");
                 true
@@ -357,6 +440,11 @@ impl Appender {
             }
         }
     }
+}
+
+fn by_number(writers: Vec<Writer>) -> BTreeMap<usize, Writer> {
+    let numbered = |writer: Writer| (writer.partition.number, writer);
+    writers.into_iter().map(numbered).collect()
 }
 
 /// Mends a segment, and tells what was found.

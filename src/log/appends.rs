@@ -71,8 +71,10 @@ pub enum Reason {
     DiskFull,
     /// The disk failed.
     Io,
-    /// The partition takes no appends until it is healed, or is none of this log.
+    /// The partition takes no appends until it is healed.
     Offline,
+    /// The topic was deleted, or is none of this log.
+    Deleted,
     /// It is longer than the topic's `max.message.bytes`.
     TooLarge,
     /// The log is being closed.
@@ -81,10 +83,11 @@ pub enum Reason {
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::DiskFull,
         Self::Io,
         Self::Offline,
+        Self::Deleted,
         Self::TooLarge,
         Self::Stopping,
     ];
@@ -95,6 +98,7 @@ impl Reason {
             Self::DiskFull => "disk_full",
             Self::Io => "io",
             Self::Offline => "offline",
+            Self::Deleted => "deleted",
             Self::TooLarge => "too_large",
             Self::Stopping => "stopping",
         }
@@ -107,6 +111,7 @@ impl fmt::Display for Reason {
             Self::DiskFull => "there is no room on the disk",
             Self::Io => "the disk failed",
             Self::Offline => "the partition is offline until it is healed",
+            Self::Deleted => "the topic was deleted",
             Self::TooLarge => "the batch is longer than the topic allows",
             Self::Stopping => "the log is being closed",
         })
@@ -139,10 +144,18 @@ impl Room {
     }
 }
 
+/// A batch that was taken.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) append: Append,
+    /// Whether its topic was durable then: whose room it has.
+    pub(super) was_durable: bool,
+}
+
 /// The queue to the appender.
 #[derive(Debug)]
 pub struct Appends {
-    queue: ArrayQueue<Append>,
+    queue: ArrayQueue<Taken>,
     lazy: Room,
     durable: Room,
     is_closed: AtomicBool,
@@ -183,13 +196,20 @@ impl Appends {
     }
 
     fn push(&self, append: Append) -> Result<(), Append> {
-        let is_durable = append.partition.is_durable();
+        let was_durable = append.partition.is_durable();
         let bytes = append.batch.bytes().len();
-        let (room, bytes_max) = self.room(is_durable);
+        let (room, bytes_max) = self.room(was_durable);
         if !room.take(bytes, bytes_max) {
             return Err(append);
         }
-        self.queue.push(append).inspect_err(|_| room.give(bytes))
+        let taken = Taken {
+            append,
+            was_durable,
+        };
+        self.queue.push(taken).map_err(|taken| {
+            room.give(bytes);
+            taken.append
+        })
     }
 
     fn room(&self, is_durable: bool) -> (&Room, usize) {
@@ -220,7 +240,7 @@ impl Appends {
         self.is_closed() && self.offering.load(Ordering::SeqCst) == 0 && self.queue.is_empty()
     }
 
-    pub(super) fn next(&self) -> Option<Append> {
+    pub(super) fn next(&self) -> Option<Taken> {
         self.queue.pop()
     }
 
@@ -229,23 +249,26 @@ impl Appends {
     }
 
     /// Tells who offered a batch that it is in the log.
-    pub(super) fn appended(&self, is_durable: bool, bytes: usize, done: Done, where_: Appended) {
-        self.room(is_durable).0.give(bytes);
+    pub(super) fn appended(&self, was_durable: bool, bytes: usize, done: Done, where_: Appended) {
+        self.room(was_durable).0.give(bytes);
         done(Ok(where_));
     }
 
     /// Tells who offered a batch that it is not in the log, and gives it back.
-    pub(super) fn refused(&self, is_durable: bool, batch: Batch, done: Done, reason: Reason) {
-        self.room(is_durable).0.give(batch.bytes().len());
+    pub(super) fn refused(&self, was_durable: bool, batch: Batch, done: Done, reason: Reason) {
+        self.room(was_durable).0.give(batch.bytes().len());
         done(Err(NotAppended { batch, reason }));
     }
 }
 
 impl Drop for Appends {
     fn drop(&mut self) {
-        while let Some(append) = self.queue.pop() {
-            let is_durable = append.partition.is_durable();
-            self.refused(is_durable, append.batch, append.done, Reason::Stopping);
+        while let Some(Taken {
+            append,
+            was_durable,
+        }) = self.queue.pop()
+        {
+            self.refused(was_durable, append.batch, append.done, Reason::Stopping);
         }
     }
 }

@@ -39,8 +39,10 @@ impl Command {
 /// Why a command was not carried out.
 #[derive(Debug)]
 pub enum NotDone {
-    /// The partition is offline, or none of this log.
+    /// The partition is offline.
     Offline,
+    /// The topic was deleted, or is none of this log.
+    Deleted,
     /// These are not closed segments that follow each other, or the new one does not fit in their place.
     NoRun,
     /// The disk failed or is full. What was done of it stays consistent.
@@ -53,6 +55,7 @@ impl fmt::Display for NotDone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Offline => "the partition is offline until it is healed",
+            Self::Deleted => "the topic was deleted",
             Self::NoRun => "these are not closed segments that follow each other",
             Self::Io(_) => "the disk failed",
             Self::Stopping => "the log is being closed",
@@ -64,7 +67,7 @@ impl std::error::Error for NotDone {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Io(error) => Some(error),
-            Self::Offline | Self::NoRun | Self::Stopping => None,
+            Self::Offline | Self::Deleted | Self::NoRun | Self::Stopping => None,
         }
     }
 }

@@ -11,6 +11,7 @@ use std::{
 use super::{
     Appender, Found,
     ballast::{Ballast, is_full},
+    changer::Changer,
     checkpoint::{
         self, CLEANED, HIGH_WATERMARKS, LOG_STARTS, RECOVERY_POINTS, TMP, Unread, read_epochs,
         read_offsets, write_epochs,
@@ -20,7 +21,10 @@ use super::{
     partition::Partition,
     recovery::{Known, Recovery},
     store::{CLEAN_SHUTDOWN, LOCK, Log, OpenError, Opened, Settings},
-    topic::{Topic, TopicConfig, TopicSettings, dir_name, of_dir_name},
+    topic::{
+        DELETED, Topic, TopicConfig, TopicSettings, deleted_id, deleted_name, dir_name, of_dir_name,
+    },
+    topics::Topics,
     writer::{Active, Writer},
 };
 use crate::base::{clock::Clock, disk::Disk};
@@ -52,7 +56,6 @@ pub fn open(settings: Settings, disk: Arc<dyn Disk>, clock: Clock) -> Result<Ope
         was_clean,
         is_full: false,
         found: Vec::new(),
-        partitions: Vec::new(),
         writers: Vec::new(),
     };
     let meta = opening.meta()?;
@@ -63,28 +66,18 @@ pub fn open(settings: Settings, disk: Arc<dyn Disk>, clock: Clock) -> Result<Ope
     if is_full {
         ballast.give_up();
         opening.is_full = true;
-        opening.partitions.clear();
         opening.writers.clear();
         topics = opening.topics(&settings.topics);
     }
-    let topics = topics?;
-    let Opening {
-        found,
-        partitions,
-        writers,
-        ..
-    } = opening;
-    let log = Arc::new(Log::new(
-        dir.clone(),
-        meta,
-        topics,
-        partitions,
-        (disk, clock),
-        lock,
-    ));
+    topics?;
+    let Opening { found, writers, .. } = opening;
+    let partitions = writers.iter().map(|writer| Arc::clone(&writer.partition));
+    let topics = Topics::of(partitions.collect());
+    let log = Arc::new(Log::new(dir.clone(), meta, topics, (disk, clock), lock));
     Ok(Opened {
         appender: Appender::new(Arc::clone(&log), writers, ballast),
         flusher: Flusher::new(Arc::clone(&log)),
+        changer: Changer::new(Arc::clone(&log)),
         log,
         report: found,
         was_clean,
@@ -226,7 +219,6 @@ struct Opening<'a> {
     /// Whether the disk was found to be full.
     is_full: bool,
     found: Vec<Found>,
-    partitions: Vec<Arc<Partition>>,
     writers: Vec<Writer>,
 }
 
@@ -253,9 +245,10 @@ impl Opening<'_> {
     /// Removes what is left over from files that were being replaced and topics that were being deleted.
     fn tidy(&mut self) -> Result<(), OpenError> {
         let at = |error| io_error(self.dir, error);
+        self.end_deletions().map_err(at)?;
         for name in self.disk.names(self.dir).map_err(at)? {
             let path = self.dir.join(&name);
-            if name.ends_with("-delete") && is_dir(&**self.disk, &path)? {
+            if name.ends_with(DELETED) && is_dir(&**self.disk, &path)? {
                 for file in self.disk.names(&path).map_err(at)? {
                     self.disk.remove(&path.join(file)).map_err(at)?;
                 }
@@ -269,8 +262,29 @@ impl Opening<'_> {
         Ok(())
     }
 
+    /// A topic of which one partition is on its way out goes whole: it was deleted, and the process stopped
+    /// before it came to the others.
+    fn end_deletions(&self) -> io::Result<()> {
+        let names = self.disk.names(self.dir)?;
+        let deleted: Vec<_> = names.iter().filter_map(|name| deleted_id(name)).collect();
+        let mut is_changed = false;
+        for (topic, index) in names.iter().filter_map(|name| of_dir_name(name)) {
+            let dir = self.dir.join(dir_name(topic, index));
+            let id = meta::read_topic_id(&**self.disk, &dir).ok().flatten();
+            if let Some(id) = id.filter(|id| deleted.contains(id)) {
+                let to = self.dir.join(deleted_name(topic, index, &id));
+                self.disk.rename(&dir, &to)?;
+                is_changed = true;
+            }
+        }
+        match is_changed {
+            true => self.disk.sync_dir(self.dir),
+            false => Ok(()),
+        }
+    }
+
     /// Topics that should be there, and those that are.
-    fn topics(&mut self, settings: &[TopicSettings]) -> Result<Vec<Arc<Topic>>, OpenError> {
+    fn topics(&mut self, settings: &[TopicSettings]) -> Result<(), OpenError> {
         let mut wanted = BTreeMap::new();
         for one in settings {
             wanted.insert(
@@ -285,15 +299,9 @@ impl Opening<'_> {
         }
         let recovery_points = self.offsets(RECOVERY_POINTS)?;
         let log_starts = self.offsets(LOG_STARTS)?;
-        let mut topics = Vec::new();
         for (name, (partitions, config)) in wanted {
             let id = self.topic_id(&name, partitions)?;
-            let topic = Arc::new(Topic {
-                name,
-                id,
-                partitions,
-                config,
-            });
+            let topic = Arc::new(Topic::new(name, id, partitions, config));
             for index in 0..partitions {
                 let own = dir_name(&topic.name, index);
                 let known = Known {
@@ -301,15 +309,15 @@ impl Opening<'_> {
                     recovery_point: recovery_points.get(&own).copied().unwrap_or(0),
                     log_start: log_starts.get(&own).copied().unwrap_or(0),
                 };
-                self.partition(&topic, index, known)
-                    .map_err(|error| io_error(&self.dir.join(&own), error))?;
+                let number = self.writers.len();
+                let opened = self.partition(&topic, (index, number), known);
+                let writer = opened.map_err(|error| io_error(&self.dir.join(&own), error))?;
+                self.writers.push(writer);
             }
-            topics.push(topic);
         }
         self.disk
             .sync_dir(self.dir)
-            .map_err(|error| io_error(self.dir, error))?;
-        Ok(topics)
+            .map_err(|error| io_error(self.dir, error))
     }
 
     /// The offsets of a checkpoint. One that is not understood has none: more is walked then.
@@ -342,7 +350,12 @@ impl Opening<'_> {
         meta::new_id().map_err(|error| io_error(self.dir, error))
     }
 
-    fn partition(&mut self, topic: &Arc<Topic>, index: u32, known: Known) -> io::Result<()> {
+    fn partition(
+        &mut self,
+        topic: &Arc<Topic>,
+        (index, number): (u32, usize),
+        known: Known,
+    ) -> io::Result<Writer> {
         let dir = self.dir.join(dir_name(&topic.name, index));
         self.disk.create_dir(&dir)?;
         let id = meta::read_topic_id(&**self.disk, &dir).ok().flatten();
@@ -363,8 +376,8 @@ impl Opening<'_> {
         let epoch = self.leader_epoch(&dir, end, appended, is_whole)?;
         let base = opened.segments.first().map_or(0, |one| one.base_offset);
         let log_start = opened.log_start.clamp(base, end.max(base));
-        let number = self.partitions.len();
         let active = opened.segments.last().cloned();
+        let active = active.ok_or_else(|| io::Error::other("a partition without a segment"))?;
         let partition = Partition::new(
             Arc::clone(topic),
             index,
@@ -373,19 +386,13 @@ impl Opening<'_> {
             opened.segments,
             log_start,
         );
-        let partition = Arc::new(partition);
-        if let Some(segment) = active {
-            let active = Active::new(segment, opened.indexer, &**self.disk);
-            self.writers.push(Writer::new(
-                Arc::clone(&partition),
-                active,
-                epoch,
-                Arc::clone(self.disk),
-                self.clock.clone(),
-            ));
-        }
-        self.partitions.push(partition);
-        Ok(())
+        Ok(Writer::new(
+            Arc::new(partition),
+            Active::new(active, opened.indexer, &**self.disk),
+            epoch,
+            Arc::clone(self.disk),
+            self.clock.clone(),
+        ))
     }
 
     /// The epoch of this process's appends: another than before, unless nothing can have been lost, so that
@@ -436,6 +443,33 @@ impl Opening<'_> {
     }
 }
 
+/// Makes the directory of a new partition, complete and safe but for its name.
+///
+/// # Errors
+/// When the disk fails or is full. Some of it may be there.
+pub(super) fn make_partition(
+    log: &Log,
+    topic: &Arc<Topic>,
+    index: u32,
+    number: usize,
+) -> io::Result<Writer> {
+    let mut opening = Opening {
+        disk: &log.disk,
+        clock: &log.clock,
+        dir: log.dir(),
+        was_clean: true,
+        is_full: false,
+        found: Vec::new(),
+        writers: Vec::new(),
+    };
+    let nothing = Known {
+        was_clean: true,
+        recovery_point: 0,
+        log_start: 0,
+    };
+    opening.partition(topic, (index, number), nothing)
+}
+
 /// Opens the partitions of a log to be read, while another process may be appending to it: takes no lock,
 /// writes nothing, and ends each with its last whole batch. Damage is left where it is, and met by who reads.
 ///
@@ -453,15 +487,13 @@ pub fn open_to_read(dir: &Path, disk: &Arc<dyn Disk>) -> Result<Vec<Arc<Partitio
         let path = dir.join(dir_name(topic, *index));
         let at = |error| io_error(&path, error);
         let count = own.iter().filter(|(other, _)| other == topic).count();
-        let topic = Arc::new(Topic {
-            name: topic.clone(),
-            id: meta::read_topic_id(&**disk, &path)
-                .ok()
-                .flatten()
-                .unwrap_or_default(),
-            partitions: u32::try_from(count).unwrap_or(u32::MAX),
-            config: TopicConfig::default(),
-        });
+        let id = meta::read_topic_id(&**disk, &path).ok().flatten();
+        let topic = Arc::new(Topic::new(
+            topic.clone(),
+            id.unwrap_or_default(),
+            u32::try_from(count).unwrap_or(u32::MAX),
+            TopicConfig::default(),
+        ));
         let segments = super::offline::segments(disk, &path).map_err(at)?;
         let base = segments.first().map_or(0, |one| one.base_offset);
         let is_own =

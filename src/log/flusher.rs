@@ -4,7 +4,12 @@
 //! flush, all of it together (group commit). Others are flushed by age and bytes. What is never done is a
 //! second fsync where one failed: the partition goes offline, and the appender heals it.
 
-use std::{collections::VecDeque, io, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    io,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use super::{
     Batch, Reason,
@@ -13,6 +18,7 @@ use super::{
     partition::{Partition, Standing},
     store::{CLEAN_SHUTDOWN, Log},
     topic::Flush,
+    topics::Topics,
 };
 
 /// How long it sleeps when nothing wakes it.
@@ -28,6 +34,8 @@ pub(super) struct Pending {
     pub(super) partition: Arc<Partition>,
     /// The partition's, when the batch was written.
     pub(super) generation: u64,
+    /// Whose room it has.
+    pub(super) was_durable: bool,
     pub(super) batch: Batch,
     pub(super) done: Done,
     pub(super) appended: Appended,
@@ -46,8 +54,9 @@ impl std::fmt::Debug for Pending {
 #[derive(Debug)]
 pub struct Flusher {
     log: Arc<Log>,
+    topics: Arc<Topics>,
     /// By partition.
-    backlogs: Vec<Backlog>,
+    backlogs: BTreeMap<usize, Backlog>,
     checkpoints: Checkpoints,
 }
 
@@ -62,7 +71,7 @@ struct Backlog {
 /// The log's checkpoints: as they were written, and when the next are due.
 #[derive(Debug, Default)]
 struct Checkpoints {
-    written: Vec<[i64; 3]>,
+    written: Vec<(usize, [i64; 3])>,
     changed_at_ns: Option<u64>,
     /// Bytes flushed since they were written.
     bytes: u64,
@@ -74,10 +83,10 @@ fn ns(duration: Duration) -> u64 {
 
 impl Flusher {
     pub(super) fn new(log: Arc<Log>) -> Self {
-        let backlogs = log.all().iter().map(|_| Backlog::default()).collect();
         Self {
+            topics: log.topics(),
             log,
-            backlogs,
+            backlogs: BTreeMap::new(),
             checkpoints: Checkpoints::default(),
         }
     }
@@ -91,27 +100,50 @@ impl Flusher {
     /// that are. Says whether something was done, so that there may be more.
     pub fn turn(&mut self) -> bool {
         let log = Arc::clone(&self.log);
+        let topics = self.look_again();
         self.take_pending();
         let mut worked = false;
-        for partition in log.all().iter().filter(|one| one.is_durable()) {
+        let all = topics.partitions();
+        for partition in all.iter().filter(|one| one.is_durable()) {
             if needs_flush(partition) {
                 worked |= self.flush(partition);
             }
         }
         let now_ns = log.clock.monotonic_ns();
-        let mut lazy = log.all().iter().filter(|one| !one.is_durable());
+        let mut lazy = all.iter().filter(|one| !one.is_durable());
         if let Some(partition) = lazy.find(|one| self.is_due(one, now_ns)) {
             worked |= self.flush(partition);
         }
         self.let_go();
-        if self.checkpoints.are_due(&log, now_ns) {
+        // Acquire: pairs with the changer's wish; what it has taken out of the topics is not written.
+        let is_asked = log.changes.wants_checkpoints.swap(false, Ordering::Acquire);
+        if is_asked || self.checkpoints.are_due(&topics, now_ns) {
             // What could not be written is tried again when it is due again.
-            if self.write_checkpoints(now_ns).is_err() {
+            let written = self.write_checkpoints(now_ns);
+            if written.is_err() {
                 log.health().checkpoint_errors.add(1);
+            }
+            if is_asked {
+                // It wishes for one at a time.
+                let _ = log.changes.checkpointed.push(written);
+                log.changes.bell.ring();
+                worked = true;
             }
         }
         log.health().flusher_beat_ms.set(now_ns / 1_000_000);
         worked
+    }
+
+    /// The topics that there are now. What is known of those that are no more is forgotten.
+    fn look_again(&mut self) -> Arc<Topics> {
+        let now = self.log.topics();
+        if !Arc::ptr_eq(&now, &self.topics) {
+            let numbers: BTreeSet<_> = now.partitions().iter().map(|one| one.number).collect();
+            self.backlogs
+                .retain(|number, one| numbers.contains(number) || !one.waiting.is_empty());
+            self.topics = Arc::clone(&now);
+        }
+        now
     }
 
     /// Sleeps until a durable partition has something, or another is due.
@@ -124,20 +156,26 @@ impl Flusher {
                     || self.is_due(partition, now_ns)
                     || partition.standing() == Standing::Offline
             };
-            !log.pending.is_empty() || log.is_appender_over() || log.all().iter().any(is_waiting)
+            !log.pending.is_empty()
+                || log.is_appender_over()
+                || log.changes.wants_checkpoints.load(Ordering::Relaxed)
+                || log.topics().partitions().iter().any(is_waiting)
         });
     }
 
     /// How long until a lazily flushed partition is due. One that is offline waits for the appender.
     pub(super) fn until_due(&self, now_ns: u64) -> Duration {
-        let until_due = |partition: &Arc<Partition>| match partition.topic().config.flush {
-            Flush::Lazily { age, .. } if partition.standing() == Standing::Online => {
-                let since = partition.dirty_since_ns()?;
-                Some(since.saturating_add(ns(age)).saturating_sub(now_ns))
+        let until_due = |partition: &Arc<Partition>| {
+            let since = partition.dirty_since_ns()?;
+            match partition.topic().config().flush {
+                Flush::Lazily { age, .. } if partition.standing() == Standing::Online => {
+                    Some(since.saturating_add(ns(age)).saturating_sub(now_ns))
+                }
+                Flush::Lazily { .. } | Flush::EachAppend => None,
             }
-            Flush::Lazily { .. } | Flush::EachAppend => None,
         };
-        let nearest = self.log.all().iter().filter_map(until_due).min();
+        let topics = self.log.topics();
+        let nearest = topics.partitions().iter().filter_map(until_due).min();
         nearest.map_or(NAP_MAX, Duration::from_nanos).min(NAP_MAX)
     }
 
@@ -152,7 +190,8 @@ impl Flusher {
     pub fn finish(&mut self) -> bool {
         let log = Arc::clone(&self.log);
         while self.turn() {}
-        for partition in log.all() {
+        let topics = self.look_again();
+        for partition in topics.partitions() {
             if partition.standing() == Standing::Online && partition.dirty_since_ns().is_some() {
                 self.flush(partition);
             }
@@ -162,7 +201,7 @@ impl Flusher {
         }
         self.take_pending();
         self.let_go();
-        let is_safe = log.all().iter().all(|partition| {
+        let is_safe = topics.partitions().iter().all(|partition| {
             !partition.is_offline() && partition.flushed_offset() >= partition.log_end_offset()
         });
         let now_ns = log.clock.monotonic_ns();
@@ -181,31 +220,33 @@ impl Flusher {
 
     fn take_pending(&mut self) {
         while let Some(pending) = self.log.pending.pop() {
-            if let Some(backlog) = self.backlogs.get_mut(pending.partition.number) {
-                backlog.waiting.push_back(pending);
-            }
+            let backlog = self.backlogs.entry(pending.partition.number);
+            backlog.or_default().waiting.push_back(pending);
         }
-        let log = Arc::clone(&self.log);
-        for (partition, backlog) in log.all().iter().zip(&mut self.backlogs) {
-            let generation = partition.generation();
-            while let Some(pending) = backlog
-                .waiting
-                .pop_front_if(|pending| pending.generation != generation)
-            {
-                give_back(&log, pending);
+        for backlog in self.backlogs.values_mut() {
+            let is_gone = |pending: &mut Pending| {
+                let partition = &pending.partition;
+                partition.is_deleted() || pending.generation != partition.generation()
+            };
+            while let Some(pending) = backlog.waiting.pop_front_if(is_gone) {
+                let reason = match pending.partition.is_deleted() {
+                    true => Reason::Deleted,
+                    false => Reason::Io,
+                };
+                give_back(&self.log, pending, reason);
             }
         }
     }
 
     /// Whether a lazily flushed partition has waited long enough, or has enough.
     fn is_due(&self, partition: &Partition, now_ns: u64) -> bool {
-        let Flush::Lazily { age, bytes } = partition.topic().config.flush else {
-            return false;
-        };
         let Some(since) = partition.dirty_since_ns() else {
             return false;
         };
-        let flushed = self.backlogs.get(partition.number);
+        let Flush::Lazily { age, bytes } = partition.topic().config().flush else {
+            return false;
+        };
+        let flushed = self.backlogs.get(&partition.number);
         let flushed = flushed.map_or(0, |backlog| backlog.flushed_bytes);
         partition.standing() == Standing::Online
             && (now_ns.saturating_sub(since) >= ns(age)
@@ -219,24 +260,25 @@ impl Flusher {
         let appended_bytes = partition.appended_bytes();
         let end = partition.log_end_offset();
         if let Err(error) = self.sync(partition) {
-            self.log.health().sync_errors.add(1);
-            tracing::error!(
-                "the log: making {} safe on disk failed: {error}; it is offline until it is healed",
-                partition.name()
-            );
+            // Of a topic that goes meanwhile, files are not where they were.
+            if self.log.topics().has(partition) {
+                self.log.health().sync_errors.add(1);
+                tracing::error!(
+                    "the log: making {} safe on disk failed: {error}; it is offline until it is healed",
+                    partition.name()
+                );
+            }
             partition.add_dirty(0, since.unwrap_or_default());
             partition.set_standing(Standing::Offline);
             return false;
         }
         partition.set_flushed(end);
-        if let Some(backlog) = self.backlogs.get_mut(partition.number) {
-            self.checkpoints.bytes += appended_bytes.saturating_sub(backlog.flushed_bytes);
-            backlog.flushed_bytes = appended_bytes;
-        }
-        if partition.is_durable() {
-            partition.show_below(end);
-            self.acknowledge(partition, end);
-        }
+        let backlog = self.backlogs.entry(partition.number).or_default();
+        self.checkpoints.bytes += appended_bytes.saturating_sub(backlog.flushed_bytes);
+        backlog.flushed_bytes = appended_bytes;
+        // Also where it is durable no more, and somebody waits since it was.
+        partition.show_below(end);
+        self.acknowledge(partition, end);
         true
     }
 
@@ -244,7 +286,7 @@ impl Flusher {
         let log = Arc::clone(&self.log);
         // The appender queues what waits before it lets the log's end pass it: all below is here.
         self.take_pending();
-        let Some(backlog) = self.backlogs.get_mut(partition.number) else {
+        let Some(backlog) = self.backlogs.get_mut(&partition.number) else {
             return;
         };
         while let Some(pending) = backlog
@@ -252,13 +294,14 @@ impl Flusher {
             .pop_front_if(|pending| pending.appended.last_offset < end)
         {
             let Pending {
+                was_durable,
                 batch,
                 done,
                 appended,
                 ..
             } = pending;
             log.appends()
-                .appended(true, batch.bytes().len(), done, appended);
+                .appended(was_durable, batch.bytes().len(), done, appended);
         }
     }
 
@@ -294,13 +337,14 @@ impl Flusher {
 
     /// Gives back what waits for partitions that are offline, after which the appender may heal them.
     fn let_go(&mut self) {
-        let log = Arc::clone(&self.log);
-        for (partition, backlog) in log.all().iter().zip(&mut self.backlogs) {
+        for partition in self.topics.partitions() {
             if partition.standing() == Standing::Online {
                 continue;
             }
-            for pending in backlog.waiting.drain(..) {
-                give_back(&log, pending);
+            if let Some(backlog) = self.backlogs.get_mut(&partition.number) {
+                for pending in backlog.waiting.drain(..) {
+                    give_back(&self.log, pending, Reason::Io);
+                }
             }
             if partition.standing() == Standing::Offline {
                 partition.set_standing(Standing::LetGo);
@@ -310,16 +354,17 @@ impl Flusher {
 
     fn write_checkpoints(&mut self, now_ns: u64) -> io::Result<()> {
         let log = Arc::clone(&self.log);
-        let current = current(&log);
+        let topics = self.look_again();
+        let current = current(&topics);
         // Even where it fails: it is not tried again at once.
         self.checkpoints.changed_at_ns = Some(now_ns);
         self.checkpoints.bytes = 0;
         let text = |which: usize| {
-            let offsets: Vec<_> = log
-                .all()
+            let offsets: Vec<_> = topics
+                .partitions()
                 .iter()
                 .zip(&current)
-                .map(|(partition, offsets)| {
+                .map(|(partition, (_, offsets))| {
                     let offset = offsets.get(which).copied().unwrap_or_default();
                     (partition.topic().name.clone(), partition.index(), offset)
                 })
@@ -339,20 +384,21 @@ impl Flusher {
 }
 
 /// Recovery point, high watermark and log start of every partition.
-fn current(log: &Log) -> Vec<[i64; 3]> {
+fn current(topics: &Topics) -> Vec<(usize, [i64; 3])> {
     let offsets = |partition: &Arc<Partition>| {
-        [
+        let offsets = [
             partition.flushed_offset(),
             partition.high_watermark(),
             partition.log_start_offset(),
-        ]
+        ];
+        (partition.number, offsets)
     };
-    log.all().iter().map(offsets).collect()
+    topics.partitions().iter().map(offsets).collect()
 }
 
 impl Checkpoints {
-    fn are_due(&mut self, log: &Log, now_ns: u64) -> bool {
-        if self.changed_at_ns.is_none() && current(log) != self.written {
+    fn are_due(&mut self, topics: &Topics, now_ns: u64) -> bool {
+        if self.changed_at_ns.is_none() && current(topics) != self.written {
             self.changed_at_ns = Some(now_ns);
         }
         let is_old = self
@@ -367,10 +413,15 @@ fn needs_flush(partition: &Partition) -> bool {
     partition.standing() == Standing::Online && partition.dirty_since_ns().is_some()
 }
 
-fn give_back(log: &Log, pending: Pending) {
-    let Pending { batch, done, .. } = pending;
+fn give_back(log: &Log, pending: Pending, reason: Reason) {
+    let Pending {
+        was_durable,
+        batch,
+        done,
+        ..
+    } = pending;
     log.health().durable.errors.add(1);
-    log.appends().refused(true, batch, done, Reason::Io);
+    log.appends().refused(was_durable, batch, done, reason);
 }
 
 impl Drop for Flusher {
@@ -379,10 +430,10 @@ impl Drop for Flusher {
         self.take_pending();
         for pending in self
             .backlogs
-            .iter_mut()
+            .values_mut()
             .flat_map(|backlog| backlog.waiting.drain(..))
         {
-            give_back(&log, pending);
+            give_back(&log, pending, Reason::Io);
         }
     }
 }

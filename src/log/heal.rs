@@ -19,14 +19,16 @@ use crate::base::disk::Disk;
 /// Heals the partition and lets it take appends again. Its flusher has let go of it.
 ///
 /// Of a durable partition, what was not safe goes: nobody was shown it, and who offered it has it back. Of
-/// others all was shown, and what can be read of it stays; no offset is given twice.
+/// others, and of what one had that became durable since, all was shown, and what can be read of it stays;
+/// no offset is given twice.
 ///
 /// # Errors
 /// When the disk fails or is full. The partition then stays offline, and this may be tried again.
 pub(super) fn heal(writer: &mut Writer, disk: &Arc<dyn Disk>) -> io::Result<()> {
     let partition = Arc::clone(&writer.partition);
     let flushed = partition.flushed_offset();
-    let until = partition.is_durable().then_some(flushed);
+    let shown = flushed.max(partition.high_watermark());
+    let until = partition.is_durable().then_some(shown);
     let segments = partition.all_segments();
     let last = segments.len().saturating_sub(1);
     // The active one too where it has nothing new: its name may not be safe.
@@ -36,7 +38,10 @@ pub(super) fn heal(writer: &mut Writer, disk: &Arc<dyn Disk>) -> io::Result<()> 
         .unwrap_or_default();
     // Nothing of these was shown: later ones first, so that a crash leaves no hole.
     let (ailing, unseen) = match until {
-        Some(_) => ailing.split_at_checked(1).unwrap_or_default(),
+        Some(until) => {
+            let seen = ailing.partition_point(|segment| segment.base_offset < until);
+            ailing.split_at_checked(seen.max(1)).unwrap_or_default()
+        }
         None => (ailing, [].as_slice()),
     };
     for segment in unseen.iter().rev() {
@@ -54,7 +59,7 @@ pub(super) fn heal(writer: &mut Writer, disk: &Arc<dyn Disk>) -> io::Result<()> 
         return Ok(());
     };
     let end = match until {
-        Some(flushed) => flushed.max(segment.base_offset),
+        Some(until) => until.max(segment.base_offset),
         None => partition.log_end_offset(),
     };
     writer.active = Active::new(segment, indexer, &**disk);

@@ -17,6 +17,8 @@ pub mod appends;
 mod ballast;
 pub mod batch;
 pub mod build;
+mod changer;
+pub mod changes;
 pub mod checkpoint;
 mod cleaned;
 pub mod cleaner;
@@ -44,6 +46,7 @@ mod segment;
 mod store;
 mod swap;
 pub mod topic;
+mod topics;
 mod trusted_time;
 mod writer;
 
@@ -51,6 +54,8 @@ pub use appender::Appender;
 pub use appends::{Append, Appended, Appends, Done, NotAppended, Reason};
 pub use batch::{Batch, Damage, HEADER_BYTES, Header, View};
 pub use build::{Builder, Compression};
+pub use changer::Changer;
+pub use changes::{Change, Changed, NotChanged};
 pub use cleaned::Cleaned;
 pub use cleaner::{Bounds, Cleaner, CleanerHealth};
 pub use commands::{Command, CommandDone, NotDone};
@@ -66,6 +71,7 @@ pub use run::{Ended, Running, start};
 pub use segment::ReadError;
 pub use store::{Log, OpenError, Opened, Settings};
 pub use topic::{Cleanup, Flush, Topic, TopicConfig, TopicSettings};
+pub use topics::Topics;
 
 #[cfg(test)]
 mod crash;

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering},
     },
 };
 
@@ -37,7 +37,7 @@ pub(super) enum Standing {
 pub struct Partition {
     topic: Arc<Topic>,
     index: u32,
-    /// Its place among all partitions of the log.
+    /// What tells it from all other partitions that the log has or had since it was opened.
     pub(super) number: usize,
     pub(super) dir: PathBuf,
     /// By base offset, the one that is appended to last; there is always one. Written by the appender.
@@ -48,10 +48,14 @@ pub struct Partition {
     log_end: AtomicI64,
     /// Below it everything is safe on disk. Written by the flusher; by the appender while it heals.
     flushed: AtomicI64,
-    /// Of durable topics written by the flusher, of others by the appender.
+    /// Raised by the flusher when what was appended is safe, by the appender where that is not waited for.
     high_watermark: AtomicI64,
     told: watch::Sender<i64>,
+    /// Whether what is appended waits to be safe. Written by the appender.
+    is_durable: AtomicBool,
     standing: AtomicU8,
+    /// Whether its files are on their way out. Written by the changer.
+    is_deleted: AtomicBool,
     /// How often it was healed: what was written before that and not safe then is in it no more.
     /// Written by the appender.
     generation: AtomicU64,
@@ -89,6 +93,8 @@ impl Partition {
         let end = segments.last().map_or(log_start, |last| last.end_offset());
         Self {
             dir: log_dir.join(dir_name(&topic.name, index)),
+            is_durable: topic.config().flush.is_durable().into(),
+            is_deleted: AtomicBool::new(false),
             topic,
             index,
             number,
@@ -136,9 +142,15 @@ impl Partition {
         self.flushed.load(Ordering::Acquire)
     }
 
-    /// Whether what is appended to it is acknowledged and shown only when it is on disk.
+    /// Whether what is appended to it is acknowledged and shown only when it is on disk. Where the topic's
+    /// config says so no longer, it becomes so when nothing waits to be safe.
     pub fn is_durable(&self) -> bool {
-        self.topic.config.flush.is_durable()
+        self.is_durable.load(Ordering::Acquire)
+    }
+
+    /// Whether its topic was deleted. Who has it may go on reading what is there.
+    pub fn is_deleted(&self) -> bool {
+        self.is_deleted.load(Ordering::Acquire)
     }
 
     /// Whether it takes no appends, because the disk failed it.
@@ -166,6 +178,12 @@ impl Partition {
     /// The high watermark, whenever it moves.
     pub fn subscribe(&self) -> watch::Receiver<i64> {
         self.told.subscribe()
+    }
+
+    /// Those who are told.
+    #[cfg(test)]
+    pub(crate) fn waiters(&self) -> usize {
+        self.told.receiver_count()
     }
 
     /// Whole stored batches, the first of which holds `offset` or, where compaction left nothing of it, is
@@ -255,11 +273,30 @@ impl Partition {
         self.flushed.store(offset, Ordering::Release);
     }
 
-    /// Shows readers everything below `offset`.
+    /// Shows readers everything below `offset`, and what was shown before.
     pub(super) fn show_below(&self, offset: i64) {
-        // Release: pairs with `high_watermark`.
-        self.high_watermark.store(offset, Ordering::Release);
-        self.told.send_replace(offset);
+        // Release: pairs with `high_watermark`. It never falls, whoever of appender and flusher is late when
+        // the topic becomes durable, or is so no more.
+        if self.high_watermark.fetch_max(offset, Ordering::Release) < offset {
+            self.told.send_if_modified(|told| {
+                let is_more = *told < offset;
+                *told = offset.max(*told);
+                is_more
+            });
+        }
+    }
+
+    pub(super) fn set_durable(&self, is_durable: bool) {
+        self.is_durable.store(is_durable, Ordering::Release);
+    }
+
+    /// Its files go. Who looks something up walks the segments: another topic of the same name may have
+    /// files where its indexes were.
+    pub(super) fn set_deleted(&self) {
+        self.is_deleted.store(true, Ordering::Release);
+        for segment in self.segments.load().iter() {
+            segment.show_entries(0, 0);
+        }
     }
 
     pub(super) fn standing(&self) -> Standing {

@@ -1,4 +1,4 @@
-//! The log's two threads, and how they come to an end.
+//! The log's threads, and how they come to an end.
 
 use std::{
     io,
@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Appender, Flusher, store::Log};
+use super::{Appender, Changer, Flusher, store::Log};
 use crate::base::abort::AbortOnPanic;
 
 /// A log at work.
@@ -19,6 +19,7 @@ pub struct Running {
     log: Arc<Log>,
     appender: JoinHandle<()>,
     flusher: JoinHandle<()>,
+    changer: JoinHandle<()>,
     over: Receiver<bool>,
 }
 
@@ -33,17 +34,22 @@ pub enum Ended {
     OutOfTime,
 }
 
-/// Starts the appender and the flusher on threads of their own. A panic in one of them aborts the process.
+/// Starts appender, flusher and changer on threads of their own. A panic in one of them aborts the process.
 ///
 /// # Errors
 /// When the system gives no thread.
-pub fn start(mut appender: Appender, mut flusher: Flusher) -> io::Result<Running> {
+pub fn start(
+    mut appender: Appender,
+    mut flusher: Flusher,
+    mut changer: Changer,
+) -> io::Result<Running> {
     let log = Arc::clone(appender.log());
     let (ended, over) = sync_channel(1);
     let appending = move || {
         let _abort = AbortOnPanic("appender");
         appender.log().appends().bell.is_heard_here();
-        while !appender.is_over() {
+        // The changer needs it to its end.
+        while !(appender.is_over() && appender.log().changes.is_over()) {
             if !appender.turn() {
                 appender.nap();
             }
@@ -61,10 +67,21 @@ pub fn start(mut appender: Appender, mut flusher: Flusher) -> io::Result<Running
         // Who stops the log may have gone.
         let _ = ended.send(flusher.finish());
     };
+    let changing = move || {
+        let _abort = AbortOnPanic("topics");
+        changer.log().changes.bell.is_heard_here();
+        while !changer.is_over() {
+            if !changer.turn() {
+                changer.nap();
+            }
+        }
+        changer.finish();
+    };
     let named = |name: &str| thread::Builder::new().name(name.to_owned());
     Ok(Running {
         flusher: named("flusher").spawn(flushing)?,
         appender: named("appender").spawn(appending)?,
+        changer: named("topics").spawn(changing)?,
         log,
         over,
     })
@@ -76,13 +93,15 @@ impl Running {
         &self.log
     }
 
-    /// Ends the log: takes nothing any more, appends what was taken, makes everything safe, and leaves the
+    /// Ends the log: takes nothing any more, ends the change of topics that is under way, appends what was taken, makes everything safe, and leaves the
     /// mark of an orderly stop. Waits for `within` at the most; a disk that does not answer keeps the threads.
     pub fn stop(self, within: Duration) -> Ended {
+        self.log.changes.close();
         self.log.appends().close();
         match self.over.recv_timeout(within) {
             Ok(is_safe) => {
                 // They are at their ends; a panic in them has aborted the process.
+                let _ = self.changer.join();
                 let _ = self.appender.join();
                 let _ = self.flusher.join();
                 if is_safe {

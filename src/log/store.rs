@@ -1,7 +1,6 @@
 //! The log as a whole: its directory, its topics, who appends and who reads.
 
 use std::{
-    collections::HashMap,
     fmt, io,
     path::{Path, PathBuf},
     sync::{
@@ -10,16 +9,20 @@ use std::{
     },
 };
 
+use arc_swap::ArcSwap;
 use crossbeam_queue::ArrayQueue;
 
 use super::{
     Appender, Found, Health,
     appends::{Appends, BATCHES_MAX},
+    changer::Changer,
+    changes::{Change, Changed, Changes},
     commands::{Command, CommandDone, Commands},
     flusher::{Flusher, Pending},
     meta::Meta,
     partition::Partition,
-    topic::{Topic, TopicSettings},
+    topic::TopicSettings,
+    topics::Topics,
 };
 use crate::base::{bell::Bell, clock::Clock, disk::Disk};
 
@@ -49,6 +52,8 @@ pub struct Opened {
     pub appender: Appender,
     /// Makes safe; another thread has it.
     pub flusher: Flusher,
+    /// Makes and removes topics; a third has it.
+    pub changer: Changer,
     /// What was not as it should be.
     pub report: Vec<Found>,
     /// Whether it had been closed in good order.
@@ -125,16 +130,15 @@ impl std::error::Error for OpenError {
 pub struct Log {
     dir: PathBuf,
     meta: Meta,
-    topics: Vec<Arc<Topic>>,
-    partitions: Vec<Arc<Partition>>,
-    /// By topic, by index.
-    by_topic: HashMap<String, Vec<Arc<Partition>>>,
+    /// Written by the appender.
+    topics: ArcSwap<Topics>,
     appends: Appends,
     health: Health,
     pub(super) disk: Arc<dyn Disk>,
     pub(super) clock: Clock,
     pub(super) commands: Commands,
-    /// From the appender to the flusher. As many as may wait of durable topics, so it is never full.
+    pub(super) changes: Changes,
+    /// From the appender to the flusher. As many as may wait of all topics, so it is never full.
     pub(super) pending: ArrayQueue<Pending>,
     pub(super) flusher_bell: Bell,
     is_appender_over: AtomicBool,
@@ -145,31 +149,21 @@ impl Log {
     pub(super) fn new(
         dir: PathBuf,
         meta: Meta,
-        topics: Vec<Arc<Topic>>,
-        partitions: Vec<Arc<Partition>>,
+        topics: Topics,
         (disk, clock): (Arc<dyn Disk>, Clock),
         lock: Box<dyn fmt::Debug + Send + Sync>,
     ) -> Self {
-        let mut by_topic = HashMap::<String, Vec<Arc<Partition>>>::new();
-        for partition in &partitions {
-            let name = partition.topic().name.clone();
-            by_topic
-                .entry(name)
-                .or_default()
-                .push(Arc::clone(partition));
-        }
         Self {
             dir,
             meta,
-            topics,
-            partitions,
-            by_topic,
+            topics: ArcSwap::from_pointee(topics),
             appends: Appends::new(),
             health: Health::default(),
             disk,
             clock,
             commands: Commands::new(),
-            pending: ArrayQueue::new(BATCHES_MAX),
+            changes: Changes::new(),
+            pending: ArrayQueue::new(2 * BATCHES_MAX),
             flusher_bell: Bell::default(),
             is_appender_over: AtomicBool::new(false),
             lock: Mutex::new(Some(lock)),
@@ -191,24 +185,33 @@ impl Log {
         &self.meta
     }
 
-    /// Its topics, by name.
-    pub fn topics(&self) -> &[Arc<Topic>] {
-        &self.topics
+    /// The topics that it has now.
+    pub fn topics(&self) -> Arc<Topics> {
+        self.topics.load_full()
     }
 
-    /// All partitions, by topic and number.
-    pub fn partitions(&self) -> &[Arc<Partition>] {
-        &self.partitions
+    /// From here on these are the topics.
+    pub(super) fn set_topics(&self, topics: Arc<Topics>) {
+        self.topics.store(topics);
     }
 
-    pub(super) fn all(&self) -> &[Arc<Partition>] {
-        &self.partitions
+    /// The partitions that it has now, by topic and number.
+    pub fn partitions(&self) -> Vec<Arc<Partition>> {
+        self.topics.load().partitions().to_vec()
     }
 
     /// A partition; none where there is no such.
     pub fn partition(&self, topic: &str, index: u32) -> Option<Arc<Partition>> {
-        let partitions = self.by_topic.get(topic)?;
-        partitions.get(usize::try_from(index).ok()?).cloned()
+        self.topics.load().partition(topic, index).cloned()
+    }
+
+    /// Asks for a topic to be made, removed, or kept otherwise; hands it back where its queue is full or the
+    /// log is being closed.
+    ///
+    /// # Errors
+    /// With what was asked; `done` was dropped without a call.
+    pub fn change(&self, change: Change, done: Changed) -> Result<(), Change> {
+        self.changes.give(change, done)
     }
 
     /// The queue to the appender.
@@ -231,13 +234,15 @@ impl Log {
 
     /// Bytes of all segments' logs.
     pub fn size_bytes(&self) -> u64 {
-        self.partitions.iter().map(|one| one.size_bytes()).sum()
+        let topics = self.topics.load();
+        topics.partitions().iter().map(|one| one.size_bytes()).sum()
     }
 
     /// For how long something has waited to be safe, in milliseconds; 0 where nothing does.
     pub fn unflushed_ms(&self) -> u64 {
-        let since = self
-            .partitions
+        let topics = self.topics.load();
+        let since = topics
+            .partitions()
             .iter()
             .filter_map(|one| one.dirty_since_ns());
         let now_ns = self.clock.monotonic_ns();
@@ -252,8 +257,14 @@ impl Log {
             // As many as may wait have room. Were that ever wrong, nobody would be told that what is written
             // is safe; it would be told as failed, and offered again.
             debug_assert!(false, "more wait to be safe than were let in");
-            let Pending { batch, done, .. } = pending;
-            self.appends.refused(true, batch, done, super::Reason::Io);
+            let Pending {
+                was_durable,
+                batch,
+                done,
+                ..
+            } = pending;
+            self.appends
+                .refused(was_durable, batch, done, super::Reason::Io);
         }
     }
 

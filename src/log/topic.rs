@@ -1,6 +1,17 @@
 //! Topics, and how each of them is kept.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use data_encoding::HEXLOWER;
+
+use super::meta::Id;
 
 /// The longest name Kafka allows, in bytes.
 const NAME_BYTES_MAX: usize = 249;
@@ -88,16 +99,45 @@ pub struct TopicSettings {
 }
 
 /// A topic that is there.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Topic {
     /// Its name.
     pub name: String,
     /// What tells it from another of the same name, before or after it.
-    pub id: [u8; 16],
-    /// How many partitions it has.
-    pub partitions: u32,
-    /// How it is kept.
-    pub config: TopicConfig,
+    pub id: Id,
+    /// Written by the appender.
+    partitions: AtomicU32,
+    /// Written by the appender.
+    config: ArcSwap<TopicConfig>,
+}
+
+impl Topic {
+    pub(super) fn new(name: String, id: Id, partitions: u32, config: TopicConfig) -> Self {
+        Self {
+            name,
+            id,
+            partitions: partitions.into(),
+            config: ArcSwap::from_pointee(config),
+        }
+    }
+
+    /// How many partitions it has. They may become more, and never less.
+    pub fn partitions(&self) -> u32 {
+        self.partitions.load(Ordering::Acquire)
+    }
+
+    /// How it is kept, as it was decided last.
+    pub fn config(&self) -> Arc<TopicConfig> {
+        self.config.load_full()
+    }
+
+    pub(super) fn set_partitions(&self, partitions: u32) {
+        self.partitions.store(partitions, Ordering::Release);
+    }
+
+    pub(super) fn set_config(&self, config: TopicConfig) {
+        self.config.store(Arc::new(config));
+    }
 }
 
 /// Whether Kafka would take this name: 1 to 249 of `[A-Za-z0-9._-]`, and not `.` or `..`.
@@ -120,6 +160,26 @@ pub(super) fn of_dir_name(name: &str) -> Option<(&str, u32)> {
     let is_canonical = number < PARTITIONS_MAX && number.to_string() == index;
     (is_canonical && is_name(topic)).then_some((topic, number))
 }
+
+/// The end of the name of a directory that is on its way out, as Kafka has it.
+pub(super) const DELETED: &str = "-delete";
+
+/// What the directory of a deleted topic's partition is called until it is gone. The id tells of which topic
+/// it is: the name may have no room for all of the topic's.
+pub(super) fn deleted_name(topic: &str, index: u32, id: &Id) -> String {
+    let end = format!("-{index}.{}{DELETED}", HEXLOWER.encode(id));
+    let room = FILE_NAME_BYTES_MAX.saturating_sub(end.len());
+    format!("{}{end}", topic.get(..room).unwrap_or(topic))
+}
+
+/// The id of the topic whose partition had the directory that is called so now; none where it is no such.
+pub(super) fn deleted_id(name: &str) -> Option<Id> {
+    let (_, id) = name.strip_suffix(DELETED)?.rsplit_once('.')?;
+    HEXLOWER.decode(id.as_bytes()).ok()?.try_into().ok()
+}
+
+/// The longest name of a file, in bytes.
+const FILE_NAME_BYTES_MAX: usize = 255;
 
 /// Partitions a topic may have.
 pub const PARTITIONS_MAX: u32 = 1024;
@@ -147,6 +207,18 @@ mod tests {
         ] {
             assert_eq!(of_dir_name(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn a_deleted_partition_has_a_name_that_fits_and_tells_its_topic() {
+        let id = *b"0123456789abcdef";
+        let name = deleted_name("a.b", 3, &id);
+        assert_eq!(name, "a.b-3.30313233343536373839616263646566-delete");
+        assert_eq!(deleted_id(&name), Some(id));
+        let longest = deleted_name(&"a".repeat(NAME_BYTES_MAX), 1023, &id);
+        assert_eq!(longest.len(), 255);
+        assert_eq!(deleted_id(&longest), Some(id));
+        assert_eq!(deleted_id("a-0.x-delete"), None);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::{
     partition::{Partition, Standing},
     segment::{Extent, INDEX, LOG, OFFSET_MAX, Segment, TIME_INDEX, path},
     swap::Unfinished,
-    topic::Flush,
+    topic::{Flush, TopicConfig},
 };
 use crate::base::{
     clock::Clock,
@@ -101,6 +101,11 @@ impl Active {
     }
 }
 
+fn age_ns(config: &TopicConfig) -> u64 {
+    let age = config.segment_age.as_nanos();
+    u64::try_from(age).unwrap_or(u64::MAX / 2).min(u64::MAX / 2)
+}
+
 /// Makes a new segment, empty. Its name is not safe yet.
 pub(super) fn new_segment(
     disk: &Arc<dyn Disk>,
@@ -158,10 +163,32 @@ impl Writer {
     }
 
     fn segment_age_ns(&self) -> u64 {
-        let age = self.partition.topic().config.segment_age;
-        u64::try_from(age.as_nanos())
-            .unwrap_or(u64::MAX / 2)
-            .min(u64::MAX / 2)
+        age_ns(&self.partition.topic().config())
+    }
+
+    /// Goes by what the topic's config is now; it was another. Says whether the partition is what that says:
+    /// see [`Self::settle_class`].
+    pub(super) fn reconfigured(&mut self, was: &TopicConfig) -> bool {
+        if let Some(closes_at_ns) = self.active.closes_at_ns {
+            let began_ns = closes_at_ns.saturating_sub(age_ns(was));
+            self.active.closes_at_ns = Some(began_ns.saturating_add(self.segment_age_ns()));
+        }
+        self.settle_class()
+    }
+
+    /// Lets the partition be durable, or be so no longer, as its topic's config says. Says whether it is so.
+    ///
+    /// What was shown stays shown. Who waits until a batch is safe is told so, and not that it need not be:
+    /// so the partition stays durable as long as anything of it is not.
+    pub(super) fn settle_class(&mut self) -> bool {
+        let partition = &self.partition;
+        let wanted = partition.topic().config().flush.is_durable();
+        let is_still = partition.flushed_offset() >= partition.log_end_offset()
+            && partition.standing() == Standing::Online;
+        if wanted != partition.is_durable() && (wanted || is_still) {
+            partition.set_durable(wanted);
+        }
+        wanted == partition.is_durable()
     }
 
     /// Writes a batch into its place. What fails leaves nothing behind that a reader, or the next batch,
@@ -221,8 +248,9 @@ impl Writer {
 
     /// Whether the flusher should look at the partition at once.
     pub(super) fn wants_flush(&mut self) -> bool {
-        match self.partition.topic().config.flush {
+        match self.partition.topic().config().flush {
             Flush::EachAppend => true,
+            Flush::Lazily { .. } if self.partition.is_durable() => true,
             Flush::Lazily { bytes, .. } => {
                 let appended = self.partition.appended_bytes();
                 let wants = appended.saturating_sub(self.rung_at_bytes) >= bytes;
@@ -243,7 +271,7 @@ impl Writer {
         }
         let grown = size + batch.bytes().len() as u64;
         let is_old = self.active.closes_at_ns.is_some_and(|at| at <= now_ns);
-        grown > self.partition.topic().config.segment_bytes
+        grown > self.partition.topic().config().segment_bytes
             || grown > REACH_MAX
             || self.reach(batch) > REACH_MAX
             || is_old

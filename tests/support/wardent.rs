@@ -195,7 +195,7 @@ impl Setup {
         let log_dir = self.log_dir.clone();
         let log_dir = log_dir.unwrap_or_else(|| self.dir.path().join("log"));
         let more = &self.log;
-        text += &format!("log: {{dir: {log_dir:?}, listen: null{more}}}\n");
+        text += &format!("log: {{dir: {log_dir:?}, listen: \"127.0.0.1:0\"{more}}}\n");
         text += &format!("admin: {{listen: 127.0.0.1:0, socket: \"{dir}/admin.sock\"}}\n");
         for line in &self.top {
             text += line;

@@ -33,7 +33,8 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// When it is not there (`Read`, `Write`), is there (`CreateNew`), or the system refuses.
     fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn File>>;
 
-    /// Gives a file another name; what had that name before is gone.
+    /// Gives a file another name, and what had that name before is gone; or a directory a name that nothing
+    /// has.
     ///
     /// # Errors
     /// When the system refuses.

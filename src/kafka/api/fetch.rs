@@ -145,8 +145,8 @@ pub(super) struct Response<'a> {
     error: ErrorCode,
     wants_committed: bool,
     topics: Vec<Topic<Told>>,
-    /// Kept until the answer is written.
-    _room: Option<SemaphorePermit<'a>>,
+    /// What the records take until they are sent.
+    pub(super) room: Option<SemaphorePermit<'a>>,
 }
 
 /// What is told of a partition.
@@ -217,7 +217,7 @@ pub(super) async fn answer<'a>(request: Request, call: &Call<'a>) -> Response<'a
         error: ErrorCode::None,
         wants_committed: request.wants_committed,
         topics: Vec::new(),
-        _room: None,
+        room: None,
     };
     if let Err(error) = request.check_session() {
         response.error = error;
@@ -234,7 +234,7 @@ pub(super) async fn answer<'a>(request: Request, call: &Call<'a>) -> Response<'a
         let is_enough = read.bytes >= request.bytes_min.min(bytes_max) || read.has_error;
         if is_enough || is_late {
             response.topics = read.topics;
-            response._room = room;
+            response.room = room;
             return response;
         }
         // Who waits holds nothing.
@@ -449,7 +449,7 @@ mod tests {
                     records: vec![1, 2, 3],
                 }],
             }],
-            _room: None,
+            room: None,
         };
         for version in oracle::versions(Key::Fetch) {
             let write = |to: &mut Writer| response.write(to);

@@ -256,7 +256,7 @@ fn told(topic: &Topic, request: &Request, call: &Call<'_>) -> Told {
         name: Some(topic.name.clone()),
         id: topic.id,
         is_internal: topic.name == "__consumer_offsets",
-        partitions: (0..topic.partitions).map(leader).collect(),
+        partitions: (0..topic.partitions()).map(leader).collect(),
         rights,
     }
 }

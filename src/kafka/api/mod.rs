@@ -5,6 +5,8 @@ mod fetch;
 mod list_offsets;
 mod metadata;
 
+use tokio::sync::SemaphorePermit;
+
 use super::{
     broker::Call,
     error::ErrorCode,
@@ -16,9 +18,11 @@ use crate::log::{Partition, ReadError};
 
 /// What becomes of a request.
 #[derive(Debug)]
-pub(crate) enum Answer {
+pub(crate) enum Answer<'a> {
     /// These bytes, complete.
     Bytes(Vec<u8>),
+    /// The same, with the room that they take until they are sent.
+    Held(Vec<u8>, SemaphorePermit<'a>),
     /// Nothing is answered, and the connection goes on.
     #[cfg_attr(
         not(test),
@@ -33,9 +37,8 @@ macro_rules! answered {
         // What follows is of a later protocol, or of nobody's.
         $from.end()?;
         let response = $api::answer(request, $call).await;
-        let mut to = $to;
-        response.write(&mut to);
-        Ok(complete(to))
+        response.write(&mut $to);
+        Ok(Answer::Bytes(complete($to)))
     }};
 }
 
@@ -43,17 +46,27 @@ macro_rules! answered {
 ///
 /// # Errors
 /// When it is malformed.
-pub(crate) async fn answer(
+pub(crate) async fn answer<'a>(
     row: &Row,
     correlation: i32,
     mut body: Reader,
-    call: &Call<'_>,
-) -> Result<Answer, Malformed> {
+    call: &Call<'a>,
+) -> Result<Answer<'a>, Malformed> {
     let shape = row.shape(call.version);
     let from = &mut body;
-    let to = Writer::new(frame::begin(correlation, row.key, shape), shape);
+    let mut to = Writer::new(frame::begin(correlation, row.key, shape), shape);
     match row.key {
-        Key::Fetch => answered!(fetch, from, call, to),
+        Key::Fetch => {
+            let request = fetch::Request::read(from)?;
+            from.end()?;
+            let mut response = fetch::answer(request, call).await;
+            response.write(&mut to);
+            let bytes = complete(to);
+            Ok(match response.room.take() {
+                Some(room) => Answer::Held(bytes, room),
+                None => Answer::Bytes(bytes),
+            })
+        }
         Key::ListOffsets => answered!(list_offsets, from, call, to),
         Key::Metadata => answered!(metadata, from, call, to),
         Key::ApiVersions => answered!(api_versions, from, call, to),
@@ -62,20 +75,20 @@ pub(crate) async fn answer(
 
 /// The answer to who asks for versions in one that is not spoken: those that are, in the oldest one, so that
 /// anybody can read it (KIP-511).
-pub(crate) fn unsupported_versions(correlation: i32) -> Answer {
+pub(crate) fn unsupported_versions(correlation: i32) -> Answer<'static> {
     let shape = Shape {
         version: 0,
         is_flexible: false,
     };
     let mut to = Writer::new(frame::begin(correlation, Key::ApiVersions, shape), shape);
     api_versions::Response::unsupported().write(&mut to);
-    complete(to)
+    Answer::Bytes(complete(to))
 }
 
-fn complete(to: Writer) -> Answer {
+fn complete(to: Writer) -> Vec<u8> {
     let mut bytes = to.into_bytes();
     frame::end(&mut bytes);
-    Answer::Bytes(bytes)
+    bytes
 }
 
 /// The epoch in which the partition is led; -1 tells that none is known.

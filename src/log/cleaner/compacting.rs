@@ -1,7 +1,7 @@
 //! Chooses what is compacted, and brings passes to their end.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{
         Arc,
         mpsc::{Receiver, Sender, TryRecvError, channel},
@@ -18,6 +18,7 @@ use crate::log::{
     partition::Partition,
     segment::{LOG, base_of},
     topic::Cleanup,
+    topics::Topics,
 };
 
 /// A partition of which at least one byte in so many is new is compacted (`min.cleanable.dirty.ratio=0.5`).
@@ -33,10 +34,12 @@ const AGAIN_AFTER_DAMAGE: Duration = Duration::from_hours(1);
 /// Compacts one partition after the other.
 #[derive(Debug)]
 pub(super) struct Compacting {
-    /// By topic and partition: where the next pass begins.
-    first_dirty: HashMap<(String, u32), i64>,
-    /// By the partition's name.
-    known: HashMap<String, Known>,
+    /// By partition: where the next pass begins.
+    first_dirty: HashMap<usize, i64>,
+    /// By partition.
+    known: HashMap<usize, Known>,
+    /// The topics that were there when somebody looked last.
+    topics: Option<Arc<Topics>>,
     pass: Option<Pass>,
     sender: Sender<Result<(), NotDone>>,
     answers: Receiver<Result<(), NotDone>>,
@@ -103,11 +106,14 @@ impl Compacting {
             );
             Vec::new()
         });
-        let offsets = offsets.into_iter();
+        let topics = shared.log.topics();
+        let numbered = |(topic, index, offset): (String, u32, i64)| {
+            let partition = topics.partition(&topic, index)?;
+            Some((partition.number, offset))
+        };
         Self {
-            first_dirty: offsets
-                .map(|(topic, index, offset)| ((topic, index), offset))
-                .collect(),
+            first_dirty: offsets.into_iter().filter_map(numbered).collect(),
+            topics: None,
             known: HashMap::new(),
             pass: None,
             sender,
@@ -194,15 +200,16 @@ impl Compacting {
             return None;
         }
         let now_ns = shared.clock.monotonic_ns();
-        let compacted = shared
-            .log
-            .all()
+        let topics = shared.log.topics();
+        self.forget(shared, &topics);
+        let compacted = topics
+            .partitions()
             .iter()
-            .filter(|one| one.topic().config.cleanup == Cleanup::Compact && !one.is_offline());
+            .filter(|one| one.topic().config().cleanup == Cleanup::Compact && !one.is_offline());
         for partition in compacted {
-            let key = (partition.topic().name.clone(), partition.index());
-            let first_dirty = self.first_dirty.get(&key).copied().unwrap_or_default();
-            let known = self.known.get(&partition.name()).copied();
+            let first_dirty = self.first_dirty.get(&partition.number).copied();
+            let first_dirty = first_dirty.unwrap_or_default();
+            let known = self.known.get(&partition.number).copied();
             let job = job(partition, first_dirty, now_ms);
             if is_due(&job, known.unwrap_or_default(), now_ns, now_ms) {
                 return Some(Pass {
@@ -233,9 +240,8 @@ impl Compacting {
             summary.first_dirty,
             summary.records_dropped,
         );
-        let topic = pass.partition.topic().name.clone();
-        self.first_dirty
-            .insert((topic, pass.partition.index()), summary.first_dirty);
+        let number = pass.partition.number;
+        self.first_dirty.insert(number, summary.first_dirty);
         let known = Known {
             last: Some(Last {
                 ended_at_ns: now_ns,
@@ -244,25 +250,50 @@ impl Compacting {
             }),
             again_at_ns: None,
         };
-        self.known.insert(pass.partition.name(), known);
+        self.known.insert(number, known);
         self.count_halted(shared);
         self.write_checkpoint(shared);
     }
 
     /// Writes where next passes begin, as Kafka does. Without it the next run compacts what is compacted.
     fn write_checkpoint(&self, shared: &Shared) {
-        let offsets = self.first_dirty.iter();
-        let mut offsets: Vec<_> = offsets
-            .map(|((topic, index), offset)| (topic.clone(), *index, *offset))
-            .collect();
-        offsets.sort();
+        let topics = shared.log.topics();
+        let offset_of = |partition: &Arc<Partition>| {
+            let offset = *self.first_dirty.get(&partition.number)?;
+            Some((partition.topic().name.clone(), partition.index(), offset))
+        };
+        let offsets: Vec<_> = topics.partitions().iter().filter_map(offset_of).collect();
         let dir = shared.log.dir();
         if let Err(error) = checkpoint::write_offsets(&*shared.disk, dir, CLEANED, &offsets) {
             tracing::warn!("the log: {CLEANED} could not be written: {error}");
         }
     }
 
+    /// Forgets partitions that are no more, also on disk: another topic may get the name.
+    fn forget(&mut self, shared: &Shared, topics: &Arc<Topics>) {
+        if self
+            .topics
+            .as_ref()
+            .is_some_and(|seen| Arc::ptr_eq(seen, topics))
+        {
+            return;
+        }
+        let numbers: BTreeSet<_> = topics.partitions().iter().map(|one| one.number).collect();
+        let had = self.first_dirty.len();
+        self.first_dirty
+            .retain(|number, _| numbers.contains(number));
+        self.known.retain(|number, _| numbers.contains(number));
+        if self.first_dirty.len() < had {
+            self.write_checkpoint(shared);
+        }
+        self.topics = Some(Arc::clone(topics));
+    }
+
     fn failed(&mut self, shared: &Shared, pass: &Pass, halt: &Halt) {
+        if !shared.log.topics().has(&pass.partition) {
+            // Its files are on their way out.
+            return;
+        }
         let (what, after) = match halt {
             Halt::Io(..) => ("the disk failed it", AGAIN_AFTER_DISK),
             Halt::Damaged { .. } => ("it waits until this is mended", AGAIN_AFTER_DAMAGE),
@@ -281,7 +312,7 @@ impl Compacting {
             let _ = shared.log.ask(mend, Box::new(drop));
         }
         shared.health.pass_errors.add(1);
-        let known = self.known.entry(name).or_default();
+        let known = self.known.entry(pass.partition.number).or_default();
         known.again_at_ns = Some(shared.clock.monotonic_ns().saturating_add(ns(after)));
         self.count_halted(shared);
     }
@@ -304,7 +335,7 @@ fn job(partition: &Arc<Partition>, first_dirty: i64, now_ms: Option<u64>) -> Job
         end_offset: facts.end_offset,
         bytes: facts.bytes,
     });
-    let config = &partition.topic().config;
+    let config = partition.topic().config();
     let segments: Vec<_> = closed.collect();
     let end = segments.last().map_or(0, |last| last.end_offset);
     Job {

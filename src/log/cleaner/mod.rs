@@ -87,7 +87,11 @@ impl Shared {
                 .filter(is_removed)
                 .is_some_and(|segment| active().is_some_and(|still| Arc::ptr_eq(&still, &segment)))
         };
-        let is_removed = self.log.partitions().iter().any(|one| removed(&one));
+        let all = self.log.partitions();
+        let gone = all.iter().filter(removed).collect::<Vec<_>>();
+        // One whose topic was deleted in between has its files elsewhere, or none.
+        let topics = self.log.topics();
+        let is_removed = gone.into_iter().any(|one| topics.has(one));
         if is_removed && !self.health.is_removed.get() {
             let dir = self.log.dir().display();
             tracing::error!(

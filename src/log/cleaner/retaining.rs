@@ -53,7 +53,7 @@ pub(super) struct Retaining {
 }
 
 /// By partition and base offset, when a segment was met first, in milliseconds since 1970.
-type Met = HashMap<(String, i64), u64>;
+type Met = HashMap<(usize, i64), u64>;
 
 /// What became of a command.
 #[derive(Debug)]
@@ -126,7 +126,8 @@ impl Retaining {
     }
 
     fn bytes(&self, shared: &Shared) -> u64 {
-        let segments = shared.log.all().iter().flat_map(|one| one.segments());
+        let all = shared.log.partitions();
+        let segments = all.iter().flat_map(|one| one.segments());
         let bytes = segments.map(|facts| with_indexes(facts.bytes));
         bytes.fold(self.bounds.ballast_bytes, u64::saturating_add)
     }
@@ -174,7 +175,7 @@ impl Retaining {
             self.unanswered = self.unanswered.saturating_sub(1);
             match &answer.result {
                 Ok(()) => count(&shared.health, &answer),
-                Err(NotDone::Stopping) => {}
+                Err(NotDone::Stopping | NotDone::Deleted) => {}
                 Err(error) => {
                     shared.health.deletion_errors.add(1);
                     tracing::warn!("the log: deleting of {} failed: {error}", answer.partition);
@@ -186,7 +187,7 @@ impl Retaining {
 
     /// Decides what goes, and asks for it.
     pub(super) fn look(&mut self, shared: &Shared, now_ms: Option<u64>) {
-        let partitions = shared.log.all();
+        let partitions = &shared.log.partitions();
         let met = std::mem::take(&mut self.met);
         let holdings: Vec<_> = partitions
             .iter()
@@ -194,7 +195,7 @@ impl Retaining {
             .collect();
         let decision = self.decided(shared, &holdings, now_ms);
         self.tell_over(shared, &decision);
-        self.ask(shared, &holdings, &decision);
+        self.ask(shared, partitions, &holdings, &decision);
         for (partition, holding) in partitions.iter().zip(&holdings) {
             if is_stale(partition, holding, now_ms) {
                 self.give(shared, Command::Roll(Arc::clone(partition)), Vec::new());
@@ -213,7 +214,7 @@ impl Retaining {
                 met_ms: None,
             };
             if !facts.is_active && credible(&segment, now_ms).is_none() {
-                let name = (partition.name(), facts.base_offset);
+                let name = (partition.number, facts.base_offset);
                 segment.met_ms = met.get(&name).copied().or(now_ms);
                 self.met.extend(segment.met_ms.map(|met_ms| (name, met_ms)));
             }
@@ -238,8 +239,13 @@ impl Retaining {
         self.is_over_told = is_over;
     }
 
-    fn ask(&mut self, shared: &Shared, holdings: &[Holding], decision: &Decision) {
-        let partitions = shared.log.all();
+    fn ask(
+        &mut self,
+        shared: &Shared,
+        partitions: &[Arc<Partition>],
+        holdings: &[Holding],
+        decision: &Decision,
+    ) {
         for (index, (partition, holding)) in partitions.iter().zip(holdings).enumerate() {
             let going = decision
                 .deletions
@@ -316,7 +322,7 @@ fn with_indexes(bytes: u64) -> u64 {
 }
 
 fn rules(topic: &Topic) -> Rules {
-    let config = &topic.config;
+    let config = topic.config();
     let is_deleted = config.cleanup == Cleanup::Delete;
     // Names that only Wardent itself writes to.
     let is_own = topic.name.starts_with("wardent.") || topic.name.starts_with("__");
@@ -334,7 +340,7 @@ fn rules(topic: &Topic) -> Rules {
 /// Whether an active segment must be closed though nothing is appended to it: it has reached its age, and
 /// only a closed segment can be deleted and compacted.
 fn is_stale(partition: &Partition, holding: &Holding, now_ms: Option<u64>) -> bool {
-    let age = partition.topic().config.segment_age;
+    let age = partition.topic().config().segment_age;
     let Some((now_ms, active)) = now_ms.zip(holding.segments.last()) else {
         return false;
     };
@@ -349,7 +355,8 @@ fn kept(shared: &Shared) -> Option<Kept> {
 }
 
 fn newest_record(shared: &Shared) -> Option<u64> {
-    let segments = shared.log.all().iter().flat_map(|one| one.segments());
+    let all = shared.log.partitions();
+    let segments = all.iter().flat_map(|one| one.segments());
     let stamps = segments.filter_map(|facts| u64::try_from(facts.max_timestamp_ms).ok());
     stamps.max()
 }

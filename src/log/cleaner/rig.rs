@@ -13,8 +13,8 @@ use super::{Bounds, Cleaner, Rest};
 use crate::{
     base::{clock::Clock, disk::Disk},
     log::{
-        Append, Appender, Batch, Builder, Cleanup, Command, Compression, Flush, Flusher, Log,
-        Partition, Reason, Settings, TopicConfig, TopicSettings, View,
+        Append, Appender, Batch, Builder, Changer, Cleanup, Command, Compression, Flush, Flusher,
+        Log, Partition, Reason, Settings, TopicConfig, TopicSettings, View,
         compaction::{Compaction, Job, Source, Step, Summary},
         open,
     },
@@ -81,6 +81,7 @@ pub(in crate::log) struct Rig {
     pub(in crate::log) log: Arc<Log>,
     pub(in crate::log) appender: Appender,
     pub(in crate::log) flusher: Flusher,
+    pub(in crate::log) changer: Changer,
     done: Arc<AtomicU64>,
 }
 
@@ -104,6 +105,7 @@ impl Rig {
             log: opened.log,
             appender: opened.appender,
             flusher: opened.flusher,
+            changer: opened.changer,
             done: Arc::default(),
         }
     }
@@ -190,8 +192,8 @@ impl Rig {
             partition: Arc::clone(partition),
             segments: closed.collect(),
             first_dirty: 0,
-            segment_bytes: partition.topic().config.segment_bytes,
-            delete_retention: partition.topic().config.delete_retention,
+            segment_bytes: partition.topic().config().segment_bytes,
+            delete_retention: partition.topic().config().delete_retention,
             now_ms: Some(self.clock.unix_ms()),
             keys_max: 1 << 20,
         }

@@ -18,8 +18,8 @@ use crate::{
         fuzz::Dice,
     },
     log::{
-        Append, Appender, Builder, Cleaned, Cleanup, Command, Compression, Flush, Flusher, Found,
-        Log, Opened, Partition, Settings, TopicConfig, TopicSettings, View, open,
+        Append, Appender, Builder, Changer, Cleaned, Cleanup, Command, Compression, Flush, Flusher,
+        Found, Log, Opened, Partition, Settings, TopicConfig, TopicSettings, View, open,
     },
 };
 
@@ -60,6 +60,7 @@ struct Running {
     log: Arc<Log>,
     appender: Appender,
     flusher: Flusher,
+    changer: Changer,
 }
 
 /// The settings of a log with the lanes' topics.
@@ -144,6 +145,7 @@ impl World {
             log,
             appender,
             flusher,
+            changer,
             report,
             was_clean,
         } = match opened {
@@ -167,6 +169,7 @@ impl World {
             log,
             appender,
             flusher,
+            changer,
         });
         for (lane, at) in LANES.iter().enumerate() {
             let found = self.read(lane)?;

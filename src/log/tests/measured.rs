@@ -78,7 +78,7 @@ fn appending_from_the_queue_to_the_page_cache() {
     const BATCHES: u64 = 20_000;
     let dir = tempfile::tempdir().unwrap();
     let opened = open(megabytes_64(dir.path()), Arc::new(System), Clock::system()).unwrap();
-    let running = start(opened.appender, opened.flusher).unwrap();
+    let running = start(opened.appender, opened.flusher, opened.changer).unwrap();
     let partition = running.log().partition(LAZY, 0).unwrap();
     let mut builder = Builder::new();
     for number in 0..250_u64 {
@@ -123,7 +123,7 @@ fn appending_from_the_queue_to_the_page_cache() {
 fn acknowledging_on_disk() {
     let dir = tempfile::tempdir().unwrap();
     let opened = open(megabytes_64(dir.path()), Arc::new(System), Clock::system()).unwrap();
-    let running = start(opened.appender, opened.flusher).unwrap();
+    let running = start(opened.appender, opened.flusher, opened.changer).unwrap();
     let partition = running.log().partition(DURABLE, 0).unwrap();
     let mut times = Vec::new();
     for number in 0..200 {

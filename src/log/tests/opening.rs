@@ -129,7 +129,7 @@ fn topics_that_are_found_are_served_though_nobody_configured_them() {
     rig.close();
     let rig = Rig::open(dir.path());
     let topic = Arc::clone(rig.partition("theirs").topic());
-    assert_eq!((topic.id, topic.partitions), (id, 3));
+    assert_eq!((topic.id, topic.partitions()), (id, 3));
     assert_eq!(numbers(&rig.partition("theirs"), 0).len(), 7);
 }
 

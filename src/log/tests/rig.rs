@@ -55,6 +55,7 @@ pub(super) struct Rig {
     pub(super) log: Arc<Log>,
     pub(super) appender: Appender,
     pub(super) flusher: Flusher,
+    pub(super) changer: Changer,
     pub(super) report: Vec<Found>,
     pub(super) was_clean: bool,
     pub(super) clock: Clock,
@@ -80,6 +81,17 @@ impl Rig {
         result.unwrap()
     }
 
+    /// Has a change of topics made, and says what came of it.
+    pub(super) fn change(&mut self, change: Change) -> Result<Arc<Topic>, NotChanged> {
+        let told = Arc::new(Mutex::new(None));
+        let tell = Arc::clone(&told);
+        let done = Box::new(move |result| *tell.lock().unwrap() = Some(result));
+        self.log.change(change, done).unwrap();
+        self.settle();
+        let result = told.lock().unwrap().take();
+        result.expect("it is told what became of a change")
+    }
+
     pub(super) fn open(dir: &Path) -> Self {
         Self::with(settings(dir), Arc::new(System))
     }
@@ -95,6 +107,7 @@ impl Rig {
             log: opened.log,
             appender: opened.appender,
             flusher: opened.flusher,
+            changer: opened.changer,
             report: opened.report,
             was_clean: opened.was_clean,
             clock,
@@ -120,7 +133,7 @@ impl Rig {
 
     /// Lets appender and flusher work until nothing is left to do at once.
     pub(super) fn settle(&mut self) {
-        while self.appender.turn() | self.flusher.turn() {}
+        while self.appender.turn() | self.flusher.turn() | self.changer.turn() {}
     }
 
     /// Appends a batch and waits for what becomes of it.

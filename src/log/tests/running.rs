@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 fn running(dir: &std::path::Path) -> Running {
     let opened = open(settings(dir), Arc::new(System), Clock::system()).unwrap();
-    start(opened.appender, opened.flusher).unwrap()
+    start(opened.appender, opened.flusher, opened.changer).unwrap()
 }
 
 #[test]

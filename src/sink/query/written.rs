@@ -19,6 +19,7 @@ pub(crate) type Events<'a> = &'a [(i64, &'a str)];
 /// A log that is removed with this.
 pub(crate) struct Written {
     pub(crate) log: Arc<Log>,
+    partitions: Vec<Arc<Partition>>,
     running: Option<Running>,
     dir: tempfile::TempDir,
 }
@@ -53,10 +54,11 @@ impl Written {
         let opened = log::open(settings, disk, Clock::system()).unwrap();
         let written = Self {
             log: Arc::clone(&opened.log),
-            running: Some(log::start(opened.appender, opened.flusher).unwrap()),
+            partitions: opened.log.partitions(),
+            running: Some(log::start(opened.appender, opened.flusher, opened.changer).unwrap()),
             dir,
         };
-        for (partition, batches) in written.log.partitions().iter().zip(batches) {
+        for (partition, batches) in written.partitions.iter().zip(batches) {
             for events in *batches {
                 append(&written.log, partition, events);
             }
@@ -65,7 +67,7 @@ impl Written {
     }
 
     pub(crate) fn partitions(&self) -> &[Arc<Partition>] {
-        self.log.partitions()
+        &self.partitions
     }
 
     pub(crate) fn dir(&self) -> &Path {

@@ -303,7 +303,7 @@ fn files_of(subject: Subject<'_>, partition: &Partition) -> Vec<Files> {
     let dir = subject.dir.join(partition.name());
     let topic = partition.topic();
     let may_skip = match subject.is_running {
-        true => topic.config.cleanup == Cleanup::Compact,
+        true => topic.config().cleanup == Cleanup::Compact,
         // How it is kept is not known then, but for Wardent's own.
         false => ![EventTopic::Access, EventTopic::Audit]
             .map(EventTopic::name)

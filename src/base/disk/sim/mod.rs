@@ -387,6 +387,16 @@ impl Disk for Sim {
         let mut state = self.state();
         state.operate(Act::TakesRoom)?;
         state.check_parent(to)?;
+        if state.names.now.dirs.contains(from) {
+            let tree = &state.names.now;
+            let all = || tree.files.keys().chain(&tree.dirs);
+            if all().any(|path| path.starts_with(to)) {
+                return Err(io::ErrorKind::DirectoryNotEmpty.into());
+            }
+            let edit = Edit::RenameDir(from.to_path_buf(), to.to_path_buf());
+            state.names.edit(edit);
+            return Ok(());
+        }
         let files = &state.names.now.files;
         let node = *files.get(from).ok_or_else(not_found)?;
         let edit = Edit::Rename(from.to_path_buf(), to.to_path_buf(), node);

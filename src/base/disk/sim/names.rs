@@ -23,6 +23,7 @@ pub(super) enum Edit {
     Unlink(PathBuf, NodeId),
     Rename(PathBuf, PathBuf, NodeId),
     MakeDir(PathBuf),
+    RenameDir(PathBuf, PathBuf),
     RemoveDir(PathBuf),
 }
 
@@ -35,14 +36,28 @@ impl Edit {
             | Self::RemoveDir(path) => {
                 vec![path]
             }
-            Self::Rename(from, to, _) => vec![from, to],
+            Self::Rename(from, to, _) | Self::RenameDir(from, to) => vec![from, to],
         }
     }
 
     fn node(&self) -> Option<NodeId> {
         match self {
             Self::Link(_, node) | Self::Unlink(_, node) | Self::Rename(_, _, node) => Some(*node),
-            Self::MakeDir(_) | Self::RemoveDir(_) => None,
+            Self::MakeDir(_) | Self::RenameDir(..) | Self::RemoveDir(_) => None,
+        }
+    }
+
+    /// The same where a directory on the way has the name `to`, and not `from`.
+    fn moved(&mut self, from: &Path, to: &Path) {
+        let paths = match self {
+            Self::Link(path, _)
+            | Self::Unlink(path, _)
+            | Self::MakeDir(path)
+            | Self::RemoveDir(path) => vec![path],
+            Self::Rename(old, new, _) | Self::RenameDir(old, new) => vec![old, new],
+        };
+        for path in paths {
+            *path = moved(path, from, to);
         }
     }
 
@@ -50,7 +65,23 @@ impl Edit {
     fn is_bound_to(&self, other: &Self) -> bool {
         let is_of_same_file = self.node().is_some() && self.node() == other.node();
         let own = self.paths();
-        is_of_same_file || other.paths().iter().any(|path| own.contains(path))
+        // What is done in a directory is done in the one that has its name then.
+        let is_inside = if let Self::RenameDir(from, to) = other {
+            let mut own = own.iter();
+            own.any(|path| path.starts_with(from) || path.starts_with(to))
+        } else {
+            false
+        };
+        is_of_same_file || is_inside || other.paths().iter().any(|path| own.contains(path))
+    }
+}
+
+/// The path as it is when `from` is called `to`.
+fn moved(path: &Path, from: &Path, to: &Path) -> PathBuf {
+    match path.strip_prefix(from) {
+        Ok(inside) if inside.as_os_str().is_empty() => to.to_path_buf(),
+        Ok(inside) => to.join(inside),
+        Err(_) => path.to_path_buf(),
     }
 }
 
@@ -64,6 +95,14 @@ impl Tree {
                 self.files.insert(to.clone(), *node);
             }
             Edit::MakeDir(path) => drop(self.dirs.insert(path.clone())),
+            Edit::RenameDir(from, to) => {
+                let files = std::mem::take(&mut self.files).into_iter();
+                self.files = files
+                    .map(|(path, id)| (moved(&path, from, to), id))
+                    .collect();
+                let dirs = std::mem::take(&mut self.dirs).into_iter();
+                self.dirs = dirs.map(|path| moved(&path, from, to)).collect();
+            }
             Edit::RemoveDir(path) => drop(self.dirs.remove(path)),
         }
     }
@@ -109,15 +148,19 @@ impl Names {
     pub(super) fn sync_dir(&mut self, dir: &Path) {
         let is_in = |edit: &Edit| edit.paths().iter().any(|path| path.parent() == Some(dir));
         let kept = with_what_they_need(&self.since, is_in);
-        let mut kept = kept.into_iter();
-        let safe = &mut self.safe;
-        self.since.retain(|edit| {
-            let is_kept = kept.next().unwrap();
-            if is_kept {
-                safe.apply(edit);
+        let mut left = Vec::<Edit>::new();
+        for (edit, is_kept) in std::mem::take(&mut self.since).into_iter().zip(kept) {
+            if !is_kept {
+                left.push(edit);
+                continue;
             }
-            !is_kept
-        });
+            self.safe.apply(&edit);
+            if let Edit::RenameDir(from, to) = edit {
+                // What was done in it before, and is not safe, was done in what has the new name now.
+                left.iter_mut().for_each(|edit| edit.moved(&from, &to));
+            }
+        }
+        self.since = left;
     }
 
     /// After a power cut: what was made safe, and of the rest the first things done, or any of them.

@@ -495,9 +495,12 @@ fn on_its_thread_it_compacts_by_itself_and_ends_when_it_is_told() {
     rig.roll(&bans);
     let cleaner = rig.cleaner(UNBOUNDED);
     let Rig {
-        appender, flusher, ..
+        appender,
+        flusher,
+        changer,
+        ..
     } = rig;
-    let running = run::start(appender, flusher).unwrap();
+    let running = run::start(appender, flusher, changer).unwrap();
     let thread = cleaner.start().unwrap();
     let clock = Clock::system();
     while thread.health().passes.get() == 0 {
