@@ -80,7 +80,7 @@ class Wardent(Broker):
         settings: dict[str, Any] = {
             "listen": [f"127.0.0.1:{self.http}"],
             "upstream": {"servers": [f"127.0.0.1:{free_port()}"]},
-            "client_ip": {"trusted_peers": ["127.0.0.1/32"]},
+            "client_ip": {"trusted_peers": ["127.0.0.1/32"], "missing": "peer"},
             "policy": "policy.yaml",
             "log": {"dir": str(self.directory / "log"), "listen": self.address, **(log or {})},
             "admin": {

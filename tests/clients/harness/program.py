@@ -182,7 +182,7 @@ class Program:
                     raise Failed(f"{self.what}: not within {deadline_s:.0f} s: {what}\n{self.tail()}")
                 self.news.wait(0.1)
 
-    def finish(self, deadline_s: float = START_S) -> Program:
+    def finish(self, deadline_s: float = START_S, good: tuple[int, ...] = (0,)) -> Program:
         """Waits for its end, which must be a good one."""
         try:
             code = self.child.wait(deadline_s)
@@ -191,7 +191,7 @@ class Program:
             self.kill()
             raise Failed(said) from None
         self.reader.join(10)
-        expect(code == 0, f"{self.what} ended with {code}; {self.told()}\n{self.tail()}")
+        expect(code in good, f"{self.what} ended with {code}; {self.told()}\n{self.tail()}")
         return self
 
     def told(self) -> str:
@@ -200,7 +200,8 @@ class Program:
     def leave(self) -> Program:
         """SIGTERM: an orderly end."""
         self.child.terminate()
-        self.finish(30)
+        # 143 is how the JVM ends after SIGTERM, whatever its hooks did.
+        self.finish(30, good=(0, 143))
         expect(self.left, f"{self.what} has not said that it left")
         return self
 
