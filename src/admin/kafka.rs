@@ -56,6 +56,16 @@ pub(super) fn encode(counters: &Counters, encoder: &mut Encoder<'_>) -> fmt::Res
         counters.bytes_out.get(),
     )?;
     encoder.counter(
+        "wardent_kafka_logins",
+        "Kafka clients that have proven who they are",
+        counters.logins.get(),
+    )?;
+    encoder.counter(
+        "wardent_kafka_failed_logins",
+        "Kafka clients that have not",
+        counters.failed_logins.get(),
+    )?;
+    encoder.counter(
         "wardent_kafka_throttled_milliseconds",
         "Time that Kafka clients were told to wait for their quotas",
         counters.throttled_ms.get(),

@@ -9,6 +9,7 @@ mod events;
 pub mod explain;
 pub mod health;
 mod kafka;
+pub mod kafka_users;
 pub mod log;
 pub mod metrics;
 mod reading;
@@ -28,7 +29,7 @@ use log::LogView;
 use watchdog::Vitals;
 
 use crate::{
-    kafka::Counters,
+    kafka::{Counters, users::UserActs},
     owner::Numbers,
     proxy::{listener::Phase, metrics::WorkerMetrics, worker::Shared},
     sink::{lines::Lines, publisher::Auditor},
@@ -57,6 +58,8 @@ pub struct View {
     pub reloads: Arc<Reloads>,
     /// What the Kafka listener counts, where there is one.
     pub kafka: Option<Arc<Counters>>,
+    /// Who is asked about Kafka's users, if clients are served.
+    pub kafka_users: Option<UserActs>,
 }
 
 /// How reloads went. Written by the reloader alone; all orderings are relaxed, since each number

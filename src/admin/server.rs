@@ -81,6 +81,7 @@ fn methods_of(path: &str) -> &'static str {
         "/api/v1/bans" => "GET, POST, DELETE",
         "/api/v1/bans/import" | "/api/v1/explain" | "/api/v1/reload" => "POST",
         "/api/v1/log/verify" => "GET, POST",
+        "/api/v1/log/users" => "GET, POST, PUT, DELETE",
         _ => "GET, HEAD",
     }
 }
@@ -192,6 +193,10 @@ impl Server {
                 .unwrap_or_else(Answer::from),
             (_, "/api/v1/explain", _) => self.explain(request).await.unwrap_or_else(Answer::from),
             (_, "/api/v1/events", _) => self.events(request).await.unwrap_or_else(Answer::from),
+            (_, "/api/v1/log/users", _) => self
+                .kafka_users(request, door)
+                .await
+                .unwrap_or_else(Answer::from),
             (_, "/api/v1/log/topics", _) => self.topics(&request).unwrap_or_else(Answer::from),
             (_, "/api/v1/log/verify", _) => self
                 .verify(request, door)
@@ -203,7 +208,7 @@ impl Server {
             (_, path, _) if path.starts_with("/api/") => Answer::from(Refused::new(
                 StatusCode::NOT_FOUND,
                 "here are /api/v1/bans, /api/v1/bans/import, /api/v1/explain, /api/v1/reload, \
-                 /api/v1/events, /api/v1/log/topics and /api/v1/log/verify",
+                 /api/v1/events, /api/v1/log/topics, /api/v1/log/users and /api/v1/log/verify",
             )),
             _ => text(
                 StatusCode::NOT_FOUND,

@@ -168,9 +168,11 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
     let listeners = sockets.take_listeners_of_workers()?;
     let kafka_socket = sockets.take_kafka();
     let kafka_address = kafka_socket.as_ref().map(|kafka| kafka.address.clone());
-    let kafka = kafka_socket
-        .map(|socket| kafka::start(socket, &document.log, log.log(), &clock))
-        .transpose()?;
+    let kafka = kafka_socket.map(|socket| {
+        let (tls, auditor) = (prepared.tls.as_ref(), &remembered.auditor);
+        kafka::start(socket, &document.log, tls, auditor, log.log(), &clock)
+    });
+    let kafka = kafka.transpose()?;
     let (outlets, log_view) = log.outlets(listeners.len(), lines.as_ref())?;
     let workers = start_workers(&shared, listeners, outlets, &phase_of_workers)?;
     let reloads = Arc::new(Reloads::default());
@@ -186,6 +188,7 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
         auditor: remembered.auditor.clone(),
         reloads: Arc::clone(&reloads),
         kafka: kafka.as_ref().map(|kafka| Arc::clone(kafka.counters())),
+        kafka_users: kafka.as_ref().map(|kafka| kafka.users().clone()),
     });
     let threads = remembered.start(&clock)?;
     wait_for_first_ticks(&view)?;
@@ -193,7 +196,7 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
     let (reloader, asked) = Reloader::pair();
     let notes = notes(&loaded, built.notes);
     let (ended, until_ended) = watch::channel(false);
-    let in_force = InForce::new(&shared, bans, threads.auditor());
+    let in_force = InForce::new(&shared, bans, threads.auditor(), prepared.tls);
     let (lasting, watch) = (prepared.lasting, prepared.watch);
     let side = Side {
         server: Server::new(view, reloader.clone(), threads.acts()),
@@ -233,6 +236,7 @@ fn notes(loaded: &Loaded, of_secrets: Vec<String>) -> Vec<String> {
 struct Prepared {
     watch: Watch,
     loaded: Loaded,
+    tls: Option<kafka::Renewed>,
     lasting: Lasting,
     built: Built,
 }
@@ -246,6 +250,7 @@ impl Prepared {
         let mut lasting = Lasting::default();
         let built = settings::policy(&loaded, &mut lasting, 1).map_err(StartError::Secrets)?;
         Ok(Self {
+            tls: kafka::Renewed::open(&loaded.wardent.log)?,
             watch,
             loaded,
             lasting,

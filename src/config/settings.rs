@@ -19,6 +19,7 @@ use crate::{
         route::{Route, Routes},
         signature::Stripe,
     },
+    kafka,
     limit::{ClockIds, Limit, Quota},
     log::{self, Cleanup, Flush, TopicConfig, TopicSettings},
     owner::BanPolicy,
@@ -149,6 +150,27 @@ pub fn log(document: &wardent::Log) -> log::Settings {
         disk_max: document.disk_max,
         ballast_bytes: (document.disk_max / 256).clamp(MIB, 32 * MIB),
         topics: topics.map(topic).into(),
+    }
+}
+
+/// Where the listener's certificate and key are.
+pub fn tls(tls: &wardent::Tls) -> kafka::tls::Files {
+    kafka::tls::Files {
+        cert: tls.cert.clone(),
+        key: tls.key.clone(),
+    }
+}
+
+/// How the listener's clients prove who they are.
+pub fn sasl(sasl: &wardent::Sasl) -> kafka::Sasl {
+    use kafka::sasl::{Mechanism, Scram};
+    let mechanism = |mechanism: &wardent::Mechanism| match mechanism {
+        wardent::Mechanism::Plain => Mechanism::Plain,
+        wardent::Mechanism::ScramSha256 => Mechanism::Scram(Scram::Sha256),
+        wardent::Mechanism::ScramSha512 => Mechanism::Scram(Scram::Sha512),
+    };
+    kafka::Sasl {
+        mechanisms: sasl.mechanisms.iter().map(mechanism).collect(),
     }
 }
 

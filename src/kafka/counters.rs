@@ -95,6 +95,10 @@ pub struct Counters {
     pub bytes_in: Count,
     /// Bytes of answers.
     pub bytes_out: Count,
+    /// Clients that have proven who they are.
+    pub logins: Count,
+    /// Clients that have not.
+    pub failed_logins: Count,
     /// Milliseconds that connections were told to wait for their quotas.
     pub throttled_ms: Count,
     /// When the listener's thread last went round, in monotonic milliseconds.
@@ -111,6 +115,8 @@ impl Default for Counters {
             accepted: Count::default(),
             bytes_in: Count::default(),
             bytes_out: Count::default(),
+            logins: Count::default(),
+            failed_logins: Count::default(),
             throttled_ms: Count::default(),
             beat_ms: Count::default(),
             cuts: Default::default(),

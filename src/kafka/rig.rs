@@ -13,7 +13,7 @@ use tokio::{
 
 use super::{
     api::{self, Answer},
-    broker::{Broker, Call, Session, Settings},
+    broker::{Broker, Call, Security, Session, Settings},
     connection,
     counters::Counters,
     frame::{self, Asked},
@@ -39,12 +39,21 @@ pub(crate) fn with_broker<F: Future<Output = ()>>(
     topics: &[(&str, u32)],
     test: impl FnOnce(Rc<Rig>) -> F,
 ) {
+    with_secured_broker(topics, Security::default(), test);
+}
+
+/// The same, with a broker that is secured so.
+pub(crate) fn with_secured_broker<F: Future<Output = ()>>(
+    topics: &[(&str, u32)],
+    security: Security,
+    test: impl FnOnce(Rc<Rig>) -> F,
+) {
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build_local(LocalOptions::default())
         .unwrap();
     runtime.block_on(async {
-        let rig = Rc::new(Rig::new(topics));
+        let rig = Rc::new(Rig::new(topics, security));
         test(Rc::clone(&rig)).await;
     });
 }
@@ -61,8 +70,14 @@ fn topic(name: &str, partitions: u32, cleanup: Cleanup) -> TopicSettings {
     }
 }
 
+/// A session of a client on this machine.
+fn session(broker: &Rc<Broker>) -> Rc<Session> {
+    let here = Some(IpAddr::from([127, 0, 0, 1]));
+    Rc::new(Session::new(here, true, broker.access.asks()))
+}
+
 impl Rig {
-    fn new(topics: &[(&str, u32)]) -> Self {
+    pub(crate) fn new(topics: &[(&str, u32)], security: Security) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let always = [
             ("__consumer_offsets", 4),
@@ -87,10 +102,11 @@ impl Rig {
             host: "127.0.0.1".to_owned(),
             port: 9092,
         };
-        let broker = Broker::new(settings, log, clock, Arc::<Counters>::default()).unwrap();
+        let counters = Arc::<Counters>::default();
+        let broker = Broker::new(settings, security, log, clock, counters).unwrap();
         Self {
+            session: session(&broker),
             broker,
-            session: Rc::new(Session::new(Some(IpAddr::from([127, 0, 0, 1])))),
             running: Some(running),
             _dir: dir,
         }
@@ -151,7 +167,7 @@ impl Rig {
     /// A connection to the broker.
     pub(crate) fn connect(&self) -> Client {
         let (ours, theirs) = tokio::io::duplex(64 * 1024);
-        let session = Rc::new(Session::new(Some(IpAddr::from([127, 0, 0, 1]))));
+        let session = session(&self.broker);
         spawn_local(connection::serve(theirs, session, Rc::clone(&self.broker)));
         Client {
             stream: ours,

@@ -89,7 +89,16 @@ apis! {
     Fetch = 1: (4, 12), flexible from 12;
     ListOffsets = 2: (1, 7), flexible from 6;
     Metadata = 3: (0, 12), flexible from 9;
+    SaslHandshake = 17: (0, 1), flexible from 99, asked = Asked::Always;
     ApiVersions = 18: (0, 4), flexible from 3, asked = Asked::Always;
+    DescribeAcls = 29: (1, 3), flexible from 2;
+    CreateAcls = 30: (1, 3), flexible from 2;
+    DeleteAcls = 31: (1, 3), flexible from 2;
+    SaslAuthenticate = 36: (0, 2), flexible from 2, asked = Asked::Always;
+    DescribeClientQuotas = 48: (0, 1), flexible from 1;
+    AlterClientQuotas = 49: (0, 1), flexible from 1;
+    DescribeUserScramCredentials = 50: (0, 0), flexible from 0;
+    AlterUserScramCredentials = 51: (0, 0), flexible from 0;
 }
 
 /// The API with that key; none where it is not spoken.

@@ -121,6 +121,8 @@ pub struct Sasl {
 vocabulary! {
     /// A SASL mechanism.
     Mechanism {
+        /// A name and a password as they are (RFC 4616); only inside TLS.
+        Plain = "PLAIN",
         /// RFC 5802 with SHA-256 (RFC 7677).
         ScramSha256 = "SCRAM-SHA-256",
         /// RFC 5802 with SHA-512.

@@ -1,9 +1,18 @@
 //! The APIs, a file each: what is asked, what is answered, and what happens in between.
 
+mod alter_client_quotas;
+mod alter_user_scram_credentials;
 mod api_versions;
+mod create_acls;
+mod delete_acls;
+mod describe_acls;
+mod describe_client_quotas;
+mod describe_user_scram_credentials;
 mod fetch;
 mod list_offsets;
 mod metadata;
+mod sasl_authenticate;
+mod sasl_handshake;
 
 use tokio::sync::SemaphorePermit;
 
@@ -69,7 +78,20 @@ pub(crate) async fn answer<'a>(
         }
         Key::ListOffsets => answered!(list_offsets, from, call, to),
         Key::Metadata => answered!(metadata, from, call, to),
+        Key::SaslHandshake => answered!(sasl_handshake, from, call, to),
         Key::ApiVersions => answered!(api_versions, from, call, to),
+        Key::DescribeAcls => answered!(describe_acls, from, call, to),
+        Key::CreateAcls => answered!(create_acls, from, call, to),
+        Key::DeleteAcls => answered!(delete_acls, from, call, to),
+        Key::SaslAuthenticate => answered!(sasl_authenticate, from, call, to),
+        Key::DescribeClientQuotas => answered!(describe_client_quotas, from, call, to),
+        Key::AlterClientQuotas => answered!(alter_client_quotas, from, call, to),
+        Key::DescribeUserScramCredentials => {
+            answered!(describe_user_scram_credentials, from, call, to)
+        }
+        Key::AlterUserScramCredentials => {
+            answered!(alter_user_scram_credentials, from, call, to)
+        }
     }
 }
 

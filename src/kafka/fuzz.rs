@@ -1,0 +1,161 @@
+//! Requests of anybody: none panics, none costs more memory than a bound and its own length, whatever it
+//! claims, and none leaves more behind than may be there.
+//!
+//! `WARDENT_FUZZ_SECONDS=3600 cargo test --release --lib campaign_frames` tries some ten million.
+
+use std::{cell::Cell, rc::Rc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
+use kafka_protocol::{
+    messages::{self, TopicName, fetch_request, list_offsets_request, metadata_request},
+    protocol::{Encodable, StrBytes},
+};
+use tokio::{
+    runtime::{Builder, LocalOptions},
+    time::timeout,
+};
+
+use super::{
+    Security,
+    api::{self, Answer},
+    broker::Call,
+    frame::{self, Asked},
+    rig::{Rig, framed},
+    table::{APIS, Key},
+};
+use crate::base::fuzz::{Dice, campaign, hash};
+
+/// What answering may take: of records, and of topics, that are there.
+const ANSWER_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// What reading may take, for each byte of a request.
+const BYTES_PER_BYTE: u64 = 256;
+
+/// How much memory the process may have at the end, in KiB.
+const PROCESS_KIB_MAX: u64 = 256 * 1024;
+
+/// Of so many requests one is waited for; the others are given up as soon as they wait for something.
+const WAITED_FOR: usize = 64;
+
+fn name() -> TopicName {
+    TopicName(StrBytes::from_static_str("orders"))
+}
+
+/// A request, as each version that the crate can write it in.
+fn sample(samples: &mut Vec<Vec<u8>>, key: Key, request: &impl Encodable) {
+    let row = APIS.iter().find(|row| row.key == key).unwrap();
+    for version in row.served_from..=row.newest {
+        // What is not in that version is left out by who writes it, or refused.
+        if request.encode(&mut BytesMut::new(), version).is_ok() {
+            let frame = framed(key, version, 7, request);
+            samples.push(frame[frame::LENGTH_BYTES..].to_vec());
+        }
+    }
+}
+
+fn samples() -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    let to = &mut all;
+    let partition = fetch_request::FetchPartition::default().with_partition_max_bytes(1 << 20);
+    let topic = fetch_request::FetchTopic::default()
+        .with_topic(name())
+        .with_partitions(vec![partition.clone(), partition.with_partition(1)]);
+    let fetch = messages::FetchRequest::default()
+        .with_max_bytes(1 << 20)
+        .with_topics(vec![topic]);
+    sample(to, Key::Fetch, &fetch);
+    let partition = list_offsets_request::ListOffsetsPartition::default().with_timestamp(-1);
+    let topic = list_offsets_request::ListOffsetsTopic::default()
+        .with_name(name())
+        .with_partitions(vec![partition]);
+    let list = messages::ListOffsetsRequest::default().with_topics(vec![topic]);
+    sample(to, Key::ListOffsets, &list);
+    let topic = metadata_request::MetadataRequestTopic::default().with_name(Some(name()));
+    let metadata = messages::MetadataRequest::default().with_topics(Some(vec![topic]));
+    sample(to, Key::Metadata, &metadata);
+    let versions = messages::ApiVersionsRequest::default();
+    sample(to, Key::ApiVersions, &versions);
+    all
+}
+
+const WORDS: [&[u8]; 14] = [
+    &[0x00],
+    &[0x01],
+    &[0x02],
+    &[0x7f],
+    &[0x00, 0x01],
+    &[0xff, 0xff],
+    &[0x7f, 0xff],
+    &[0xff, 0xff, 0xff, 0xff],
+    &[0x7f, 0xff, 0xff, 0xff],
+    &[0x80, 0x00, 0x00, 0x00],
+    &[0x00, 0x00, 0x00, 0x01],
+    &[0xff, 0xff, 0xff, 0xff, 0x0f],
+    b"orders",
+    b"wardent.http.access",
+];
+
+#[test]
+fn campaign_frames() {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())
+        .unwrap();
+    let rig = Rc::new(runtime.block_on(async {
+        let rig = Rig::new(&[("orders", 2)], Security::default());
+        rig.append("orders", 0, &["a", "b"]).await;
+        rig
+    }));
+    let samples = samples();
+    let samples: Vec<_> = samples.iter().map(Vec::as_slice).collect();
+    campaign("frames", &samples, &WORDS, |input| {
+        let class = Cell::new(0);
+        let cost = allocation_counter::measure(|| {
+            class.set(runtime.block_on(answered(&rig, input)));
+        });
+        let bound = ANSWER_BYTES_MAX + BYTES_PER_BYTE * input.len() as u64;
+        match cost.bytes_max <= bound {
+            true => Ok(class.get()),
+            false => Err(format!("{} bytes for {}", cost.bytes_max, input.len())),
+        }
+    });
+    let most = most_kib();
+    assert!(most <= PROCESS_KIB_MAX, "{most} KiB");
+}
+
+/// Answers one request, or begins to; tells apart what became of it.
+async fn answered(rig: &Rig, input: &[u8]) -> u64 {
+    let Ok(header) = frame::header(Bytes::copy_from_slice(input)) else {
+        return 0;
+    };
+    let Asked::Spoken(row, body) = header.asked else {
+        return 0;
+    };
+    let call = Call {
+        broker: &rig.broker,
+        session: &rig.session,
+        version: body.version(),
+    };
+    let answer = api::answer(row, header.correlation, body, &call);
+    let answer = match Dice::of(input).below(WAITED_FOR) {
+        0 => timeout(Duration::from_millis(20), answer).await.ok(),
+        _ => answer.now_or_never(),
+    };
+    let length = match answer {
+        // Whoever asked has gone.
+        None => 0,
+        Some(Err(_)) => return 0,
+        Some(Ok(Answer::Nothing)) => 1,
+        Some(Ok(Answer::Bytes(bytes) | Answer::Held(bytes, _))) => bytes.len(),
+    };
+    hash(&(row.key, call.version, length.checked_ilog2()))
+}
+
+/// The most memory that this process has had, in KiB.
+fn most_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.unwrap().trim().trim_end_matches(" kB");
+    kib.parse().unwrap()
+}
