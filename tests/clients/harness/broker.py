@@ -90,7 +90,12 @@ class Wardent(Broker):
         }
         # JSON is YAML.
         self.config.write_text(json.dumps(settings))
-        policy = {"mode": "enforce", "defaults": {"limit": {"rate": "100000/s", "burst": 100_000}}}
+        policy = {
+            "mode": "enforce",
+            "defaults": {"limit": {"rate": "100000/s", "burst": 100_000}},
+            # For events that tell a refusal, and for bans.
+            "routes": [{"name": "trap", "match": {"path": "/.env"}, "trap": True}],
+        }
         (self.directory / "policy.yaml").write_text(json.dumps(policy))
 
     def start(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
-from harness import suites, tools
+from harness import pages, suites, tools
 from harness.broker import Broker
 from harness.checks import CHECKS
 from harness.program import CLIENTS
@@ -20,6 +20,8 @@ def checks(short: bool) -> Checks:
         if client.is_short or not short:
             for name, check in CHECKS.items():
                 found[f"{client.name}:{name}"] = functools.partial(check, client=client)
+    quick = ("kcat", "confluent-kafka", "kafka-python")
+    found |= {f"docs:{name}": check for name, check in pages.CHECKS.items() if name in quick or not short}
     if short:
         found["librdkafka:short"] = suites.short_librdkafka
         return found

@@ -31,6 +31,8 @@ PYTHON = {
     "kafka-python-2.0.2": ("kafka-python==2.0.2", "lz4==4.4.5"),
     "kafka-python-2.3.0": ("kafka-python==2.3.0", *CODECS, *SUITE_WANTS),
     "kafka-python-3.0.12": ("kafka-python==3.0.12", *CODECS, *SUITE_WANTS),
+    # ClickHouse inside Python; it reads no Kafka.
+    "chdb": ("chdb-core==26.9.0",),
 }
 
 
