@@ -7,13 +7,16 @@ mod api;
 pub mod bans;
 mod events;
 pub mod explain;
+pub mod groups;
 pub mod health;
 mod kafka;
 pub mod kafka_users;
 pub mod log;
 pub mod metrics;
 mod reading;
+mod registry;
 pub mod server;
+pub mod token;
 pub mod topics;
 pub mod verify;
 pub mod watchdog;
@@ -73,6 +76,13 @@ pub struct Reloads {
 }
 
 impl Reloads {
+    /// Those of a process whose first policy took effect at this moment.
+    pub fn begun(unix_ms: u64) -> Arc<Self> {
+        let reloads = Self::default();
+        reloads.succeeded(unix_ms);
+        Arc::new(reloads)
+    }
+
     /// Takes note of a reload that took effect.
     pub fn succeeded(&self, unix_ms: u64) {
         self.succeeded.fetch_add(1, Ordering::Relaxed);

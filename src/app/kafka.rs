@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use serde_json::Value;
 
-use super::{StartError, sockets::KafkaSocket};
+use super::{StartError, log::OpenLog, sockets::KafkaSocket};
 use crate::{
     base::{clock::Clock, net::Address},
     config::{settings, wardent},
@@ -13,7 +13,6 @@ use crate::{
         self, Account, Listening, Security, Settings, Socket, Teller,
         tls::{Files, Tls},
     },
-    log::Log,
     sink::publisher::Auditor,
 };
 
@@ -26,7 +25,7 @@ pub(super) fn start(
     document: &wardent::Log,
     tls: Option<&Renewed>,
     auditor: &Auditor,
-    log: &Arc<Log>,
+    log: &OpenLog,
     clock: &Clock,
 ) -> Result<Listening, StartError> {
     let KafkaSocket { socket, address } = socket;
@@ -36,7 +35,8 @@ pub(super) fn start(
         sasl: document.sasl.as_ref().map(settings::sasl),
         tell: Some(teller(auditor.clone(), clock.clone())),
     };
-    kafka::start(socket, settings, security, Arc::clone(log), clock.clone())
+    let time = (clock.clone(), Arc::clone(log.cleaned()));
+    kafka::start(socket, settings, security, Arc::clone(log.log()), time)
         .map_err(|error| StartError::System(format!("the Kafka listener: {error}")))
 }
 

@@ -11,13 +11,16 @@ mod demo;
 mod event_text;
 mod events_cli;
 mod explain_cli;
+mod groups_cli;
 mod kafka;
 mod log;
 mod log_cli;
 mod log_reader;
+mod registry;
 mod reload;
 mod run;
 mod sockets;
+mod users_cli;
 
 use std::{
     fmt,
@@ -170,13 +173,17 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
     let kafka_address = kafka_socket.as_ref().map(|kafka| kafka.address.clone());
     let kafka = kafka_socket.map(|socket| {
         let (tls, auditor) = (prepared.tls.as_ref(), &remembered.auditor);
-        kafka::start(socket, &document.log, tls, auditor, log.log(), &clock)
+        kafka::start(socket, &document.log, tls, auditor, &log, &clock)
     });
     let kafka = kafka.transpose()?;
+    let served = sockets.take_kafka();
+    let kafka_address = served.as_ref().map(|kafka| kafka.address.clone());
+    let (tls, auditor) = (prepared.tls.as_ref(), &remembered.auditor);
+    let start = |socket| kafka::start(socket, &document.log, tls, auditor, log.log(), &clock);
+    let kafka = served.map(start).transpose()?;
     let (outlets, log_view) = log.outlets(listeners.len(), lines.as_ref())?;
     let workers = start_workers(&shared, listeners, outlets, &phase_of_workers)?;
-    let reloads = Arc::new(Reloads::default());
-    reloads.succeeded(clock.unix_ms());
+    let reloads = Reloads::begun(clock.unix_ms());
     let view = Arc::new(View {
         shared: Arc::clone(&shared),
         workers: workers.iter().map(|w| Arc::clone(&w.metrics)).collect(),
@@ -190,6 +197,7 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
         kafka: kafka.as_ref().map(|kafka| Arc::clone(kafka.counters())),
         kafka_users: kafka.as_ref().map(|kafka| kafka.users().clone()),
     });
+    let token = registry::token(document)?;
     let threads = remembered.start(&clock)?;
     wait_for_first_ticks(&view)?;
     let watchdog = start_watchdog(&view, watched)?;
@@ -199,7 +207,7 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
     let in_force = InForce::new(&shared, bans, threads.auditor(), prepared.tls);
     let (lasting, watch) = (prepared.lasting, prepared.watch);
     let side = Side {
-        server: Server::new(view, reloader.clone(), threads.acts()),
+        server: Server::new(view, reloader.clone(), threads.acts(), token),
         sockets,
         health: health_check(&loaded),
         questions,

@@ -27,7 +27,9 @@ use crate::{
         ConfiguredNames, Settings, UpstreamSettings,
         upstream::{Server, Target, Upstream},
     },
+    registry,
     secret::{Keyring, SecretBytes, Signer},
+    sink,
 };
 
 /// What the proxy reads once at start.
@@ -85,13 +87,13 @@ pub const BANS: &str = event::ban::TOPIC;
 /// The topic of what was done.
 pub const AUDIT: &str = event::audit::TOPIC;
 /// The topic of what could not be read or delivered.
-pub const DEAD_LETTERS: &str = "wardent.dead.letter";
+pub const DEAD_LETTERS: &str = sink::letters::TOPIC;
 /// The topic of the offsets of consumer groups, as Kafka calls it.
 pub const OFFSETS: &str = "__consumer_offsets";
 /// The topic of what administrators decided of topics, users and quotas.
 pub const METADATA: &str = "__wardent_metadata";
 /// The topic of schemas, as Confluent's registry calls it.
-pub const SCHEMAS: &str = "_schemas";
+pub const SCHEMAS: &str = registry::TOPIC;
 
 /// The log: its directory, its bounds, and the topics that are always there.
 pub fn log(document: &wardent::Log) -> log::Settings {

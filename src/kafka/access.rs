@@ -41,6 +41,9 @@ pub(crate) const QUOTAS_MAX: usize = 1_000;
 /// Bytes of a user's name at most.
 pub(crate) const USER_BYTES_MAX: usize = 64;
 
+/// Lines about one principal that the audit tells, before and after a change.
+const RIGHTS_TOLD: usize = 100;
+
 const NOBODY: &str = "nobody";
 
 /// How clients prove who they are.
@@ -241,7 +244,7 @@ impl Access {
         self.meta.with_prefix("acl/").len()
     }
 
-    /// How a user or another principal stands, for the audit and for `wardent log users`.
+    /// How a user or another principal stands, for the audit.
     pub(crate) fn standing(&self, principal: &str) -> Option<Value> {
         let user = principal.strip_prefix("User:").unwrap_or(principal);
         let credentials = self.credentials(user);
@@ -251,7 +254,11 @@ impl Access {
             return None;
         }
         let mechanisms: Vec<_> = credentials.iter().map(|one| one.scram.name()).collect();
-        let rights: Vec<_> = lines.iter().map(ToString::to_string).collect();
+        let mut rights: Vec<_> = lines.iter().map(ToString::to_string).collect();
+        if rights.len() > RIGHTS_TOLD {
+            rights.truncate(RIGHTS_TOLD);
+            rights.push(format!("and {} more", lines.len() - RIGHTS_TOLD));
+        }
         Some(json!({"mechanisms": mechanisms, "admin": is_admin, "rights": rights}))
     }
 
@@ -298,7 +305,7 @@ impl Access {
     fn account(&self, actor: &str, target: &str, before: Option<Value>, after: Option<Value>) {
         tracing::info!(
             actor,
-            target,
+            about = target,
             "users, rights or quotas of Kafka's clients were changed"
         );
         if let Some(tell) = &self.tell {

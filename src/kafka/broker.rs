@@ -14,14 +14,16 @@ use super::{
     access::{Access, Sasl, Teller},
     auth::{Operation, Principal, Resource, ResourceType},
     counters::{Counters, Cut},
+    group::{self, Groups},
     login,
     meta::Meta,
     quota::Flow,
     tls::Tls,
+    topics::Topics,
 };
 use crate::{
     base::clock::Clock,
-    log::{Log, ReadError},
+    log::{CleanerHealth, Log, ReadError},
 };
 
 /// The one broker's id; the log's `node.id` as well.
@@ -63,13 +65,16 @@ pub(crate) struct Broker {
     pub(crate) meta: Meta,
     /// Users, their rights and quotas.
     pub(crate) access: Access,
+    pub(crate) topics: Topics,
+    pub(crate) groups: Groups,
     /// Room for requests, and for records in answers, in bytes.
     pub(crate) request_room: Semaphore,
     pub(crate) answer_room: Semaphore,
 }
 
 impl Broker {
-    /// A broker of that log, with what was decided for it.
+    /// A broker of that log, with what was decided for it; `cleaner` says whether the clock is believed. On
+    /// the listener's runtime.
     ///
     /// # Errors
     /// When what was decided cannot be read.
@@ -77,11 +82,13 @@ impl Broker {
         settings: Settings,
         security: Security,
         log: Arc<Log>,
-        clock: Clock,
+        (clock, cleaner): (Clock, Arc<CleanerHealth>),
         counters: Arc<Counters>,
     ) -> Result<Rc<Self>, ReadError> {
         let meta = Meta::load(&log, &clock)?;
         let access = Access::load(&meta, security.sasl, security.tell);
+        let topics = Topics::of(&log);
+        let groups = group::start(&log, &clock, cleaner, &counters);
         Ok(Rc::new(Self {
             settings,
             log,
@@ -89,6 +96,8 @@ impl Broker {
             counters,
             meta,
             access,
+            topics,
+            groups,
             request_room: Semaphore::new(REQUEST_BYTES_MAX),
             answer_room: Semaphore::new(ANSWER_BYTES_MAX),
         }))

@@ -92,9 +92,8 @@ where
             Err(End::Gone) => return,
             Err(End::Cut(why)) => {
                 connection.broker.counters.cut(why);
-                let client = connection.session.client_id.borrow();
+                let client = connection.session.client_id.take();
                 tracing::debug!(peer = ?connection.session.peer, %client, why = why.name(), "cut off");
-                drop(client);
                 // Inside TLS, an end that is not said might be somebody else's doing.
                 let _ = timeout(GOODBYE_WITHIN, connection.to.shutdown()).await;
                 return;

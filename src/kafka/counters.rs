@@ -1,8 +1,13 @@
-//! What the listener counts: written on its thread, read by whoever watches.
+//! What the listener counts and shows: written on its thread, read by whoever watches.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::table::{APIS, Key};
+use arc_swap::ArcSwap;
+
+use super::{
+    group::GroupsShown,
+    table::{APIS, Key},
+};
 
 /// A number that only its writer changes.
 #[derive(Debug, Default)]
@@ -103,6 +108,8 @@ pub struct Counters {
     pub throttled_ms: Count,
     /// When the listener's thread last went round, in monotonic milliseconds.
     pub beat_ms: Count,
+    /// All groups, as they were a moment ago.
+    pub groups: ArcSwap<GroupsShown>,
     cuts: [Count; Cut::ALL.len()],
     /// By the API's place in the table.
     requests: Vec<Count>,
@@ -119,6 +126,7 @@ impl Default for Counters {
             failed_logins: Count::default(),
             throttled_ms: Count::default(),
             beat_ms: Count::default(),
+            groups: ArcSwap::default(),
             cuts: Default::default(),
             requests: APIS.iter().map(|_| Count::default()).collect(),
         }

@@ -29,9 +29,13 @@ use super::{
     connection,
     counters::{Counters, Cut},
     tls::Tls,
+    topics,
     users::{self, UserActs},
 };
-use crate::{base::clock::Clock, log::Log};
+use crate::{
+    base::clock::Clock,
+    log::{CleanerHealth, Log},
+};
 
 /// Connections at once, and from one address.
 const CONNECTIONS_MAX: u64 = 512;
@@ -55,7 +59,8 @@ pub enum Socket {
     Unix(StdUnixListener),
 }
 
-/// Serves the log to clients until what is returned is dropped.
+/// Serves the log to clients until what is returned is dropped. The log's cleaner says whether the clock is
+/// believed.
 ///
 /// # Errors
 /// When the system gives no thread, or what was decided for clients cannot be read.
@@ -64,7 +69,7 @@ pub fn start(
     settings: Settings,
     security: Security,
     log: Arc<Log>,
-    clock: Clock,
+    clock: (Clock, Arc<CleanerHealth>),
 ) -> io::Result<Listening> {
     let (users, asked) = users::channel();
     let counters = Arc::new(Counters::default());
@@ -151,7 +156,7 @@ impl Drop for Listening {
 async fn serve(
     socket: Socket,
     (settings, security, asked): (Settings, Security, users::Asked),
-    (log, clock): (Arc<Log>, Clock),
+    (log, clock): (Arc<Log>, (Clock, Arc<CleanerHealth>)),
     counters: Arc<Counters>,
     mut until_ended: watch::Receiver<bool>,
     ready: &std::sync::mpsc::SyncSender<io::Result<()>>,
@@ -160,6 +165,7 @@ async fn serve(
     let broker = Broker::new(settings, security, log, clock, counters);
     let broker = broker.map_err(io::Error::other)?;
     broker.access.begin().await;
+    topics::restore(&broker).await;
     let door = Rc::new(Door {
         broker,
         tls,
@@ -244,7 +250,7 @@ impl Door {
                 Some(tls) => match tls.accept(stream).await {
                     Ok(stream) => connection::serve(stream, session(true), broker).await,
                     Err(why) => {
-                        tracing::debug!(peer = ?address, ?why, "no TLS");
+                        tracing::debug!(peer = ?address, %why, "no TLS");
                         broker.counters.cut(Cut::Tls);
                     }
                 },

@@ -74,14 +74,13 @@ pub(crate) fn choose(call: &Call<'_>, mechanism: Mechanism, is_raw: bool) -> Res
 /// Goes on with a message of the client. A refusal is held back for a while, and ends the connection.
 pub(crate) async fn turn(call: &Call<'_>, message: &[u8]) -> Turn {
     let (session, access) = (call.session, &call.broker.access);
-    let login = match session.login.replace(State::Refused) {
+    let (login, is_raw) = match session.login.replace(State::Refused) {
         State::Proving { login, is_raw } => (login, is_raw),
-        other => {
+        other @ (State::NotAsked | State::Waiting | State::In | State::Refused) => {
             session.login.replace(other);
             return Turn::Illegal;
         }
     };
-    let (login, is_raw) = login;
     // All who come over a unix socket are of one machine.
     let address = session.peer.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
     let now_ns = call.broker.clock.monotonic_ns();
@@ -100,7 +99,7 @@ pub(crate) async fn turn(call: &Call<'_>, message: &[u8]) -> Turn {
             let compared = tokio::task::spawn_blocking(move || comparison.done());
             compared.await.unwrap_or(Step::Refused(None))
         }
-        step => step,
+        step @ (Step::GoOn(..) | Step::Proven(..) | Step::Refused(_)) => step,
     };
     match step {
         Step::GoOn(login, answer) => {

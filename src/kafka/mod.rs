@@ -19,6 +19,7 @@ mod connection;
 mod counters;
 mod error;
 mod frame;
+mod group;
 mod listener;
 mod login;
 mod meta;
@@ -26,6 +27,7 @@ pub mod quota;
 pub mod sasl;
 mod table;
 pub mod tls;
+mod topics;
 pub mod users;
 mod wire;
 
@@ -36,7 +38,11 @@ pub use auth::{Operation, Principal, Resource, is_reserved};
 pub use broker::{Security, Settings};
 pub use counters::{Count, Counters, Cut};
 pub use error::ErrorCode;
+pub use group::{
+    GroupShown, GroupsShown, MemberShown, OffsetShown, TOPIC as OFFSETS_TOPIC, groups_in,
+};
 pub use listener::{Listening, Socket, start};
+pub use topics::differing;
 
 #[cfg(test)]
 mod fuzz;

@@ -31,7 +31,8 @@ pub(crate) struct Rig {
     pub(crate) broker: Rc<Broker>,
     pub(crate) session: Rc<Session>,
     running: Option<log::Running>,
-    _dir: TempDir,
+    /// Where the log is, as long as there is a rig.
+    dir: Rc<TempDir>,
 }
 
 /// Runs a test with a broker whose log has the topics that are always there, and these.
@@ -53,7 +54,7 @@ pub(crate) fn with_secured_broker<F: Future<Output = ()>>(
         .build_local(LocalOptions::default())
         .unwrap();
     runtime.block_on(async {
-        let rig = Rc::new(Rig::new(topics, security));
+        let rig = Rc::new(Rig::secured(topics, security));
         test(Rc::clone(&rig)).await;
     });
 }
@@ -77,7 +78,11 @@ fn session(broker: &Rc<Broker>) -> Rc<Session> {
 }
 
 impl Rig {
-    pub(crate) fn new(topics: &[(&str, u32)], security: Security) -> Self {
+    pub(crate) fn new(topics: &[(&str, u32)]) -> Self {
+        Self::secured(topics, Security::default())
+    }
+
+    fn secured(topics: &[(&str, u32)], security: Security) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let always = [
             ("__consumer_offsets", 4),
@@ -102,13 +107,30 @@ impl Rig {
             host: "127.0.0.1".to_owned(),
             port: 9092,
         };
+        let time = (clock, Arc::default());
         let counters = Arc::<Counters>::default();
-        let broker = Broker::new(settings, security, log, clock, counters).unwrap();
+        let broker = Broker::new(settings, security, log, time, counters).unwrap();
         Self {
             session: session(&broker),
             broker,
             running: Some(running),
-            _dir: dir,
+            dir: Rc::new(dir),
+        }
+    }
+
+    /// A broker that begins anew over the same log, as after a restart.
+    pub(crate) fn another_broker(&self) -> Self {
+        let own = &self.broker;
+        let (log, clock) = (Arc::clone(&own.log), own.clock.clone());
+        let settings = own.settings.clone();
+        let time = (clock, Arc::default());
+        let counters = Arc::<Counters>::default();
+        let broker = Broker::new(settings, Security::default(), log, time, counters).unwrap();
+        Self {
+            session: session(&broker),
+            broker,
+            running: None,
+            dir: Rc::clone(&self.dir),
         }
     }
 
@@ -162,6 +184,15 @@ impl Rig {
             Bytes::from(bytes).split_off(4),
             7,
         )))
+    }
+
+    /// A call of the rig's session.
+    pub(crate) fn call(&self, version: i16) -> Call<'_> {
+        Call {
+            broker: &self.broker,
+            session: &self.session,
+            version,
+        }
     }
 
     /// A connection to the broker.

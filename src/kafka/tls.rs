@@ -73,6 +73,15 @@ pub(crate) enum NoHandshake {
     Late,
 }
 
+impl fmt::Display for NoHandshake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(error) => error.fmt(f),
+            Self::Late => f.write_str("it took too long"),
+        }
+    }
+}
+
 impl Tls {
     /// Reads the files.
     ///
@@ -130,32 +139,35 @@ fn read(files: &Files) -> Result<ServerConfig, Wrong> {
     let key = bytes_of(true, &files.key)?;
     let key = PrivateKeyDer::from_pem_slice(&key).map_err(|error| {
         let has = |words: &[u8]| key.windows(words.len()).any(|part| part == words);
-        of_key(match error {
-            pem::Error::NoItemsFound
-                if has(b"BEGIN ENCRYPTED PRIVATE KEY") || has(b"Proc-Type: 4,ENCRYPTED") =>
-            {
+        let is_locked = has(b"BEGIN ENCRYPTED PRIVATE KEY") || has(b"Proc-Type: 4,ENCRYPTED");
+        let is_missing = matches!(error, pem::Error::NoItemsFound);
+        of_key(match (is_missing, is_locked) {
+            (true, true) => {
                 "the key is locked with a password (`openssl pkey -in … -out …` writes it without)"
                     .to_owned()
             }
-            pem::Error::NoItemsFound => {
+            (true, false) => {
                 "holds no private key (it must be PEM: `-----BEGIN PRIVATE KEY-----`)".to_owned()
             }
-            error => format!("no PEM: {error}"),
+            (false, _) => format!("no PEM: {error}"),
         })
     })?;
     let versions = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(&[&TLS13, &TLS12])
         .map_err(|error| of_cert(error.to_string()))?;
     let config = versions.with_no_client_auth().with_single_cert(chain, key);
-    config.map_err(|error| match error {
-        rustls::Error::InconsistentKeys(_) => of_key(format!(
-            "is not the key of the certificate in {} (renew both)",
-            files.cert.display()
-        )),
-        rustls::Error::InvalidCertificate(error) => of_cert(format!("the certificate cannot be used: {error}")),
-        error => of_key(format!(
-            "the key cannot be used: {error} (use RSA of 2048 bits or more, ECDSA P-256 or P-384, or Ed25519)"
-        )),
+    config.map_err(|error| {
+        if matches!(error, rustls::Error::InconsistentKeys(_)) {
+            let cert = files.cert.display();
+            of_key(format!(
+                "is not the key of the certificate in {cert} (renew both)"
+            ))
+        } else if let rustls::Error::InvalidCertificate(error) = error {
+            of_cert(format!("the certificate cannot be used: {error}"))
+        } else {
+            let kinds = "RSA of 2048 bits or more, ECDSA P-256 or P-384, or Ed25519";
+            of_key(format!("the key cannot be used: {error} (use {kinds})"))
+        }
     })
 }
 

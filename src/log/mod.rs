@@ -66,7 +66,7 @@ pub use health::Health;
 pub use meta::{Id, Meta, text_of as id_text};
 pub use murmur2::{murmur2, partition_of};
 pub use partition::{Partition, SegmentFacts};
-pub use record::{Record, Records};
+pub use record::{Headers, Record, Records};
 pub use run::{Ended, Running, start};
 pub use segment::ReadError;
 pub use store::{Log, OpenError, Opened, Settings};

@@ -25,7 +25,7 @@ pub(super) struct Request {
 
 #[derive(Debug)]
 struct Change {
-    parts: Vec<(String, Option<String>)>,
+    parts: Parts,
     /// By Kafka's names; none removes it.
     rates: Vec<(String, Option<f64>)>,
 }
@@ -56,8 +56,11 @@ impl Request {
 /// What became of each.
 #[derive(Debug)]
 pub(super) struct Response {
-    results: Vec<(Vec<(String, Option<String>)>, Outcome)>,
+    results: Vec<(Parts, Outcome)>,
 }
+
+/// An entity as it is named: its types, and who of each.
+type Parts = Vec<(String, Option<String>)>;
 
 type Outcome = Result<Entity, (ErrorCode, String)>;
 

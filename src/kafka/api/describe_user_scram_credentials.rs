@@ -38,8 +38,7 @@ pub(super) struct Response {
 #[derive(Debug)]
 struct User {
     name: String,
-    error: ErrorCode,
-    credentials: Vec<Credential>,
+    credentials: Result<Vec<Credential>, (ErrorCode, &'static str)>,
 }
 
 impl Response {
@@ -50,13 +49,13 @@ impl Response {
         to.nullable_string(None);
         to.array(&self.users, |to, user| {
             to.string(&user.name);
-            to.i16(user.error.code());
-            to.nullable_string(match user.error {
-                ErrorCode::ResourceNotFound => Some("no such user"),
-                ErrorCode::DuplicateResource => Some("named twice"),
-                _ => None,
-            });
-            to.array(&user.credentials, |to, credential| {
+            let (error, why, credentials) = match &user.credentials {
+                Ok(credentials) => (ErrorCode::None, None, credentials.as_slice()),
+                Err((error, why)) => (*error, Some(*why), [].as_slice()),
+            };
+            to.i16(error.code());
+            to.nullable_string(why);
+            to.array(credentials, |to, credential| {
                 to.i8(credential.scram.code());
                 to.i32(i32::try_from(credential.iterations).unwrap_or(i32::MAX));
                 to.tags();
@@ -89,20 +88,12 @@ pub(super) async fn answer(request: Request, call: &Call<'_>) -> Response {
     }
     let user = |name: String| {
         let credentials = access.credentials(&name);
-        let error = match (twice.contains(&name), credentials.is_empty()) {
-            (true, _) => ErrorCode::DuplicateResource,
-            (false, true) => ErrorCode::ResourceNotFound,
-            (false, false) => ErrorCode::None,
+        let credentials = match (twice.contains(&name), credentials.is_empty()) {
+            (true, _) => Err((ErrorCode::DuplicateResource, "named twice")),
+            (false, true) => Err((ErrorCode::ResourceNotFound, "no such user")),
+            (false, false) => Ok(credentials),
         };
-        User {
-            credentials: if error == ErrorCode::None {
-                credentials
-            } else {
-                Vec::new()
-            },
-            name,
-            error,
-        }
+        User { name, credentials }
     };
     let mut told = HashSet::new();
     let names = names.into_iter().filter(|name| told.insert(name.clone()));
@@ -143,17 +134,14 @@ mod tests {
                     .is_empty()
             );
             let credential = Credential::of_salted(Scram::Sha512, b"x", vec![1], 8_192);
-            let user = |name: &str, error, credentials| User {
+            let user = |name: &str, credentials| User {
                 name: name.to_owned(),
-                error,
                 credentials,
             };
+            let missing = (ErrorCode::ResourceNotFound, "no such user");
             let answer = Response {
                 error: ErrorCode::None,
-                users: vec![
-                    user("me", ErrorCode::None, vec![credential]),
-                    user("you", ErrorCode::ResourceNotFound, vec![]),
-                ],
+                users: vec![user("me", Ok(vec![credential])), user("you", Err(missing))],
             };
             let told: DescribeUserScramCredentialsResponse =
                 oracle::written(KEY, version, |to| answer.write(to));

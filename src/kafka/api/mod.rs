@@ -1,18 +1,46 @@
 //! The APIs, a file each: what is asked, what is answered, and what happens in between.
 
 mod alter_client_quotas;
+mod alter_configs;
 mod alter_user_scram_credentials;
 mod api_versions;
 mod create_acls;
+mod create_partitions;
+mod create_topics;
 mod delete_acls;
+mod delete_groups;
+mod delete_records;
+mod delete_topics;
 mod describe_acls;
 mod describe_client_quotas;
+mod describe_cluster;
+mod describe_configs;
+mod describe_groups;
+mod describe_log_dirs;
 mod describe_user_scram_credentials;
+mod elect_leaders;
 mod fetch;
+mod find_coordinator;
+mod heartbeat;
+mod incremental_alter_configs;
+mod join_group;
+mod leave_group;
+mod list_groups;
 mod list_offsets;
+mod list_partition_reassignments;
 mod metadata;
+mod offset_commit;
+mod offset_delete;
+mod offset_fetch;
 mod sasl_authenticate;
 mod sasl_handshake;
+mod sync_group;
+
+use std::time::Duration;
+mod offset_commit;
+mod offset_delete;
+mod offset_fetch;
+mod sync_group;
 
 use tokio::sync::SemaphorePermit;
 
@@ -79,6 +107,17 @@ pub(crate) async fn answer<'a>(
         Key::ListOffsets => answered!(list_offsets, from, call, to),
         Key::Metadata => answered!(metadata, from, call, to),
         Key::SaslHandshake => answered!(sasl_handshake, from, call, to),
+        Key::OffsetCommit => answered!(offset_commit, from, call, to),
+        Key::OffsetFetch => answered!(offset_fetch, from, call, to),
+        Key::FindCoordinator => answered!(find_coordinator, from, call, to),
+        Key::JoinGroup => answered!(join_group, from, call, to),
+        Key::Heartbeat => answered!(heartbeat, from, call, to),
+        Key::LeaveGroup => answered!(leave_group, from, call, to),
+        Key::SyncGroup => answered!(sync_group, from, call, to),
+        Key::DescribeGroups => answered!(describe_groups, from, call, to),
+        Key::ListGroups => answered!(list_groups, from, call, to),
+        Key::DeleteGroups => answered!(delete_groups, from, call, to),
+        Key::OffsetDelete => answered!(offset_delete, from, call, to),
         Key::ApiVersions => answered!(api_versions, from, call, to),
         Key::DescribeAcls => answered!(describe_acls, from, call, to),
         Key::CreateAcls => answered!(create_acls, from, call, to),
@@ -92,6 +131,17 @@ pub(crate) async fn answer<'a>(
         Key::AlterUserScramCredentials => {
             answered!(alter_user_scram_credentials, from, call, to)
         }
+        Key::CreateTopics => answered!(create_topics, from, call, to),
+        Key::DeleteTopics => answered!(delete_topics, from, call, to),
+        Key::DeleteRecords => answered!(delete_records, from, call, to),
+        Key::DescribeConfigs => answered!(describe_configs, from, call, to),
+        Key::AlterConfigs => answered!(alter_configs, from, call, to),
+        Key::DescribeLogDirs => answered!(describe_log_dirs, from, call, to),
+        Key::CreatePartitions => answered!(create_partitions, from, call, to),
+        Key::ElectLeaders => answered!(elect_leaders, from, call, to),
+        Key::IncrementalAlterConfigs => answered!(incremental_alter_configs, from, call, to),
+        Key::ListPartitionReassignments => answered!(list_partition_reassignments, from, call, to),
+        Key::DescribeCluster => answered!(describe_cluster, from, call, to),
     }
 }
 
@@ -111,6 +161,11 @@ fn complete(to: Writer) -> Vec<u8> {
     let mut bytes = to.into_bytes();
     frame::end(&mut bytes);
     bytes
+}
+
+/// How long that many milliseconds are; not at all, where they are less than none.
+fn millis(stated: i32) -> Duration {
+    Duration::from_millis(u64::try_from(stated).unwrap_or(0))
 }
 
 /// The epoch in which the partition is led; -1 tells that none is known.

@@ -276,30 +276,39 @@ enum Care {
 
 impl Care {
     fn of(operation: Operation, resource: Resource<'_>) -> Self {
-        let Resource::Topic(topic) = resource else {
-            return match resource {
-                // Users and what they may do are nobody's to change who need not say who he is.
-                Resource::Cluster if operation == Operation::Alter => Self::Named,
-                _ => Self::Usual,
-            };
-        };
+        use Operation as O;
+        match resource {
+            Resource::Topic(topic) => Self::of_topic(operation, topic),
+            // Users and what they may do are nobody's to change who need not say who he is.
+            Resource::Cluster if operation == O::Alter => Self::Named,
+            Resource::Cluster
+            | Resource::Group(_)
+            | Resource::TransactionalId(_)
+            | Resource::User(_) => Self::Usual,
+        }
+    }
+
+    fn of_topic(operation: Operation, topic: &str) -> Self {
+        use Operation as O;
         match operation {
-            Operation::Write | Operation::Create | Operation::All if is_wardents_alone(topic) => {
-                Self::Never
-            }
-            // Without these two, nothing is known of users and groups any more.
-            Operation::Delete | Operation::Alter if topic.starts_with("__") => Self::Never,
-            Operation::Read if topic == METADATA => Self::Named,
-            Operation::Write
-            | Operation::Create
-            | Operation::Delete
-            | Operation::Alter
-            | Operation::AlterConfigs
-                if is_reserved(topic) =>
-            {
+            O::Write | O::Create | O::All if is_wardents_alone(topic) => Self::Never,
+            // Without these, nothing is known of users and groups any more.
+            O::Delete | O::Alter if topic.starts_with("__") => Self::Never,
+            O::Read if topic == METADATA => Self::Named,
+            O::Write | O::Create | O::Delete | O::Alter | O::AlterConfigs if is_reserved(topic) => {
                 Self::Named
             }
-            _ => Self::Usual,
+            O::All
+            | O::Read
+            | O::Write
+            | O::Create
+            | O::Delete
+            | O::Alter
+            | O::Describe
+            | O::ClusterAction
+            | O::DescribeConfigs
+            | O::AlterConfigs
+            | O::IdempotentWrite => Self::Usual,
         }
     }
 }
@@ -327,12 +336,9 @@ fn is_it(said: Operation, asked: Operation) -> bool {
 /// Whether who may do `said` may do `asked`.
 fn implies(said: Operation, asked: Operation) -> bool {
     use Operation::{Alter, AlterConfigs, Delete, Describe, DescribeConfigs, Read, Write};
-    is_it(said, asked)
-        || match asked {
-            Describe => matches!(said, Read | Write | Delete | Alter),
-            DescribeConfigs => said == AlterConfigs,
-            _ => false,
-        }
+    let describes = asked == Describe && matches!(said, Read | Write | Delete | Alter);
+    let describes_configs = asked == DescribeConfigs && said == AlterConfigs;
+    is_it(said, asked) || describes || describes_configs
 }
 
 #[cfg(test)]

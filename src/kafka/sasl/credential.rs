@@ -74,45 +74,24 @@ impl Scram {
     }
 
     /// `HMAC(key, bytes)`.
-    pub(super) fn mac(self, key: &[u8], bytes: &[u8]) -> Vec<u8> {
-        match self {
-            Self::Sha256 => mac256(key)
-                .chain_update(bytes)
-                .finalize()
-                .into_bytes()
-                .to_vec(),
-            Self::Sha512 => mac512(key)
-                .chain_update(bytes)
-                .finalize()
-                .into_bytes()
-                .to_vec(),
-        }
+    pub(in crate::kafka) fn mac(self, key: &[u8], bytes: &[u8]) -> Vec<u8> {
+        Keyed::new(self, key).mac(bytes)
     }
 
     /// `Hi(password, salt, iterations)`: PBKDF2 with one block of output (RFC 5802 section 2.2).
-    fn salted(self, password: &[u8], salt: &[u8], iterations: u32) -> Zeroizing<Vec<u8>> {
+    pub(in crate::kafka) fn salted(
+        self,
+        password: &[u8],
+        salt: &[u8],
+        iterations: u32,
+    ) -> Zeroizing<Vec<u8>> {
         const FIRST_BLOCK: [u8; 4] = 1_u32.to_be_bytes();
         // Keyed once: the two blocks of the key are not hashed again in each round.
-        let round: Box<dyn Fn(&[u8]) -> Vec<u8>> = match self {
-            Self::Sha256 => {
-                let keyed = mac256(password);
-                Box::new(move |bytes| {
-                    let mac = keyed.clone().chain_update(bytes);
-                    mac.finalize().into_bytes().to_vec()
-                })
-            }
-            Self::Sha512 => {
-                let keyed = mac512(password);
-                Box::new(move |bytes| {
-                    let mac = keyed.clone().chain_update(bytes);
-                    mac.finalize().into_bytes().to_vec()
-                })
-            }
-        };
-        let mut last = round(&[salt, &FIRST_BLOCK].concat());
+        let keyed = Keyed::new(self, password);
+        let mut last = keyed.mac(&[salt, &FIRST_BLOCK].concat());
         let mut sum = Zeroizing::new(last.clone());
         for _ in 1..iterations {
-            last = round(&last);
+            last = keyed.mac(&last);
             sum.iter_mut()
                 .zip(&last)
                 .for_each(|(sum, byte)| *sum ^= byte);
@@ -121,20 +100,37 @@ impl Scram {
     }
 }
 
-#[expect(
-    clippy::expect_used,
-    reason = "HMAC takes keys of any length (RFC 2104)"
-)]
-fn mac256(key: &[u8]) -> Hmac<Sha256> {
-    Hmac::new_from_slice(key).expect("any length")
+/// HMAC with its key.
+enum Keyed {
+    Sha256(Hmac<Sha256>),
+    Sha512(Hmac<Sha512>),
 }
 
-#[expect(
-    clippy::expect_used,
-    reason = "HMAC takes keys of any length (RFC 2104)"
-)]
-fn mac512(key: &[u8]) -> Hmac<Sha512> {
-    Hmac::new_from_slice(key).expect("any length")
+impl Keyed {
+    #[expect(
+        clippy::expect_used,
+        reason = "HMAC takes keys of any length (RFC 2104)"
+    )]
+    fn new(scram: Scram, key: &[u8]) -> Self {
+        const ANY_LENGTH: &str = "a key of any length";
+        match scram {
+            Scram::Sha256 => Self::Sha256(Hmac::new_from_slice(key).expect(ANY_LENGTH)),
+            Scram::Sha512 => Self::Sha512(Hmac::new_from_slice(key).expect(ANY_LENGTH)),
+        }
+    }
+
+    fn mac(&self, bytes: &[u8]) -> Vec<u8> {
+        match self {
+            Self::Sha256(keyed) => {
+                let mac = keyed.clone().chain_update(bytes);
+                mac.finalize().into_bytes().to_vec()
+            }
+            Self::Sha512(keyed) => {
+                let mac = keyed.clone().chain_update(bytes);
+                mac.finalize().into_bytes().to_vec()
+            }
+        }
+    }
 }
 
 /// What is known of a password, and proves neither it nor its owner to anybody else.

@@ -5,16 +5,14 @@ use std::{collections::HashMap, net::IpAddr, time::Duration};
 /// Failures an address may have at once.
 pub(crate) const BURST: u64 = 10;
 
-/// How long until one of them is forgiven.
-pub(crate) const FORGIVEN_AFTER: Duration = Duration::from_secs(6);
+/// How long until one of them is forgiven: 6 s.
+const FORGIVEN_AFTER_NS: u64 = 6_000_000_000;
 
 /// How long the answer to a failed login is held back.
 pub(crate) const HELD_BACK: Duration = Duration::from_secs(1);
 
 /// Addresses that are remembered; beyond them, the one that is forgiven soonest is forgotten.
 pub(crate) const ADDRESSES_MAX: usize = 4_096;
-
-const FORGIVEN_AFTER_NS: u64 = 6_000_000_000;
 
 /// Who failed lately, and when all of it is forgiven, on the monotonic clock.
 #[derive(Debug, Default)]
@@ -51,7 +49,7 @@ impl Failures {
 fn place(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) >> 64 << 64).into()),
-        v4 => v4,
+        v4 @ IpAddr::V4(_) => v4,
     }
 }
 
@@ -61,6 +59,7 @@ mod tests {
 
     const A: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
     const SECOND: u64 = 1_000_000_000;
+    const FORGIVEN_AFTER: Duration = Duration::from_nanos(FORGIVEN_AFTER_NS);
 
     #[test]
     fn ten_failures_are_free_then_one_in_six_seconds() {

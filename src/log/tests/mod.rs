@@ -1,5 +1,6 @@
 //! The log as a whole, played through step by step.
 
+mod changing;
 mod crashes;
 mod failing;
 mod halfway;
