@@ -169,17 +169,10 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
     let lines = options.lines;
     let watched = watched(document, &sockets, options.aborts_when_hung);
     let listeners = sockets.take_listeners_of_workers()?;
-    let kafka_socket = sockets.take_kafka();
-    let kafka_address = kafka_socket.as_ref().map(|kafka| kafka.address.clone());
-    let kafka = kafka_socket.map(|socket| {
-        let (tls, auditor) = (prepared.tls.as_ref(), &remembered.auditor);
-        kafka::start(socket, &document.log, tls, auditor, &log, &clock)
-    });
-    let kafka = kafka.transpose()?;
     let served = sockets.take_kafka();
     let kafka_address = served.as_ref().map(|kafka| kafka.address.clone());
     let (tls, auditor) = (prepared.tls.as_ref(), &remembered.auditor);
-    let start = |socket| kafka::start(socket, &document.log, tls, auditor, log.log(), &clock);
+    let start = |socket| kafka::start(socket, &document.log, tls, auditor, &log, &clock);
     let kafka = served.map(start).transpose()?;
     let (outlets, log_view) = log.outlets(listeners.len(), lines.as_ref())?;
     let workers = start_workers(&shared, listeners, outlets, &phase_of_workers)?;

@@ -17,6 +17,7 @@ use super::{
     group::{self, Groups},
     login,
     meta::Meta,
+    producers::ProducerIds,
     quota::Flow,
     tls::Tls,
     topics::Topics,
@@ -67,6 +68,7 @@ pub(crate) struct Broker {
     pub(crate) access: Access,
     pub(crate) topics: Topics,
     pub(crate) groups: Groups,
+    pub(crate) producer_ids: ProducerIds,
     /// Room for requests, and for records in answers, in bytes.
     pub(crate) request_room: Semaphore,
     pub(crate) answer_room: Semaphore,
@@ -98,6 +100,7 @@ impl Broker {
             access,
             topics,
             groups,
+            producer_ids: ProducerIds::default(),
             request_room: Semaphore::new(REQUEST_BYTES_MAX),
             answer_room: Semaphore::new(ANSWER_BYTES_MAX),
         }))

@@ -23,6 +23,7 @@ mod group;
 mod listener;
 mod login;
 mod meta;
+mod producers;
 pub mod quota;
 pub mod sasl;
 mod table;
@@ -48,5 +49,7 @@ pub use topics::differing;
 mod fuzz;
 #[cfg(test)]
 mod rig;
+#[cfg(test)]
+mod secured;
 #[cfg(test)]
 mod tests;

@@ -86,6 +86,7 @@ macro_rules! apis {
 }
 
 apis! {
+    Produce = 0: (0, 11), flexible from 9, served_from = 3;
     Fetch = 1: (4, 12), flexible from 12;
     ListOffsets = 2: (1, 7), flexible from 6;
     Metadata = 3: (0, 12), flexible from 9;
@@ -103,6 +104,8 @@ apis! {
     CreateTopics = 19: (2, 7), flexible from 5;
     DeleteTopics = 20: (1, 6), flexible from 4;
     DeleteRecords = 21: (0, 2), flexible from 2;
+    InitProducerId = 22: (0, 5), flexible from 2;
+    OffsetForLeaderEpoch = 23: (2, 4), flexible from 4;
     DescribeAcls = 29: (1, 3), flexible from 2;
     CreateAcls = 30: (1, 3), flexible from 2;
     DeleteAcls = 31: (1, 3), flexible from 2;
@@ -121,6 +124,7 @@ apis! {
     DescribeUserScramCredentials = 50: (0, 0), flexible from 0;
     AlterUserScramCredentials = 51: (0, 0), flexible from 0;
     DescribeCluster = 60: (0, 1), flexible from 0;
+    DescribeProducers = 61: (0, 0), flexible from 0;
 }
 
 /// The API with that key; none where it is not spoken.

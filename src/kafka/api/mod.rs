@@ -17,12 +17,14 @@ mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
 mod describe_log_dirs;
+mod describe_producers;
 mod describe_user_scram_credentials;
 mod elect_leaders;
 mod fetch;
 mod find_coordinator;
 mod heartbeat;
 mod incremental_alter_configs;
+mod init_producer_id;
 mod join_group;
 mod leave_group;
 mod list_groups;
@@ -32,15 +34,13 @@ mod metadata;
 mod offset_commit;
 mod offset_delete;
 mod offset_fetch;
+mod offset_for_leader_epoch;
+mod produce;
 mod sasl_authenticate;
 mod sasl_handshake;
 mod sync_group;
 
 use std::time::Duration;
-mod offset_commit;
-mod offset_delete;
-mod offset_fetch;
-mod sync_group;
 
 use tokio::sync::SemaphorePermit;
 
@@ -61,10 +61,6 @@ pub(crate) enum Answer<'a> {
     /// The same, with the room that they take until they are sent.
     Held(Vec<u8>, SemaphorePermit<'a>),
     /// Nothing is answered, and the connection goes on.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "Produce without acknowledgement")
-    )]
     Nothing,
 }
 
@@ -93,6 +89,15 @@ pub(crate) async fn answer<'a>(
     let from = &mut body;
     let mut to = Writer::new(frame::begin(correlation, row.key, shape), shape);
     match row.key {
+        Key::Produce => {
+            let request = produce::Request::read(from)?;
+            from.end()?;
+            let Some(response) = produce::answer(request, call).await else {
+                return Ok(Answer::Nothing);
+            };
+            response.write(&mut to);
+            Ok(Answer::Bytes(complete(to)))
+        }
         Key::Fetch => {
             let request = fetch::Request::read(from)?;
             from.end()?;
@@ -119,6 +124,9 @@ pub(crate) async fn answer<'a>(
         Key::DeleteGroups => answered!(delete_groups, from, call, to),
         Key::OffsetDelete => answered!(offset_delete, from, call, to),
         Key::ApiVersions => answered!(api_versions, from, call, to),
+        Key::InitProducerId => answered!(init_producer_id, from, call, to),
+        Key::OffsetForLeaderEpoch => answered!(offset_for_leader_epoch, from, call, to),
+        Key::DescribeProducers => answered!(describe_producers, from, call, to),
         Key::DescribeAcls => answered!(describe_acls, from, call, to),
         Key::CreateAcls => answered!(create_acls, from, call, to),
         Key::DeleteAcls => answered!(delete_acls, from, call, to),
@@ -169,8 +177,8 @@ fn millis(stated: i32) -> Duration {
 }
 
 /// The epoch in which the partition is led; -1 tells that none is known.
-fn leader_epoch(_partition: &Partition) -> i32 {
-    -1
+fn leader_epoch(partition: &Partition) -> i32 {
+    partition.leader_epoch()
 }
 
 /// Compares the epoch that a client goes by with that of the partition (KIP-320).

@@ -359,9 +359,14 @@ impl Owner {
 fn why(not: &NotAppended) -> NotKept {
     match not.reason {
         Reason::TooLarge => NotKept::TooLarge,
-        Reason::DiskFull | Reason::Io | Reason::Offline | Reason::Deleted | Reason::Stopping => {
-            NotKept::NotNow
-        }
+        // What groups write has no producer's numbers: it is neither out of order nor fenced.
+        Reason::DiskFull
+        | Reason::Io
+        | Reason::Offline
+        | Reason::Deleted
+        | Reason::OutOfOrderSequence
+        | Reason::Fenced
+        | Reason::Stopping => NotKept::NotNow,
     }
 }
 

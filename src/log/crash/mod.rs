@@ -6,6 +6,7 @@
 mod changes;
 mod damage;
 mod faults;
+mod idempotence;
 mod model;
 mod world;
 

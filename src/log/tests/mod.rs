@@ -9,6 +9,6 @@ mod measured;
 mod mending;
 mod opening;
 mod reading;
-mod rig;
+pub(super) mod rig;
 mod running;
 mod swapping;

@@ -396,8 +396,10 @@ impl Reader {
                 continue;
             }
             // What is neither JSON nor Avro is told as it is, and found unreadable there.
-            let told = |value| avro::as_json(value, &mut search.json).unwrap_or(value);
-            let value = record.value.map(told);
+            let value = match record.value {
+                Some(value) => Some(avro::as_json(value, &mut search.json).unwrap_or(value)),
+                None => None,
+            };
             if search.filter.wants(record.key, value, &mut search.tally) {
                 let event = Event {
                     partition: self.partition.index(),
