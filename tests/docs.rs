@@ -37,6 +37,7 @@ fn pages() -> Vec<PathBuf> {
         "ARCHITECTURE.md",
         "CHANGELOG.md",
         "nginx/README.md",
+        "ops/README.md",
     ]
     .map(PathBuf::from)
     .to_vec();
@@ -394,11 +395,13 @@ fn bots_are_treated_as_their_page_shows_it() {
 
 /// The metrics as a table: name as a query has it, labels, what it says.
 fn metrics_table(scraped: &str) -> String {
-    let mut labels = BTreeMap::<&str, Vec<&str>>::new();
+    let mut labels = BTreeMap::<&str, Vec<String>>::new();
     for sample in scraped.lines().filter(|line| !line.starts_with('#')) {
         let (name, rest) = sample.split_once(['{', ' ']).unwrap();
-        let label = rest.split_once("=\"").map(|(label, _)| label);
-        labels.entry(name).or_default().extend(label);
+        let names = rest.split("=\"").map(|part| part.rsplit([',', ' ']).next());
+        let mut names: Vec<_> = names.map(|name| format!("`{}`", name.unwrap())).collect();
+        names.pop();
+        labels.entry(name).or_insert(names);
     }
     let mut table = String::new();
     let mut help = "";
@@ -413,13 +416,11 @@ fn metrics_table(scraped: &str) -> String {
             continue;
         };
         let sample = match kind {
-            "counter" => format!("{name}_total"),
             "histogram" => format!("{name}_bucket"),
             _ => name.to_owned(),
         };
-        let label = labels[sample.as_str()].first();
-        let label = label.map_or(String::new(), |label| format!("`{label}`"));
-        writeln!(table, "| `{sample}` | {label} | {help} |").unwrap();
+        let labels = labels[sample.as_str()].join(", ");
+        writeln!(table, "| `{sample}` | {labels} | {help} |").unwrap();
     }
     table
 }

@@ -1,6 +1,6 @@
 //! What Kafka clients do: numbers for metrics, words for health.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -55,9 +55,9 @@ pub(super) fn encode(counters: &Counters, encoder: &mut Encoder<'_>) -> fmt::Res
         "Bytes of answers to Kafka clients",
         counters.bytes_out.get(),
     )?;
-    encoder.counter(
-        "wardent_kafka_throttled_milliseconds",
+    encoder.seconds_counter(
+        "wardent_kafka_throttled_seconds",
         "Time that Kafka clients were told to wait for their quotas",
-        counters.throttled_ms.get(),
+        Duration::from_millis(counters.throttled_ms.get()),
     )
 }

@@ -320,6 +320,10 @@ impl Drop for Record<'_> {
             self.status.get(),
             total_us,
         );
+        if let Some(rules) = self.rules.get() {
+            let tally = &rules.tally;
+            tally.finished(self.worker.nth, self.verdict.get(), total_us);
+        }
         let observed = self.observed.get().filter(|_| refusal.is_none());
         if let Some(would_be) = observed {
             metrics.observed(would_be.reason);

@@ -146,6 +146,8 @@ impl Drop for Held<'_> {
 /// What the connections of one thread share.
 #[derive(Debug)]
 pub(crate) struct Worker {
+    /// Its place among the workers.
+    pub(crate) nth: usize,
     pub(crate) shared: Arc<Shared>,
     pub(crate) metrics: Arc<WorkerMetrics>,
     pub(crate) deadlines: Rc<Deadlines>,
@@ -237,12 +239,14 @@ pub struct LineSink {
 
 impl Worker {
     pub(crate) fn new(
+        nth: usize,
         shared: Arc<Shared>,
         metrics: Arc<WorkerMetrics>,
         outlets: Outlets,
         seed: u128,
     ) -> Self {
         let worker = Self {
+            nth,
             pool: Pool::new(&shared.upstream, shared.settings.upstream.pool_idle),
             shared,
             metrics,
