@@ -15,7 +15,10 @@ use crate::{
     event::access::Verdict,
     guard::verdict::Reason,
     owner::Cause,
-    proxy::metrics::{Count, DURATION_BOUNDS_US, WorkerMetrics, stage_names},
+    proxy::{
+        metrics::{Count, DURATION_BOUNDS_US, WorkerMetrics, stage_names},
+        trace::Tracer,
+    },
 };
 
 use std::sync::{
@@ -469,12 +472,53 @@ impl Numbers {
             "When an earlier process left its last report of a hang and ended itself; 0 for never",
             Duration::from_millis(vitals.last_hang_unix_ms.load(Ordering::Relaxed)),
         )?;
+        self.told_elsewhere(encoder)?;
         let workers = view.workers.iter();
         let silences = workers.map(|worker| self.silence(worker.beat_ms.get()));
         encoder.seconds(
             "wardent_worker_silent_seconds",
             "Time since the least lively worker last ticked",
             silences.max().unwrap_or_default(),
+        )
+    }
+}
+
+impl Numbers {
+    /// What goes to a collector of traces and to a monitor.
+    fn told_elsewhere(&self, encoder: &mut Encoder<'_>) -> fmt::Result {
+        let (exported, vitals) = (&self.0.exported, &self.0.vitals);
+        let tracer = self.0.shared.tracer.as_deref();
+        let get = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        encoder.counter(
+            "wardent_otlp_spans",
+            "Spans of traces that the collector took",
+            get(&exported.taken),
+        )?;
+        encoder.counters(
+            "wardent_otlp_spans_lost",
+            "Spans that the collector does not have, by why: no room to wait, it was not reached, or it refused them",
+            "reason",
+            [
+                ("queue_full", tracer.map_or(0, Tracer::lost)),
+                ("unreachable", get(&exported.unreachable)),
+                ("refused", get(&exported.refused)),
+            ]
+            .into_iter(),
+        )?;
+        encoder.gauge(
+            "wardent_otlp_waiting_requests",
+            "Finished requests whose spans wait to be sent",
+            tracer.map_or(0, Tracer::waiting) as u64,
+        )?;
+        encoder.counters(
+            "wardent_pings",
+            "Pings to the dead-man monitor, by whether it answered",
+            "result",
+            [
+                ("answered", get(&vitals.pings_answered)),
+                ("failed", get(&vitals.pings_failed)),
+            ]
+            .into_iter(),
         )
     }
 }

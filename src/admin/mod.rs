@@ -12,10 +12,12 @@ pub mod health;
 mod kafka;
 pub mod log;
 pub mod metrics;
+pub mod ping;
 mod process;
 mod reading;
 pub mod server;
 pub mod topics;
+pub mod traces;
 pub mod verify;
 pub mod watchdog;
 
@@ -27,6 +29,7 @@ use std::sync::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 use log::LogView;
+use traces::Exported;
 use watchdog::Vitals;
 
 use crate::{
@@ -59,6 +62,8 @@ pub struct View {
     pub reloads: Arc<Reloads>,
     /// What the Kafka listener counts, where there is one.
     pub kafka: Option<Arc<Counters>>,
+    /// What became of spans.
+    pub exported: Arc<Exported>,
 }
 
 /// How reloads went. Written by the reloader alone; all orderings are relaxed, since each number

@@ -78,6 +78,14 @@ pub struct Vitals {
     pub canary_us: AtomicU64,
     /// When a canary was last answered, in milliseconds since 1970.
     pub canary_unix_ms: AtomicU64,
+    /// The same on the monotonic clock, in milliseconds.
+    pub canary_ms: AtomicU64,
+    /// When a look last found all well, on the monotonic clock, in milliseconds.
+    pub well_ms: AtomicU64,
+    /// Pings that the monitor answered. Written by who sends them, as the next is.
+    pub pings_answered: AtomicU64,
+    /// Pings that it did not.
+    pub pings_failed: AtomicU64,
     /// When an earlier process left the last report of a hang, in milliseconds since 1970; zero for never.
     pub last_hang_unix_ms: AtomicU64,
 }
@@ -231,6 +239,9 @@ impl Watch {
         } else if !is_alarmed && vitals.is_alarmed.swap(false, Ordering::Relaxed) {
             tracing::warn!("what hung goes on");
         }
+        if !is_alarmed {
+            vitals.well_ms.store(now_ms, Ordering::Relaxed);
+        }
         if longest_ms >= ABORT_AFTER_MS && self.settings.aborts {
             self.abort(&silent);
         }
@@ -365,6 +376,9 @@ impl Watch {
         vitals
             .canary_unix_ms
             .store(clock.unix_ms(), Ordering::Relaxed);
+        vitals
+            .canary_ms
+            .store(now_ms(&self.view), Ordering::Relaxed);
         if let Some(way) = self.ways.get_mut(flight.way) {
             way.is_open = true;
         }

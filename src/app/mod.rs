@@ -18,6 +18,7 @@ mod log_reader;
 mod reload;
 mod run;
 mod sockets;
+mod telemetry;
 
 use std::{
     fmt,
@@ -62,6 +63,7 @@ use bans::{BanThreads, Bans};
 use log::OpenLog;
 use reload::{InForce, Reloading};
 use sockets::Sockets;
+use telemetry::Told;
 
 /// Why Wardent could not start, in words for the operator.
 #[derive(Debug)]
@@ -186,6 +188,7 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
         auditor: remembered.auditor.clone(),
         reloads: Arc::clone(&reloads),
         kafka: kafka.as_ref().map(|kafka| Arc::clone(kafka.counters())),
+        exported: Arc::default(),
     });
     let threads = remembered.start(&clock)?;
     wait_for_first_ticks(&view)?;
@@ -196,6 +199,7 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
     let in_force = InForce::new(&shared, bans, threads.auditor());
     let (lasting, watch) = (prepared.lasting, prepared.watch);
     let side = Side {
+        told: Told::of(&loaded.wardent.telemetry, &view),
         server: Server::new(view, reloader.clone(), threads.acts()),
         sockets,
         health: health_check(&loaded),
@@ -271,6 +275,7 @@ fn shared(
         clients: Arc::clone(owner.clients()),
         facts: Arc::clone(owner.facts()),
         bots,
+        tracer: telemetry::tracer(&document.telemetry),
         canary,
         upstream: Arc::new(settings::upstream(document).map_err(StartError::System)?),
         privacy,
@@ -345,6 +350,7 @@ struct Side {
     server: Server,
     sockets: Sockets,
     health: Option<HealthCheck>,
+    told: Told,
     questions: Questions,
     shared: Arc<Shared>,
     reloading: Reloading,
@@ -385,9 +391,14 @@ impl Side {
             tokio::spawn(health::watch(Arc::clone(&self.shared.upstream), check));
         }
         tokio::spawn(bots::answer(self.questions, self.shared.clock.clone()));
+        let exporting = self.told.start(&self.until_ended);
         tokio::select! {
             () = self.reloading.run(self.asked) => {}
             _ = self.until_ended.wait_for(|ended| *ended) => {}
+        }
+        if let Some(exporting) = exporting {
+            // It ends within a second, or has ended in a panic that was told.
+            let _ = exporting.await;
         }
     }
 }

@@ -18,7 +18,6 @@ const NOT_IN_FORCE: &[(File, &str)] = &[
     (File::Wardent, "log.sasl"),
     (File::Wardent, "admin.token"),
     (File::Wardent, "admin.tls"),
-    (File::Wardent, "telemetry.otlp"),
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
