@@ -49,7 +49,8 @@ fn all_is_well(view: &View) -> bool {
     let vitals = &view.vitals;
     let moments = [&vitals.well_ms, &vitals.canary_ms];
     let moments = moments.map(|moment| moment.load(Ordering::Relaxed));
-    moments.iter().all(|&moment_ms| is_fresh(moment_ms, now_ms))
+    let is_alarmed = vitals.is_alarmed.load(Ordering::Relaxed);
+    !is_alarmed && moments.iter().all(|&moment_ms| is_fresh(moment_ms, now_ms))
 }
 
 /// Whether something that happened at `moment_ms`, zero for never, is still worth telling.

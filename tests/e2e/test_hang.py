@@ -200,10 +200,10 @@ def test_the_monitor_hears_no_more_of_one_that_hangs(
     wait_until("the monitor hears of it", lambda: len(monitor.heard) >= 2)
     stopped = Stopped(task_named(wardent.running.pid, thread))
     begin = time.monotonic()
-    # The alarm takes 5 s, what the watchdog found last counts for 5 s, and one ping may be under way.
-    silent_from_s = 7.0
+    # The alarm takes 5 s and the next look; what a watchdog that hangs found last counts for 5 s.
+    silent_from_s = 8.0
     # One that hangs ends itself after 10 s; one whose watchdog hangs is systemd's to end.
-    until_s = silent_from_s + 5.0
+    until_s = silent_from_s + 4.0
     while time.monotonic() < begin + until_s and not stopped.reap():
         time.sleep(0.1)
     late = [heard - begin for heard in monitor.heard if heard - begin > silent_from_s]
