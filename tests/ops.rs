@@ -18,12 +18,6 @@ const ALERTS: &str = "ops/prometheus/alerts.yaml";
 const ALERTS_TEST: &str = "ops/prometheus/alerts_test.yaml";
 const DASHBOARD: &str = "ops/grafana/wardent.json";
 
-/// The lag of consumer groups, which are told where there are any.
-const OF_GROUPS: [&str; 2] = [
-    "wardent_kafka_group_lag_records",
-    "wardent_kafka_group_lag_seconds",
-];
-
 fn text(path: &str) -> String {
     fs::read_to_string(path).unwrap()
 }
@@ -48,10 +42,7 @@ fn metrics() -> BTreeSet<String> {
 #[test]
 fn alerts_and_the_dashboard_ask_for_metrics_that_there_are() {
     let there_are = metrics();
-    let is_known = |name: &String| {
-        let of_groups = OF_GROUPS.contains(&name.as_str());
-        there_are.contains(name) || of_groups || name == "wardent_middleware"
-    };
+    let is_known = |name: &String| there_are.contains(name);
     for path in [ALERTS, ALERTS_TEST, DASHBOARD, "docs/runbook.md"] {
         let asked = found(r"\b((?:wardent|process)_[a-z0-9_]+)", &text(path));
         assert!(!asked.is_empty(), "{path} asks for nothing");

@@ -8,14 +8,18 @@ pub mod bans;
 mod events;
 pub mod explain;
 pub mod exposition;
+pub mod groups;
 pub mod health;
 mod kafka;
+pub mod kafka_users;
 pub mod log;
 pub mod metrics;
 pub mod ping;
 mod process;
 mod reading;
+mod registry;
 pub mod server;
+pub mod token;
 pub mod topics;
 pub mod traces;
 pub mod verify;
@@ -33,7 +37,7 @@ use traces::Exported;
 use watchdog::Vitals;
 
 use crate::{
-    kafka::Counters,
+    kafka::{Counters, users::UserActs},
     owner::Numbers,
     proxy::{listener::Phase, metrics::WorkerMetrics, worker::Shared},
     sink::{lines::Lines, publisher::Auditor},
@@ -64,6 +68,8 @@ pub struct View {
     pub kafka: Option<Arc<Counters>>,
     /// What became of spans.
     pub exported: Arc<Exported>,
+    /// Who is asked about Kafka's users, if clients are served.
+    pub kafka_users: Option<UserActs>,
 }
 
 /// How reloads went. Written by the reloader alone; all orderings are relaxed, since each number
@@ -77,6 +83,13 @@ pub struct Reloads {
 }
 
 impl Reloads {
+    /// Those of a process whose first policy took effect at this moment.
+    pub fn begun(unix_ms: u64) -> Arc<Self> {
+        let reloads = Self::default();
+        reloads.succeeded(unix_ms);
+        Arc::new(reloads)
+    }
+
     /// Takes note of a reload that took effect.
     pub fn succeeded(&self, unix_ms: u64) {
         self.succeeded.fetch_add(1, Ordering::Relaxed);

@@ -11,14 +11,17 @@ mod demo;
 mod event_text;
 mod events_cli;
 mod explain_cli;
+mod groups_cli;
 mod kafka;
 mod log;
 mod log_cli;
 mod log_reader;
+mod registry;
 mod reload;
 mod run;
 mod sockets;
 mod telemetry;
+mod users_cli;
 
 use std::{
     fmt,
@@ -36,6 +39,7 @@ use tokio::sync::watch;
 use crate::{
     admin::{
         Reloader, Reloads, View,
+        log::LogView,
         server::Server,
         watchdog::{self, Watchdog},
     },
@@ -49,8 +53,7 @@ use crate::{
     },
     event::privacy::Privacy,
     guard::{bots::Bots, policy::Policy},
-    kafka::Listening,
-    owner::Owner,
+    owner::{BanPolicy, Owner},
     proxy::{
         canary::Canary,
         listener::{self, Listener, Phase, WorkerThread},
@@ -60,6 +63,7 @@ use crate::{
     sink::lines::Lines,
 };
 use bans::{BanThreads, Bans};
+use kafka::Kafka;
 use log::OpenLog;
 use reload::{InForce, Reloading};
 use sockets::Sockets;
@@ -118,8 +122,7 @@ pub struct Running {
     /// Ends the admin thread.
     ended: watch::Sender<bool>,
     bans: Option<BanThreads>,
-    kafka: Option<Listening>,
-    kafka_address: Option<Address>,
+    kafka: Kafka,
     log: OpenLog,
     watchdog: Option<Watchdog>,
     admin_thread: Option<JoinHandle<()>>,
@@ -147,20 +150,15 @@ pub fn start(config: &Path) -> Result<Running, StartError> {
 pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError> {
     let prepared = Prepared::from(config)?;
     let (loaded, built) = (prepared.loaded, prepared.built);
-    let clock = Clock::system();
     let document = &loaded.wardent;
-    let mut log = OpenLog::open(&document.log, options.disk, &clock)?;
-    let bans = Arc::new(ArcSwap::from_pointee(built.bans));
-    let remembered = Bans::bring_back(document, &bans, &log, &clock)?;
-    let (bots, questions) = bots::begin(&document.bots)?;
-    let shared = Arc::new(shared(
-        document,
-        built.policy,
-        bots,
-        &remembered.owner,
-        log.privacy().clone(),
-        &clock,
-    )?);
+    let Ground {
+        clock,
+        mut log,
+        bans,
+        remembered,
+        shared,
+        questions,
+    } = Ground::of(document, built.policy, built.bans, options.disk)?;
     let mut sockets = Sockets::bind(document, options.takes_passed_sockets)?;
     let admin = sockets.admin_address();
     let (proxy, own_unix_paths) = (sockets.proxy_addresses(), sockets.own_unix_paths());
@@ -168,39 +166,33 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
     let lines = options.lines;
     let watched = watched(document, &sockets, options.aborts_when_hung);
     let listeners = sockets.take_listeners_of_workers()?;
-    let kafka_socket = sockets.take_kafka();
-    let kafka_address = kafka_socket.as_ref().map(|kafka| kafka.address.clone());
-    let kafka = kafka_socket
-        .map(|socket| kafka::start(socket, &document.log, log.log(), &clock))
-        .transpose()?;
+    let (served, auditor) = (sockets.take_kafka(), &remembered.auditor);
+    let kafka = Kafka::start(
+        served,
+        document,
+        prepared.tls.as_ref(),
+        auditor,
+        &log,
+        &clock,
+    )?;
     let (outlets, log_view) = log.outlets(listeners.len(), lines.as_ref())?;
     let workers = start_workers(&shared, listeners, outlets, &phase_of_workers)?;
-    let reloads = Arc::new(Reloads::default());
-    reloads.succeeded(clock.unix_ms());
-    let view = Arc::new(View {
-        shared: Arc::clone(&shared),
-        workers: workers.iter().map(|w| Arc::clone(&w.metrics)).collect(),
-        phase: phase_of_workers,
-        lines: lines.map(|sink| sink.lines),
-        log: log_view,
-        vitals: Arc::default(),
-        owner: Arc::clone(remembered.owner.numbers()),
-        auditor: remembered.auditor.clone(),
-        reloads: Arc::clone(&reloads),
-        kafka: kafka.as_ref().map(|kafka| Arc::clone(kafka.counters())),
-        exported: Arc::default(),
-    });
+    let reloads = Reloads::begun(clock.unix_ms());
+    let stage = (phase_of_workers, lines.map(|sink| sink.lines));
+    let counted = (&remembered, &kafka);
+    let view = view(&shared, &workers, stage, log_view, counted, &reloads);
+    let token = registry::token(document)?;
     let threads = remembered.start(&clock)?;
     wait_for_first_ticks(&view)?;
     let watchdog = start_watchdog(&view, watched)?;
     let (reloader, asked) = Reloader::pair();
     let notes = notes(&loaded, built.notes);
     let (ended, until_ended) = watch::channel(false);
-    let in_force = InForce::new(&shared, bans, threads.auditor());
+    let in_force = InForce::new(&shared, bans, threads.auditor(), prepared.tls);
     let (lasting, watch) = (prepared.lasting, prepared.watch);
     let side = Side {
         told: Told::of(&loaded.wardent.telemetry, &view),
-        server: Server::new(view, reloader.clone(), threads.acts()),
+        server: Server::new(view, reloader.clone(), threads.acts(), token),
         sockets,
         health: health_check(&loaded),
         questions,
@@ -217,13 +209,37 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
         ended,
         bans: Some(threads),
         kafka,
-        kafka_address,
         log,
         watchdog: Some(watchdog),
         admin_thread: Some(side.start()?),
         reloader,
         notes,
         own_unix_paths,
+    })
+}
+
+/// What the admin side reads.
+fn view(
+    shared: &Arc<Shared>,
+    workers: &[WorkerThread],
+    (phase, lines): (watch::Receiver<Phase>, Option<Lines>),
+    log: LogView,
+    (remembered, kafka): (&Bans, &Kafka),
+    reloads: &Arc<Reloads>,
+) -> Arc<View> {
+    Arc::new(View {
+        shared: Arc::clone(shared),
+        workers: workers.iter().map(|w| Arc::clone(&w.metrics)).collect(),
+        phase,
+        lines,
+        log,
+        vitals: Arc::default(),
+        owner: Arc::clone(remembered.owner.numbers()),
+        auditor: remembered.auditor.clone(),
+        reloads: Arc::clone(reloads),
+        kafka: kafka.counters(),
+        kafka_users: kafka.users(),
+        exported: Arc::default(),
     })
 }
 
@@ -237,6 +253,7 @@ fn notes(loaded: &Loaded, of_secrets: Vec<String>) -> Vec<String> {
 struct Prepared {
     watch: Watch,
     loaded: Loaded,
+    tls: Option<kafka::Renewed>,
     lasting: Lasting,
     built: Built,
 }
@@ -250,10 +267,46 @@ impl Prepared {
         let mut lasting = Lasting::default();
         let built = settings::policy(&loaded, &mut lasting, 1).map_err(StartError::Secrets)?;
         Ok(Self {
+            tls: kafka::Renewed::open(&loaded.wardent.log)?,
             watch,
             loaded,
             lasting,
             built,
+        })
+    }
+}
+
+/// What is there before anything is served: the log, what it remembers, and what all workers share.
+struct Ground {
+    clock: Clock,
+    log: OpenLog,
+    bans: Arc<ArcSwap<BanPolicy>>,
+    remembered: Bans,
+    shared: Arc<Shared>,
+    questions: Questions,
+}
+
+impl Ground {
+    fn of(
+        document: &Document,
+        policy: Policy,
+        bans: BanPolicy,
+        disk: Option<Arc<dyn Disk>>,
+    ) -> Result<Self, StartError> {
+        let clock = Clock::system();
+        let log = OpenLog::open(&document.log, disk, &clock)?;
+        let bans = Arc::new(ArcSwap::from_pointee(bans));
+        let remembered = Bans::bring_back(document, &bans, &log, &clock)?;
+        let (bots, questions) = bots::begin(&document.bots)?;
+        let privacy = log.privacy().clone();
+        let shared = shared(document, policy, bots, &remembered.owner, privacy, &clock)?;
+        Ok(Self {
+            clock,
+            log,
+            bans,
+            remembered,
+            shared: Arc::new(shared),
+            questions,
         })
     }
 }
@@ -416,7 +469,7 @@ impl Running {
 
     /// Where the Kafka protocol is spoken, with the port the system picked.
     pub fn kafka(&self) -> Option<&Address> {
-        self.kafka_address.as_ref()
+        self.kafka.address.as_ref()
     }
 
     /// Reads the policy again, as `wardent reload` does. Not for use inside a runtime.
@@ -465,7 +518,7 @@ impl Running {
             let _ = admin.join();
         }
         self.watchdog = None;
-        self.kafka = None;
+        self.kafka.end();
         self.bans = None;
         self.log.close();
         for path in self.own_unix_paths.drain(..) {
