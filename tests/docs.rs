@@ -37,6 +37,7 @@ fn pages() -> Vec<PathBuf> {
         "ARCHITECTURE.md",
         "CHANGELOG.md",
         "nginx/README.md",
+        "ops/README.md",
     ]
     .map(PathBuf::from)
     .to_vec();
@@ -190,6 +191,11 @@ const TOLD: &[[&str; 4]] = &[
     ["docs/operations", "bots/verify", "IN_FLIGHT_MAX: usize = 32", "| 4,096; 1,024, 32 at once, 5 s each |"],
     ["docs/operations", "bots/catalogue", "ENTRIES_MAX: usize = 20_000", "| 20,000 bots, 100,000 networks |"],
     ["docs/operations", "bots/networks", "NETWORKS_MAX: usize = 100_000", "| 20,000 bots, 100,000 networks |"],
+    ["docs/operations", "proxy/trace", "WAITING_MAX: usize = 4_096", "for the collector | 4,096 |"],
+    ["docs/operations", "telemetry/post", "WITHIN: Duration = Duration::from_secs(5)", "| 5 s each; a batch four times |"],
+    ["docs/operations", "admin/traces", "TRIES: u32 = 4", "| 5 s each; a batch four times |"],
+    ["docs/operations", "admin/traces", "ENDED_WITHIN: Duration = Duration::from_secs(1)", "spans that wait | 1 s |"],
+    ["docs/operations", "admin/ping", "FRESH_MS: u64 = 5_000", "both within the last 5 s"],
     ["docs/operations", "sink/lane", "LANE_BYTES_MIN: usize = 256 << 10", "| 256 KiB to 4 MiB, 16 MiB in all |"],
     ["docs/operations", "sink/lane", "LANE_BYTES_MAX: usize = 4 << 20", "| 256 KiB to 4 MiB, 16 MiB in all |"],
     ["docs/operations", "sink/lane", "ALL_BYTES: usize = 16 << 20", "| 256 KiB to 4 MiB, 16 MiB in all |"],
@@ -406,11 +412,13 @@ fn bots_are_treated_as_their_page_shows_it() {
 /// The metrics as a table: name as a query has it, labels, what it says. Of what has no sample yet the labels
 /// are those that `told` says.
 fn metrics_table(scraped: &str, told: &str) -> String {
-    let mut labels = BTreeMap::<&str, Vec<&str>>::new();
+    let mut labels = BTreeMap::<&str, Vec<String>>::new();
     for sample in scraped.lines().filter(|line| !line.starts_with('#')) {
         let (name, rest) = sample.split_once(['{', ' ']).unwrap();
-        let label = rest.split_once("=\"").map(|(label, _)| label);
-        labels.entry(name).or_default().extend(label);
+        let names = rest.split("=\"").map(|part| part.rsplit([',', ' ']).next());
+        let mut names: Vec<_> = names.map(|name| format!("`{}`", name.unwrap())).collect();
+        names.pop();
+        labels.entry(name).or_insert(names);
     }
     let mut table = String::new();
     let mut help = "";
@@ -425,19 +433,18 @@ fn metrics_table(scraped: &str, told: &str) -> String {
             continue;
         };
         let sample = match kind {
-            "counter" => format!("{name}_total"),
             "histogram" => format!("{name}_bucket"),
             _ => name.to_owned(),
         };
-        let label = match labels.get(sample.as_str()) {
-            Some(labels) => labels.first().map(|label| format!("`{label}`")),
+        let labels = match labels.get(sample.as_str()) {
+            Some(labels) => labels.join(", "),
             None => {
                 let line = told.split_once(&format!("| `{sample}` | "));
-                line.map(|(_, line)| line.split(" |").next().unwrap().to_owned())
+                let labels = line.map(|(_, line)| line.split(" |").next().unwrap());
+                labels.unwrap_or_default().to_owned()
             }
         };
-        let label = label.unwrap_or_default();
-        writeln!(table, "| `{sample}` | {label} | {help} |").unwrap();
+        writeln!(table, "| `{sample}` | {labels} | {help} |").unwrap();
     }
     table
 }
@@ -457,7 +464,10 @@ fn every_metric_is_told_as_it_is() {
         let text = fs::read_to_string(&path).unwrap();
         let is_metric = |word: &&str| word.starts_with("wardent_") && *word != "wardent_middleware";
         for name in text.split('`').filter(is_metric) {
-            let is_there = scraped.lines().any(|line| line.starts_with(name));
+            // Of a family without samples the type is told all the same.
+            let family = format!("# TYPE {name} ");
+            let tells = |line: &str| line.starts_with(name) || line.starts_with(&family);
+            let is_there = scraped.lines().any(tells);
             assert!(is_there, "{path:?}: there is no {name}");
         }
     }

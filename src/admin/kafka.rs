@@ -1,6 +1,6 @@
 //! What Kafka clients do: numbers for metrics, words for health.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -62,13 +62,13 @@ pub(super) fn encode(counters: &Counters, encoder: &mut Encoder<'_>) -> fmt::Res
     )?;
     encoder.counter(
         "wardent_kafka_failed_logins",
-        "Kafka clients that have not",
+        "Kafka clients that have not proven who they are",
         counters.failed_logins.get(),
     )?;
-    encoder.counter(
-        "wardent_kafka_throttled_milliseconds",
+    encoder.seconds_counter(
+        "wardent_kafka_throttled_seconds",
         "Time that Kafka clients were told to wait for their quotas",
-        counters.throttled_ms.get(),
+        Duration::from_millis(counters.throttled_ms.get()),
     )
 }
 
@@ -92,7 +92,7 @@ pub(super) fn encode_lag(groups: &Groups, encoder: &mut Encoder<'_>) -> fmt::Res
         .map(|(group, topic, _, seconds)| ([*group, *topic], *seconds));
     encoder.pairs(
         "wardent_kafka_group_lag_seconds",
-        "Age of the first of these records",
+        "Age of the first record that a consumer group has before it, of the 200 furthest behind",
         labels,
         seconds,
     )

@@ -1,6 +1,6 @@
 //! How the log is, and how events get into it: numbers for metrics, words for health.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -149,12 +149,12 @@ impl LogView {
         )?;
         encoder.counter(
             "wardent_events_batches",
-            "Batches of these records",
+            "Batches written to wardent.http.access",
             builder.batches(),
         )?;
         encoder.counter(
             "wardent_events_bytes",
-            "Bytes of these batches, as stored",
+            "Bytes written to wardent.http.access, as stored",
             builder.bytes(),
         )?;
         encoder.counter(
@@ -190,25 +190,25 @@ impl LogView {
         };
         encoder.counters(
             "wardent_log_batches",
-            "Batches appended, by when they are acknowledged: on disk (durable), or in the page cache (lazy)",
+            "Batches appended to the log, by when they are acknowledged: on disk (durable), or in the page cache (lazy)",
             "flush",
             of(|appending| appending.batches.get()),
         )?;
         encoder.counters(
             "wardent_log_records",
-            "Records of these batches",
+            "Records appended to the log, by when they are acknowledged",
             "flush",
             of(|appending| appending.records.get()),
         )?;
         encoder.counters(
             "wardent_log_appended_bytes",
-            "Bytes of these batches, as stored",
+            "Bytes appended to the log, as stored, by when they are acknowledged",
             "flush",
             of(|appending| appending.bytes.get()),
         )?;
         encoder.counters(
             "wardent_log_append_errors",
-            "Batches that could not be appended",
+            "Batches that could not be appended to the log, by when they would have been acknowledged",
             "flush",
             of(|appending| appending.errors.get()),
         )
@@ -223,18 +223,18 @@ impl LogView {
         )?;
         encoder.counter(
             "wardent_log_sync_errors",
-            "Those of them that failed, after which a partition is offline until it is healed",
+            "Calls of fdatasync that failed, after which a partition is offline until it is healed",
             health.sync_errors.get(),
         )?;
-        encoder.gauge(
-            "wardent_log_sync_last_microseconds",
-            "What the last of them took",
-            health.sync_last_ns.get() / 1_000,
+        encoder.seconds(
+            "wardent_log_sync_last_seconds",
+            "What the last fdatasync took",
+            Duration::from_nanos(health.sync_last_ns.get()),
         )?;
-        encoder.gauge(
-            "wardent_log_sync_max_microseconds",
-            "What the longest of them took",
-            health.sync_max_ns.get() / 1_000,
+        encoder.seconds(
+            "wardent_log_sync_max_seconds",
+            "What the longest fdatasync since the start took",
+            Duration::from_nanos(health.sync_max_ns.get()),
         )?;
         encoder.gauge(
             "wardent_log_offline_partitions",
@@ -286,7 +286,7 @@ fn kept(cleaner: &CleanerHealth, encoder: &mut Encoder<'_>) -> fmt::Result {
     )?;
     encoder.counters(
         "wardent_log_deleted_bytes",
-        "Bytes of these segments",
+        "Bytes of the segments that were deleted, by why",
         "reason",
         why.iter().map(|(why, deleted)| (*why, deleted.bytes.get())),
     )?;
@@ -296,7 +296,7 @@ fn kept(cleaner: &CleanerHealth, encoder: &mut Encoder<'_>) -> fmt::Result {
         cleaner.deletion_errors.get(),
     )?;
     encoder.gauge(
-        "wardent_log_bytes_over_disk_max",
+        "wardent_log_over_disk_max_bytes",
         "Bytes above log.disk_max, with nothing left that may go",
         cleaner.bytes_over.get(),
     )?;
@@ -317,7 +317,7 @@ fn kept(cleaner: &CleanerHealth, encoder: &mut Encoder<'_>) -> fmt::Result {
     )?;
     encoder.counter(
         "wardent_log_compaction_errors",
-        "Passes of compaction that did not: the disk failed, or a batch is damaged",
+        "Passes of compaction that broke off: the disk failed, or a batch is damaged",
         cleaner.pass_errors.get(),
     )?;
     encoder.counter(
@@ -325,9 +325,9 @@ fn kept(cleaner: &CleanerHealth, encoder: &mut Encoder<'_>) -> fmt::Result {
         "Bytes that compaction freed",
         cleaner.compacted_bytes.get(),
     )?;
-    encoder.gauge(
-        "wardent_log_compaction_last_milliseconds",
+    encoder.seconds(
+        "wardent_log_compaction_last_seconds",
         "What the last pass of compaction took, pauses included",
-        cleaner.last_pass_ms.get(),
+        Duration::from_millis(cleaner.last_pass_ms.get()),
     )
 }

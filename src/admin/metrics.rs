@@ -1,21 +1,24 @@
 //! The numbers in the OpenMetrics text format. Every label has a fixed set of values.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet},
+    encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet},
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
-    registry::Registry,
+    registry::{Registry, Unit},
 };
 
-use super::{Reloads, View};
+use super::{Reloads, View, process};
 use crate::{
     bots::Category,
     event::access::Verdict,
     guard::verdict::Reason,
     owner::Cause,
-    proxy::metrics::{Count, DURATION_BOUNDS_US, WorkerMetrics, stage_names},
+    proxy::{
+        metrics::{Count, DURATION_BOUNDS_US, WorkerMetrics, stage_names},
+        trace::Tracer,
+    },
 };
 
 use std::sync::{
@@ -103,6 +106,7 @@ impl Numbers {
                 .zip(self.sums(|worker| &worker.statuses)),
         )?;
         self.durations(encoder)?;
+        self.routes(encoder)?;
         encoder.counter(
             "wardent_http_request_body_bytes",
             "Bytes of request bodies received",
@@ -125,6 +129,33 @@ impl Numbers {
         )
     }
 
+    /// By route, whose names are the operator's.
+    fn routes(&self, encoder: &mut Encoder<'_>) -> fmt::Result {
+        let policy = self.0.shared.policy.load();
+        let mut family = encoder.descriptor(
+            "wardent_route_requests",
+            "Finished requests by the route they took and by what became of them",
+            MetricType::Counter,
+        )?;
+        for rules in policy.all_rules() {
+            for (verdict, count) in Verdict::ALL.iter().zip(rules.tally.verdicts()) {
+                let labels = [("route", rules.route.as_str()), ("verdict", verdict.name())];
+                ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        let mut family = encoder.descriptor(
+            "wardent_route_request_seconds",
+            "Time that the finished requests of each route took together",
+            MetricType::Counter,
+        )?;
+        for rules in policy.all_rules() {
+            let time = Duration::from_micros(rules.tally.duration_us()).as_secs_f64();
+            let labels = [("route", rules.route.as_str())];
+            ConstCounter::new(time).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
     #[expect(
         clippy::cast_precision_loss,
         reason = "microseconds as seconds for people"
@@ -136,10 +167,9 @@ impl Numbers {
             .map(|&us| us as f64 / 1e6)
             .chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds.zip(counts.iter().copied()).collect();
-        let mut metric = encoder.0.encode_descriptor(
+        let mut metric = encoder.descriptor(
             "wardent_http_request_duration_seconds",
-            "From a request's whole head to the end of its answer",
-            None,
+            "Time from a request's whole head to the end of its answer",
             MetricType::Histogram,
         )?;
         metric.encode_histogram::<NoLabelSet>(
@@ -309,10 +339,10 @@ impl Numbers {
             "Violations of more clients than are tallied at once",
             get(&numbers.untallied),
         )?;
-        encoder.gauge(
-            "wardent_owner_silent_milliseconds",
-            "Since the owner of bans last took a turn",
-            self.silent_ms(get(&numbers.beat_ms)),
+        encoder.seconds(
+            "wardent_owner_silent_seconds",
+            "Time since the owner of bans last took a turn",
+            self.silence(get(&numbers.beat_ms)),
         )?;
         self.publisher(encoder)
     }
@@ -350,16 +380,17 @@ impl Numbers {
             "Batches of bans and of the audit that the disk did not take, and that are offered again",
             get(&publisher.failed),
         )?;
-        encoder.gauge(
-            "wardent_publisher_silent_milliseconds",
-            "Since the publisher of bans last took a turn",
-            self.silent_ms(get(&publisher.beat_ms)),
+        encoder.seconds(
+            "wardent_publisher_silent_seconds",
+            "Time since the publisher of bans last took a turn",
+            self.silence(get(&publisher.beat_ms)),
         )
     }
 
-    fn silent_ms(&self, beat_ms: u64) -> u64 {
+    /// How long ago a turn at `beat_ms` of the monotonic clock was.
+    fn silence(&self, beat_ms: u64) -> Duration {
         let now_ms = self.0.shared.clock.monotonic_ns() / 1_000_000;
-        now_ms.saturating_sub(beat_ms)
+        Duration::from_millis(now_ms.saturating_sub(beat_ms))
     }
 
     fn house(&self, encoder: &mut Encoder<'_>) -> fmt::Result {
@@ -372,7 +403,7 @@ impl Numbers {
         } = &*view.reloads;
         encoder.gauge(
             "wardent_policy_generation",
-            "Counts the policies that took effect",
+            "Which policy is in force, counted from 1 at the start",
             view.shared.policy.load().generation,
         )?;
         encoder.counters(
@@ -390,10 +421,10 @@ impl Numbers {
             "Whether the last reload was refused, so that an older policy is in force",
             last_failed.load(Ordering::Relaxed),
         )?;
-        encoder.gauge(
+        encoder.seconds(
             "wardent_policy_loaded_timestamp_seconds",
             "When the policy in force was loaded",
-            last_success_unix_ms.load(Ordering::Relaxed) / 1_000,
+            Duration::from_millis(last_success_unix_ms.load(Ordering::Relaxed)),
         )?;
         encoder.counter(
             "wardent_lines_dropped",
@@ -405,7 +436,6 @@ impl Numbers {
 
     fn vitals(&self, encoder: &mut Encoder<'_>) -> fmt::Result {
         let view = &self.0;
-        let now_ms = view.shared.clock.monotonic_ns() / 1_000_000;
         let vitals = &view.vitals;
         encoder.counter(
             "wardent_canaries",
@@ -417,15 +447,15 @@ impl Numbers {
             "Requests of the watchdog that were not answered in time",
             vitals.canaries_lost.load(Ordering::Relaxed),
         )?;
-        encoder.gauge(
-            "wardent_canary_microseconds",
+        encoder.seconds(
+            "wardent_canary_seconds",
             "What the watchdog's last request took",
-            vitals.canary_us.load(Ordering::Relaxed),
+            Duration::from_micros(vitals.canary_us.load(Ordering::Relaxed)),
         )?;
-        encoder.gauge(
+        encoder.seconds(
             "wardent_canary_last_success_timestamp_seconds",
-            "When a request of the watchdog was last answered",
-            vitals.canary_unix_ms.load(Ordering::Relaxed) / 1_000,
+            "When a request of the watchdog was last answered; 0 before the first",
+            Duration::from_millis(vitals.canary_unix_ms.load(Ordering::Relaxed)),
         )?;
         encoder.gauge(
             "wardent_hang_alarm",
@@ -437,14 +467,58 @@ impl Numbers {
             "Times that something was silent for more than 5 s",
             vitals.alarms.load(Ordering::Relaxed),
         )?;
-        let ages = view
-            .workers
-            .iter()
-            .map(|worker| now_ms.saturating_sub(worker.beat_ms.get()));
+        encoder.seconds(
+            "wardent_hang_last_timestamp_seconds",
+            "When an earlier process left its last report of a hang and ended itself; 0 for never",
+            Duration::from_millis(vitals.last_hang_unix_ms.load(Ordering::Relaxed)),
+        )?;
+        self.told_elsewhere(encoder)?;
+        let workers = view.workers.iter();
+        let silences = workers.map(|worker| self.silence(worker.beat_ms.get()));
+        encoder.seconds(
+            "wardent_worker_silent_seconds",
+            "Time since the least lively worker last ticked",
+            silences.max().unwrap_or_default(),
+        )
+    }
+}
+
+impl Numbers {
+    /// What goes to a collector of traces and to a monitor.
+    fn told_elsewhere(&self, encoder: &mut Encoder<'_>) -> fmt::Result {
+        let (exported, vitals) = (&self.0.exported, &self.0.vitals);
+        let tracer = self.0.shared.tracer.as_deref();
+        let get = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        encoder.counter(
+            "wardent_otlp_spans",
+            "Spans of traces that the collector took",
+            get(&exported.taken),
+        )?;
+        encoder.counters(
+            "wardent_otlp_spans_lost",
+            "Spans that the collector does not have, by why: no room to wait, it was not reached, or it refused them",
+            "reason",
+            [
+                ("queue_full", tracer.map_or(0, Tracer::lost)),
+                ("unreachable", get(&exported.unreachable)),
+                ("refused", get(&exported.refused)),
+            ]
+            .into_iter(),
+        )?;
         encoder.gauge(
-            "wardent_worker_silent_milliseconds",
-            "Since the least lively worker last ticked",
-            ages.max().unwrap_or(0),
+            "wardent_otlp_waiting_requests",
+            "Finished requests whose spans wait to be sent",
+            tracer.map_or(0, Tracer::waiting) as u64,
+        )?;
+        encoder.counters(
+            "wardent_pings",
+            "Pings to the dead-man monitor, by whether it answered",
+            "result",
+            [
+                ("answered", get(&vitals.pings_answered)),
+                ("failed", get(&vitals.pings_failed)),
+            ]
+            .into_iter(),
         )
     }
 }
@@ -452,6 +526,7 @@ impl Numbers {
 impl Collector for Numbers {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut encoder = Encoder(encoder);
+        process::encode(&mut encoder)?;
         self.requests(&mut encoder)?;
         self.connections(&mut encoder)?;
         self.upstream(&mut encoder)?;
@@ -467,7 +542,7 @@ impl Collector for Numbers {
     }
 }
 
-/// Writes families of one label at most.
+/// Writes families. A name that ends in its unit is told with it.
 pub(super) struct Encoder<'a>(DescriptorEncoder<'a>);
 
 impl<'a> Encoder<'a> {
@@ -483,10 +558,19 @@ impl<'a> Encoder<'a> {
     }
 
     pub(super) fn counter(&mut self, name: &str, help: &str, count: u64) -> fmt::Result {
-        let metric = self
-            .0
-            .encode_descriptor(name, help, None, MetricType::Counter)?;
+        let metric = self.descriptor(name, help, MetricType::Counter)?;
         ConstCounter::new(count).encode(metric)
+    }
+
+    /// A time that only grows, in seconds.
+    pub(super) fn seconds_counter(
+        &mut self,
+        name: &str,
+        help: &str,
+        time: Duration,
+    ) -> fmt::Result {
+        let metric = self.descriptor(name, help, MetricType::Counter)?;
+        ConstCounter::new(time.as_secs_f64()).encode(metric)
     }
 
     fn gauges<'n>(
@@ -508,7 +592,7 @@ impl<'a> Encoder<'a> {
         label: &str,
         values: impl Iterator<Item = (&'n str, impl EncodeMetric)>,
     ) -> fmt::Result {
-        let mut family = self.0.encode_descriptor(name, help, None, kind)?;
+        let mut family = self.descriptor(name, help, kind)?;
         for (value, metric) in values {
             metric.encode(family.encode_family(&[(label, value)])?)?;
         }
@@ -523,9 +607,7 @@ impl<'a> Encoder<'a> {
         labels: [&str; 2],
         values: impl Iterator<Item = ([&'n str; 2], f64)>,
     ) -> fmt::Result {
-        let mut family = self
-            .0
-            .encode_descriptor(name, help, None, MetricType::Gauge)?;
+        let mut family = self.descriptor(name, help, MetricType::Gauge)?;
         for (of, number) in values {
             let ([first, second], [one, other]) = (labels, of);
             let told = [(first, one), (second, other)];
@@ -535,10 +617,30 @@ impl<'a> Encoder<'a> {
     }
 
     pub(super) fn gauge(&mut self, name: &str, help: &str, number: u64) -> fmt::Result {
-        let metric = self
-            .0
-            .encode_descriptor(name, help, None, MetricType::Gauge)?;
+        let metric = self.descriptor(name, help, MetricType::Gauge)?;
         gauge(number).encode(metric)
+    }
+
+    /// A time, or a moment since 1970, in seconds.
+    pub(super) fn seconds(&mut self, name: &str, help: &str, time: Duration) -> fmt::Result {
+        let metric = self.descriptor(name, help, MetricType::Gauge)?;
+        ConstGauge::new(time.as_secs_f64()).encode(metric)
+    }
+
+    pub(super) fn descriptor<'s>(
+        &'s mut self,
+        name: &'s str,
+        help: &str,
+        kind: MetricType,
+    ) -> Result<MetricEncoder<'s>, fmt::Error> {
+        static SECONDS: Unit = Unit::Seconds;
+        static BYTES: Unit = Unit::Bytes;
+        let (bare, unit) = match (name.strip_suffix("_seconds"), name.strip_suffix("_bytes")) {
+            (Some(bare), _) => (bare, Some(&SECONDS)),
+            (None, Some(bare)) => (bare, Some(&BYTES)),
+            (None, None) => (name, None),
+        };
+        self.0.encode_descriptor(bare, help, unit, kind)
     }
 }
 

@@ -7,17 +7,21 @@ mod api;
 pub mod bans;
 mod events;
 pub mod explain;
+pub mod exposition;
 pub mod groups;
 pub mod health;
 mod kafka;
 pub mod kafka_users;
 pub mod log;
 pub mod metrics;
+pub mod ping;
+mod process;
 mod reading;
 mod registry;
 pub mod server;
 pub mod token;
 pub mod topics;
+pub mod traces;
 pub mod verify;
 pub mod watchdog;
 
@@ -29,6 +33,7 @@ use std::sync::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 use log::LogView;
+use traces::Exported;
 use watchdog::Vitals;
 
 use crate::{
@@ -61,6 +66,8 @@ pub struct View {
     pub reloads: Arc<Reloads>,
     /// What the Kafka listener counts, where there is one.
     pub kafka: Option<Arc<Counters>>,
+    /// What became of spans.
+    pub exported: Arc<Exported>,
     /// Who is asked about Kafka's users, if clients are served.
     pub kafka_users: Option<UserActs>,
 }

@@ -24,7 +24,7 @@ use super::{
     Reloader, View,
     api::{Answer, Refused},
     events::WAITS_MAX,
-    health, metrics,
+    exposition, health, metrics,
     reading::Walks,
     registry,
     token::{Shown, Token},
@@ -211,7 +211,7 @@ impl Server {
 
     async fn answer_to(&self, request: Request<Incoming>, door: Door) -> Answer {
         match (request.method(), request.uri().path(), door) {
-            (&Method::GET | &Method::HEAD, "/metrics", _) => self.metrics(),
+            (&Method::GET | &Method::HEAD, "/metrics", _) => self.metrics(&request),
             (&Method::GET | &Method::HEAD, "/livez", _) => health_answer(&health::live(&self.view)),
             (&Method::GET | &Method::HEAD, "/readyz", _) => {
                 health_answer(&health::ready(&self.view))
@@ -265,15 +265,22 @@ impl Server {
         }
     }
 
-    fn metrics(&self) -> Answer {
-        match metrics::render(&self.view) {
-            Ok(page) => answer(
-                StatusCode::OK,
-                "application/openmetrics-text; version=1.0.0; charset=utf-8",
-                page,
-            ),
-            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
-        }
+    fn metrics(&self, request: &Request<Incoming>) -> Answer {
+        let accept = request.headers().get(header::ACCEPT);
+        let accept = accept.and_then(|accept| accept.to_str().ok());
+        let page = match metrics::render(&self.view) {
+            Ok(page) => page,
+            Err(error) => return text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+        };
+        let mut answer = if accept.is_some_and(exposition::wants_open_metrics) {
+            answer(StatusCode::OK, exposition::OPEN_METRICS, page)
+        } else {
+            let page = exposition::as_text(&page);
+            answer(StatusCode::OK, exposition::TEXT, page)
+        };
+        let vary = header::HeaderValue::from_static("accept");
+        answer.headers_mut().insert(header::VARY, vary);
+        answer
     }
 }
 

@@ -78,6 +78,16 @@ pub struct Vitals {
     pub canary_us: AtomicU64,
     /// When a canary was last answered, in milliseconds since 1970.
     pub canary_unix_ms: AtomicU64,
+    /// The same on the monotonic clock, in milliseconds.
+    pub canary_ms: AtomicU64,
+    /// When a look last found all well, on the monotonic clock, in milliseconds.
+    pub well_ms: AtomicU64,
+    /// Pings that the monitor answered. Written by who sends them, as the next is.
+    pub pings_answered: AtomicU64,
+    /// Pings that it did not.
+    pub pings_failed: AtomicU64,
+    /// When an earlier process left the last report of a hang, in milliseconds since 1970; zero for never.
+    pub last_hang_unix_ms: AtomicU64,
 }
 
 /// How a watchdog is set up.
@@ -180,6 +190,11 @@ struct Flight {
 impl Watch {
     fn new(view: Arc<View>, settings: Settings) -> Self {
         let now_ms = now_ms(&view);
+        let last_hang_ms = last_report_ms(&settings.report_dir).unwrap_or(0);
+        let vitals = &view.vitals;
+        vitals
+            .last_hang_unix_ms
+            .store(last_hang_ms, Ordering::Relaxed);
         let ways = settings.addresses.iter().map(|address| Way {
             to: address.clone(),
             is_open: false,
@@ -223,6 +238,9 @@ impl Watch {
             tracing::error!(?silent, "something hangs: see /livez");
         } else if !is_alarmed && vitals.is_alarmed.swap(false, Ordering::Relaxed) {
             tracing::warn!("what hung goes on");
+        }
+        if !is_alarmed {
+            vitals.well_ms.store(now_ms, Ordering::Relaxed);
         }
         if longest_ms >= ABORT_AFTER_MS && self.settings.aborts {
             self.abort(&silent);
@@ -358,6 +376,9 @@ impl Watch {
         vitals
             .canary_unix_ms
             .store(clock.unix_ms(), Ordering::Relaxed);
+        vitals
+            .canary_ms
+            .store(now_ms(&self.view), Ordering::Relaxed);
         if let Some(way) = self.ways.get_mut(flight.way) {
             way.is_open = true;
         }
@@ -434,6 +455,17 @@ impl Watch {
     }
 }
 
+/// When the last report in `dir` was left, in milliseconds since 1970.
+fn last_report_ms(dir: &Path) -> Option<u64> {
+    let files = fs::read_dir(dir).ok()?.flatten();
+    let stamps = files.filter_map(|file| {
+        let name = file.file_name();
+        let stamp = name.to_str()?.strip_prefix("hang-")?.strip_suffix(".txt")?;
+        stamp.parse().ok()
+    });
+    stamps.max()
+}
+
 fn now_ms(view: &View) -> u64 {
     view.shared.clock.monotonic_ns() / 1_000_000
 }
@@ -482,4 +514,26 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
         IpAddr::V4(_) | IpAddr::V6(_) => {}
     }
     address
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_report_is_found_among_other_files() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(last_report_ms(dir.path()), None);
+        for name in [
+            "hang-1700.txt",
+            "hang-1600.txt",
+            "hang-x.txt",
+            "hang-9",
+            "log",
+        ] {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        assert_eq!(last_report_ms(dir.path()), Some(1_700));
+        assert_eq!(last_report_ms(&dir.path().join("none")), None);
+    }
 }

@@ -20,6 +20,7 @@ mod registry;
 mod reload;
 mod run;
 mod sockets;
+mod telemetry;
 mod users_cli;
 
 use std::{
@@ -66,6 +67,7 @@ use kafka::Kafka;
 use log::OpenLog;
 use reload::{InForce, Reloading};
 use sockets::Sockets;
+use telemetry::Told;
 
 /// Why Wardent could not start, in words for the operator.
 #[derive(Debug)]
@@ -189,6 +191,7 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
     let in_force = InForce::new(&shared, bans, threads.auditor(), prepared.tls);
     let (lasting, watch) = (prepared.lasting, prepared.watch);
     let side = Side {
+        told: Told::of(&loaded.wardent.telemetry, &view),
         server: Server::new(view, reloader.clone(), threads.acts(), token),
         sockets,
         health: health_check(&loaded),
@@ -236,6 +239,7 @@ fn view(
         reloads: Arc::clone(reloads),
         kafka: kafka.counters(),
         kafka_users: kafka.users(),
+        exported: Arc::default(),
     })
 }
 
@@ -324,6 +328,7 @@ fn shared(
         clients: Arc::clone(owner.clients()),
         facts: Arc::clone(owner.facts()),
         bots,
+        tracer: telemetry::tracer(&document.telemetry),
         canary,
         upstream: Arc::new(settings::upstream(document).map_err(StartError::System)?),
         privacy,
@@ -398,6 +403,7 @@ struct Side {
     server: Server,
     sockets: Sockets,
     health: Option<HealthCheck>,
+    told: Told,
     questions: Questions,
     shared: Arc<Shared>,
     reloading: Reloading,
@@ -438,9 +444,14 @@ impl Side {
             tokio::spawn(health::watch(Arc::clone(&self.shared.upstream), check));
         }
         tokio::spawn(bots::answer(self.questions, self.shared.clock.clone()));
+        let exporting = self.told.start(&self.until_ended);
         tokio::select! {
             () = self.reloading.run(self.asked) => {}
             _ = self.until_ended.wait_for(|ended| *ended) => {}
+        }
+        if let Some(exporting) = exporting {
+            // It ends within a second, or has ended in a panic that was told.
+            let _ = exporting.await;
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     net::{IpAddr, SocketAddr},
+    time::Duration,
 };
 
 use ipnet::IpNet;
@@ -28,7 +29,17 @@ pub(super) fn check_wardent(document: &wardent::Document, source: &Source<'_>) -
     passwords(&document.log, source, &mut problems);
     trust(document, source, &mut problems);
     secrets(document, source, &mut problems);
+    ping(document, source, &mut problems);
     problems
+}
+
+/// A monitor is not asked more often than the watchdog looks.
+fn ping(document: &wardent::Document, source: &Source<'_>, problems: &mut Vec<Problem>) {
+    let is_hasty = |ping: &wardent::Ping| ping.interval < Duration::from_secs(1);
+    if document.telemetry.ping.as_ref().is_some_and(is_hasty) {
+        let key = "telemetry.ping.interval";
+        problems.push(source.error(key, format!("{key}: must be 1s or more")));
+    }
 }
 
 /// Every address is bound once, and none is its own upstream.

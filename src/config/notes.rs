@@ -11,10 +11,7 @@ use super::{
 };
 
 /// Keys that are read and checked, but do nothing yet. A feature that comes deletes its line.
-const NOT_IN_FORCE: &[(File, &str)] = &[
-    (File::Wardent, "admin.tls"),
-    (File::Wardent, "telemetry.otlp"),
-];
+const NOT_IN_FORCE: &[(File, &str)] = &[(File::Wardent, "admin.tls")];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum File {

@@ -18,6 +18,7 @@ use crate::{
         policy::{Points, Policy, Rules},
         route::{Route, Routes},
         signature::Stripe,
+        tally::Tallies,
     },
     kafka,
     limit::{ClockIds, Limit, Quota},
@@ -183,6 +184,8 @@ pub struct Lasting {
     pub secrets: Secrets,
     /// The limits' clocks.
     pub clocks: ClockIds,
+    /// What became of the routes' requests.
+    pub tallies: Tallies,
 }
 
 /// A policy that may take effect, and what the operator should know.
@@ -223,8 +226,8 @@ pub fn policy(loaded: &Loaded, lasting: &mut Lasting, generation: u64) -> Result
         signer,
         routes.into_iter().collect::<Option<Vec<_>>>(),
     ) {
-        (Some(keyring), Some(signer), Some(routes)) if wrong.is_empty() => Ok(Built {
-            policy: Policy {
+        (Some(keyring), Some(signer), Some(routes)) if wrong.is_empty() => {
+            let policy = Policy {
                 generation,
                 trust: trust(&loaded.wardent.client_ip),
                 keyring,
@@ -234,10 +237,15 @@ pub fn policy(loaded: &Loaded, lasting: &mut Lasting, generation: u64) -> Result
                 points: points(&loaded.policy.bans.points),
                 routes: Routes::from(routes),
                 defaults,
-            },
-            bans: bans(&loaded.policy.bans, protected),
-            notes,
-        }),
+            };
+            let names = policy.all_rules().map(|rules| rules.route.as_str());
+            lasting.tallies.keep_only(names);
+            Ok(Built {
+                policy,
+                bans: bans(&loaded.policy.bans, protected),
+                notes,
+            })
+        }
         _ => Err(wrong.join("\n")),
     }
 }
@@ -302,6 +310,7 @@ impl Reading<'_> {
     fn rest(&mut self, rest: &Effective) -> Rules {
         Rules {
             route: DEFAULTS.to_owned(),
+            tally: self.lasting.tallies.of(DEFAULTS),
             needs_secret: rest.secret == SecretRule::Require,
             is_exempt: false,
             enforces: rest.mode == Mode::Enforce,
@@ -359,6 +368,7 @@ impl Reading<'_> {
             methods: Some(methods).filter(|methods| !methods.is_empty()),
             value: Rules {
                 route: route.name.as_str().to_owned(),
+                tally: self.lasting.tallies.of(route.name.as_str()),
                 needs_secret: effective.secret == SecretRule::Require,
                 is_exempt: skips_secret || skips_bots,
                 enforces: effective.mode == Mode::Enforce,

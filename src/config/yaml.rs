@@ -264,7 +264,7 @@ fn line_may_hold_secret(line: &str) -> bool {
     let line = line.to_lowercase();
     // `@`: a URL may have a password before it.
     let words = [
-        "secret", "token", "whsec_", "keys", "from:", "key:", "otlp", "@",
+        "secret", "token", "whsec_", "keys", "from:", "key:", "otlp", "ping", "@",
     ];
     words.iter().any(|word| line.contains(word))
 }

@@ -11,4 +11,5 @@ pub mod path;
 pub mod policy;
 pub mod route;
 pub mod signature;
+pub mod tally;
 pub mod verdict;

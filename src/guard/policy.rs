@@ -1,6 +1,8 @@
 //! One generation of the policy, as the guards use it.
 
-use super::{limit::Limits, route::Routes, signature::Stripe};
+use std::sync::Arc;
+
+use super::{limit::Limits, route::Routes, signature::Stripe, tally::Tally};
 use crate::{
     base::network_set::NetworkSet,
     bots::Actions,
@@ -37,6 +39,8 @@ pub struct Policy {
 pub struct Rules {
     /// The route's name; `defaults` where none matches.
     pub route: String,
+    /// What became of its requests.
+    pub tally: Arc<Tally>,
     /// Only requests with the secret pass.
     pub needs_secret: bool,
     /// The route skips the secret or the bots, which the defaults do not.
@@ -93,6 +97,12 @@ impl Rules {
 }
 
 impl Policy {
+    /// What holds on each route, and last where none matches.
+    pub fn all_rules(&self) -> impl Iterator<Item = &Rules> {
+        let routes = self.routes.iter().map(|route| &route.value);
+        routes.chain([&self.defaults])
+    }
+
     /// Whether a client must prove more than a trusted peer's word.
     pub fn asks_for_proof(&self) -> bool {
         !self.keyring.is_empty() || self.trust.edge.is_some()

@@ -11,6 +11,7 @@ use super::{
     chunked,
     head::{RequestHead, Upgrade},
     names::{Name, tokens, well_known},
+    trace::Trace,
 };
 use crate::{
     base::{id::RequestId, ip_text::IpText},
@@ -19,6 +20,7 @@ use crate::{
     guard::{bots::Seen, limit::Limits},
     limit::Spent,
     secret::{Signed, Signer},
+    telemetry::trace_context::TRACEPARENT,
 };
 
 /// What Wardent says of a request to the upstream.
@@ -31,6 +33,8 @@ pub(crate) struct Towards<'a> {
     /// The bot that the application is told of.
     pub(crate) tag: Option<Seen>,
     pub(crate) now_unix_s: u64,
+    /// The trace that it is sent in, where Wardent takes part in it.
+    pub(crate) trace: Option<Trace>,
 }
 
 /// Appends the request's head for the upstream, up to and with its empty line.
@@ -43,7 +47,8 @@ pub(crate) fn request(head: &RequestHead, towards: &Towards<'_>, out: &mut Vec<u
     let trusted = towards.client.peer_trusted;
     let mut lines = Lines::of(head.as_it_came());
     for (name, value, meaning) in head.fields() {
-        if passes(meaning, name, trusted) && !is_named_by_connection(head, name, meaning) {
+        let passes = passes(meaning, name, trusted) && traces_pass(meaning, towards.trace);
+        if passes && !is_named_by_connection(head, name, meaning) {
             lines.pass(name, value, out);
         }
     }
@@ -55,6 +60,9 @@ pub(crate) fn request(head: &RequestHead, towards: &Towards<'_>, out: &mut Vec<u
     } else {
         b"Via: 1.1 wardent\r\n"
     });
+    if let Some(trace) = towards.trace {
+        field(TRACEPARENT, &trace.upstream.value(), out);
+    }
     if let Some(bot) = &towards.tag {
         out.extend_from_slice(b"X-Wardent-Bot: ");
         bot.write_tag(out);
@@ -91,7 +99,9 @@ fn passes(meaning: Name, name: &[u8], trusted: bool) -> bool {
         | Name::UserAgent
         | Name::SecWebSocketKey
         | Name::SecWebSocketVersion
-        | Name::StripeSignature => true,
+        | Name::StripeSignature
+        | Name::TraceParent
+        | Name::TraceState => true,
         // Written first, whatever its place was.
         Name::Host => false,
         Name::Connection | Name::HopByHop | Name::Te => false,
@@ -106,6 +116,16 @@ fn passes(meaning: Name, name: &[u8], trusted: bool) -> bool {
     }
 }
 
+/// Whether a field about the trace goes on: all do where Wardent takes no part, and what a believed peer says of
+/// its trace where it does.
+#[inline]
+fn traces_pass(meaning: Name, trace: Option<Trace>) -> bool {
+    if meaning == Name::TraceParent {
+        return trace.is_none();
+    }
+    meaning != Name::TraceState || trace.is_none_or(|trace| trace.continues())
+}
+
 /// Whether the client's `Connection` fields name `name`, and may.
 fn is_named_by_connection(head: &RequestHead, name: &[u8], meaning: Name) -> bool {
     if meaning == Name::Upgrade {
@@ -113,7 +133,7 @@ fn is_named_by_connection(head: &RequestHead, name: &[u8], meaning: Name) -> boo
     }
     // Identity and framing are not the client's to take away, nor a signature over the body.
     head.connection_names_fields
-        && meaning == Name::Other
+        && matches!(meaning, Name::Other | Name::TraceParent | Name::TraceState)
         && head
             .values(Name::Connection)
             .flat_map(tokens)
@@ -237,6 +257,8 @@ pub(crate) fn goes_back(meaning: Name, status: u16) -> bool {
         | Name::SecWebSocketKey
         | Name::SecWebSocketVersion
         | Name::StripeSignature
+        | Name::TraceParent
+        | Name::TraceState
         | Name::ClientIp
         | Name::Edge
         | Name::ConnectingIpv6

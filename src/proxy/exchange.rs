@@ -102,6 +102,7 @@ impl Exchange<'_, '_> {
         let Some(_in_flight) = shared.in_flight.take(1, 8) else {
             return Err(Failure::Overloaded("max_in_flight"));
         };
+        self.record.asks_upstream();
         let mut tried = Tried::default();
         let mut may_repeat = self.head.is_idempotent() && self.head.framing == Framing::None;
         let mut fresh_only = false;
@@ -275,6 +276,7 @@ impl Exchange<'_, '_> {
                     .zip(self.policy.signer.as_ref()),
                 tag: self.record.tag(),
                 now_unix_s: self.record.arrived_unix_ms() / 1_000,
+                trace: self.record.trace(),
             },
             &mut out,
         );

@@ -126,7 +126,8 @@ pub fn start(
                 .enable_all()
                 .build_local(LocalOptions::default())?;
             runtime.block_on(async {
-                let worker = Worker::new(shared, counted, outlets, u128::from_ne_bytes(seed));
+                let seed = u128::from_ne_bytes(seed);
+                let worker = Worker::new(index, shared, counted, outlets, seed);
                 work(&Rc::new(worker), listeners, phase).await
             })
         })?;

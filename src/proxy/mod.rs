@@ -26,6 +26,7 @@ mod pipeline;
 mod record;
 mod respond;
 mod socket;
+pub mod trace;
 mod tunnel;
 pub mod upstream;
 mod webhook;

@@ -28,6 +28,9 @@ pub(crate) enum Name {
     SecWebSocketKey,
     SecWebSocketVersion,
     StripeSignature,
+    /// `traceparent` and `tracestate` (W3C Trace Context).
+    TraceParent,
+    TraceState,
     /// The names that the configuration gives, which no `Connection` field can take away.
     ClientIp,
     Edge,
@@ -105,6 +108,8 @@ pub(crate) fn well_known(name: &[u8]) -> Name {
         b't' if is(name, "te") => Name::Te,
         b't' if is(name, "transfer-encoding") => Name::TransferEncoding,
         b't' if is(name, "true-client-ip") => Name::OwnIdentity,
+        b't' if is(name, "traceparent") => Name::TraceParent,
+        b't' if is(name, "tracestate") => Name::TraceState,
         b'u' if is(name, "upgrade") => Name::Upgrade,
         b'u' if is(name, "user-agent") => Name::UserAgent,
         b'x' => well_known_x(name),

@@ -53,6 +53,7 @@ pub(crate) async fn serve(
         return turn_round(connection, &record).await;
     }
     record.judged(&judgement);
+    record.traced();
     if let Some(cause) = judgement.violation {
         record.blame(cause, policy.points.of(cause));
     }

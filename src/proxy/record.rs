@@ -8,6 +8,7 @@ use super::{
     names::Name,
     respond::Failure,
     socket::Side,
+    trace::{Told, Trace},
     worker::{UnderWay, Worker},
 };
 use crate::{
@@ -28,6 +29,7 @@ use crate::{
     limit::Spent,
     owner::{Cause, Excerpt, Violation},
     sink::lane::Lane,
+    telemetry::trace_context::TraceContext,
 };
 
 /// What a client has got of an upstream's answer.
@@ -77,6 +79,7 @@ pub(crate) struct Record<'a> {
     connected_ns: Cell<Option<u64>>,
     answered_ns: Cell<Option<u64>>,
     answer: Cell<Option<Answer>>,
+    trace: Cell<Option<Trace>>,
     _under_way: UnderWay,
 }
 
@@ -115,6 +118,7 @@ impl<'a> Record<'a> {
             connected_ns: Cell::new(None),
             answered_ns: Cell::new(None),
             answer: Cell::new(None),
+            trace: Cell::new(None),
             _under_way: worker.request_begins(),
         }
     }
@@ -143,6 +147,38 @@ impl<'a> Record<'a> {
         self.observed.set(judgement.observed);
         self.bot.set(judgement.bot);
         self.spent.set(judgement.spent);
+    }
+
+    /// Decides which trace the judged request belongs to, where traces are collected.
+    pub(crate) fn traced(&self) {
+        let Some(tracer) = &self.worker.shared.tracer else {
+            return;
+        };
+        let trusts = self.client.get().is_some_and(|client| client.peer_trusted);
+        let said = || {
+            let mut values = self.head.values(Name::TraceParent);
+            let first = TraceContext::read(values.next()?);
+            first.filter(|_| values.next().is_none())
+        };
+        let said = trusts.then(said).flatten();
+        let mut trace = tracer.begin(said, &self.worker.dice);
+        if let Some(trace) = trace.as_mut().filter(|trace| trace.upstream.is_sampled()) {
+            trace.judged_ns = self.worker.shared.clock.monotonic_ns();
+        }
+        self.trace.set(trace);
+    }
+
+    /// The trace that the upstream is to be asked in, where Wardent takes part in it.
+    pub(crate) fn trace(&self) -> Option<Trace> {
+        self.trace.get()
+    }
+
+    /// A server is picked, and a connection to it wanted.
+    pub(crate) fn asks_upstream(&self) {
+        if let Some(mut trace) = self.trace.get().filter(|trace| trace.upstream.is_sampled()) {
+            trace.asked_ns = self.worker.shared.clock.monotonic_ns();
+            self.trace.set(Some(trace));
+        }
     }
 
     /// Holds the request against its client, if that may be blamed: tells the owner of bans.
@@ -310,7 +346,8 @@ impl Drop for Record<'_> {
         if !self.is_traffic.get() {
             return;
         }
-        let total_us = self.since_us(self.worker.shared.clock.monotonic_ns());
+        let ended_ns = self.worker.shared.clock.monotonic_ns();
+        let total_us = self.since_us(ended_ns);
         let refusal = self.refusal.get();
         let bytes_out = self.client_side.sent() - self.sent_before;
         let metrics = &self.worker.metrics;
@@ -320,6 +357,10 @@ impl Drop for Record<'_> {
             self.status.get(),
             total_us,
         );
+        if let Some(rules) = self.rules.get() {
+            let tally = &rules.tally;
+            tally.finished(self.worker.nth, self.verdict.get(), total_us);
+        }
         let observed = self.observed.get().filter(|_| refusal.is_none());
         if let Some(would_be) = observed {
             metrics.observed(would_be.reason);
@@ -335,6 +376,10 @@ impl Drop for Record<'_> {
             refusal.or(observed),
             observed.is_some(),
         );
+        if let Some(trace) = self.trace.get().filter(|trace| trace.upstream.is_sampled()) {
+            let said = refusal.or(observed);
+            self.tell_trace(trace, ended_ns, bytes_out, said, observed.is_some());
+        }
     }
 }
 
@@ -393,5 +438,46 @@ impl Record<'_> {
             ray: self.head.ray().filter(|_| is_proven_by_header),
         };
         outlets.tell(&access, &self.worker.stamps);
+    }
+}
+
+impl Record<'_> {
+    /// Tells the collector of traces, or its queue's counter.
+    fn tell_trace(
+        &self,
+        trace: Trace,
+        ended_ns: u64,
+        bytes_out: u64,
+        said: Option<Refusal>,
+        is_observed: bool,
+    ) {
+        let shared = &self.worker.shared;
+        let Some(tracer) = &shared.tracer else {
+            return;
+        };
+        let client = self.client.get().as_ref().and_then(Client::ip);
+        let client = client.map(|ip| shared.privacy.of(ip));
+        tracer.tell(Box::new(Told {
+            trace,
+            unix_ahead_ns: self.worker.unix_ahead_ns(),
+            began_ns: self.began_ns,
+            connected_ns: self.connected_ns.get(),
+            answered_ns: self.answered_ns.get(),
+            ended_ns,
+            id: self.id,
+            method: Told::text(self.head.method()),
+            host: Told::text(self.head.host()),
+            path: Told::text(self.head.path()),
+            user_agent: Told::text(self.head.user_agent()),
+            client: client.map(|text| Told::text(text.as_bytes())),
+            route: self.rules.get().map_or("", |rules| &rules.route).to_owned(),
+            server: self.server.get(),
+            status: self.status.get(),
+            verdict: self.verdict.get(),
+            said: said.map(|refusal| (refusal.reason.name(), refusal.why)),
+            is_observed,
+            body_bytes_in: self.body_bytes_in.get(),
+            bytes_out,
+        }));
     }
 }

@@ -17,6 +17,7 @@ use super::{
     canary::Canary,
     deadline::{Deadlines, Stage, TICK},
     metrics::WorkerMetrics,
+    trace::{Dice, Tracer},
     upstream::{Upstream, pool::Pool},
 };
 use crate::{
@@ -52,6 +53,8 @@ pub struct Shared {
     pub facts: Arc<Facts>,
     /// What is known of bots.
     pub bots: Bots,
+    /// What is told to the collector of traces, where there is one.
+    pub tracer: Option<Arc<Tracer>>,
     /// By which the watchdog's requests are known.
     pub canary: Canary,
     /// The servers behind.
@@ -146,6 +149,8 @@ impl Drop for Held<'_> {
 /// What the connections of one thread share.
 #[derive(Debug)]
 pub(crate) struct Worker {
+    /// Its place among the workers.
+    pub(crate) nth: usize,
     pub(crate) shared: Arc<Shared>,
     pub(crate) metrics: Arc<WorkerMetrics>,
     pub(crate) deadlines: Rc<Deadlines>,
@@ -153,6 +158,7 @@ pub(crate) struct Worker {
     pub(crate) stamps: Stamps,
     people: People,
     pub(crate) ids: RefCell<RequestIds>,
+    pub(super) dice: Dice,
     pub(crate) outlets: RefCell<Outlets>,
     /// What the wall clock was ahead of the monotonic one at the last tick, in milliseconds.
     unix_ahead_ms: Cell<u64>,
@@ -237,12 +243,14 @@ pub struct LineSink {
 
 impl Worker {
     pub(crate) fn new(
+        nth: usize,
         shared: Arc<Shared>,
         metrics: Arc<WorkerMetrics>,
         outlets: Outlets,
         seed: u128,
     ) -> Self {
         let worker = Self {
+            nth,
             pool: Pool::new(&shared.upstream, shared.settings.upstream.pool_idle),
             shared,
             metrics,
@@ -250,6 +258,7 @@ impl Worker {
             stamps: Stamps::default(),
             people: People::default(),
             ids: RefCell::new(RequestIds::starting_at(seed)),
+            dice: Dice::default(),
             outlets: RefCell::new(outlets),
             unix_ahead_ms: Cell::new(0),
             spare: RefCell::default(),
@@ -294,6 +303,11 @@ impl Worker {
         self.unix_ahead_ms
             .get()
             .saturating_add(monotonic_ns / 1_000_000)
+    }
+
+    /// What a moment on the monotonic clock needs to be nanoseconds since 1970.
+    pub(crate) fn unix_ahead_ns(&self) -> u64 {
+        self.unix_ahead_ms.get().saturating_mul(1_000_000)
     }
 
     /// What the guards know beside the policy.

@@ -79,6 +79,22 @@ def task_named(pid: int, name: str) -> int:
     return int(found[0].name)
 
 
+class Monitor:
+    """Answers pings, and remembers when each came."""
+
+    def __init__(self, rig) -> None:
+        self.heard = list[float]()
+        self.address = rig.raw_upstream(self._hear).address
+
+    def _hear(self, connection: socket.socket, head: bytes) -> None:
+        self.heard.append(time.monotonic())
+        answer(connection, head)
+
+    def config(self) -> dict:
+        url = "http://%s:%d/ping" % self.address
+        return {"telemetry": {"ping": {"url": url, "interval": "1s"}}}
+
+
 class Supervisor:
     """Starts Wardent again when it has ended, as systemd does, and remembers how it ended."""
 
@@ -170,6 +186,31 @@ def test_a_stopped_thread_is_noticed_reported_and_ended(rig, upstream: RawUpstre
 
     with ThreadPoolExecutor(len(threads)) as pool:
         list(pool.map(rounds, wardents, threads))
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.usefixtures("may_trace")
+@pytest.mark.parametrize("thread", ["worker-0", "owner", "watchdog"])
+def test_the_monitor_hears_no_more_of_one_that_hangs(
+    rig, upstream: RawUpstream, thread: str
+) -> None:
+    """The monitor calls when it hears nothing: nothing must come while something hangs."""
+    monitor = Monitor(rig)
+    wardent = rig.wardent(upstream.address, config=monitor.config())
+    wait_until("the monitor hears of it", lambda: len(monitor.heard) >= 2)
+    stopped = Stopped(task_named(wardent.running.pid, thread))
+    begin = time.monotonic()
+    # The alarm takes 5 s and the next look; what a watchdog that hangs found last counts for 5 s.
+    silent_from_s = 8.0
+    # One that hangs ends itself after 10 s; one whose watchdog hangs is systemd's to end.
+    until_s = silent_from_s + 4.0
+    while time.monotonic() < begin + until_s and not stopped.reap():
+        time.sleep(0.1)
+    late = [heard - begin for heard in monitor.heard if heard - begin > silent_from_s]
+    assert not late, f"heard {late} s after {thread} stopped"
+    if not stopped.is_gone:
+        os.kill(wardent.running.pid, signal.SIGKILL)
+        wait_until("it has ended", stopped.reap)
 
 
 @pytest.mark.timeout(60 + 20 * ROUNDS)

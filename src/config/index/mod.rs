@@ -46,7 +46,9 @@ impl Place {
 pub(super) fn may_hold_secret(path: &str) -> bool {
     let generic = generic(path);
     let mut steps = generic.split('.').map(|step| step.trim_end_matches("[]"));
-    let words = ["secret", "secrets", "keys", "from", "token", "sasl", "otlp"];
+    let words = [
+        "secret", "secrets", "keys", "from", "token", "sasl", "otlp", "ping",
+    ];
     steps.any(|step| words.contains(&step))
 }
 

@@ -23,6 +23,10 @@ fn a_secret_in_the_wrong_place_is_never_repeated() {
         "admin: {token: hunter2hunter2}",
         "admin: {token: \"hunter2hunter2}",
         "telemetry: {otlp: 'hunter2hunter2'}",
+        "telemetry: {otlp: 'https://hunter2hunter2'}",
+        "telemetry: {ping: {url: 'hunter2hunter2'}}",
+        "telemetry: {ping: 'http://a/hunter2hunter2'}",
+        "telemetry: {ping: {url: 'https://a/hunter2hunter2'}}",
         "log: {sasl: {mechanisms: [hunter2hunter2]}}",
     ] {
         let report = wardent(&format!("{MINIMAL}{more}\n")).unwrap_err();

@@ -99,7 +99,7 @@ admin:
   socket: /run/wardent/admin.sock
   token: null
   tls: null
-telemetry: {otlp: null, log: info}
+telemetry: {otlp: null, sample: 1, ping: null, log: info}
 "#,
     );
     assert_eq!(document, whole.unwrap());

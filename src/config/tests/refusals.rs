@@ -261,6 +261,18 @@ fn settings_say_what_would_be_right() {
             "3:19: otlp: must be an address such as http://127.0.0.1:4318",
         ),
         (
+            "telemetry: {otlp: 'https://collector'}",
+            "3:19: otlp: must be an address such as http://127.0.0.1:4318: TLS is not spoken here (put a collector or a relay on this host)",
+        ),
+        (
+            "telemetry: {sample: 1.5}",
+            "3:21: sample: `1.5` is not a number from 0 to 1, such as 0.1",
+        ),
+        (
+            "telemetry: {ping: {url: 'http://a', interval: 200ms}}",
+            "3:47: telemetry.ping.interval: must be 1s or more",
+        ),
+        (
             "secret: {keys: [{id: a, from: {file: a, env: b}}]}",
             "3:31: from: give exactly one of `file`, `env` and `credential`",
         ),

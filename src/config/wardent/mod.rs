@@ -20,11 +20,13 @@ use super::{
 mod bots;
 mod identity;
 mod services;
+mod telemetry;
 mod upstream;
 
 pub use bots::*;
 pub use identity::*;
 pub use services::*;
+pub use telemetry::*;
 pub use upstream::*;
 
 /// The whole file. Relative paths in it are already relative to its folder.
@@ -134,6 +136,7 @@ const NULLABLE: &[&str] = &[
     "admin.token",
     "admin.tls",
     "telemetry.otlp",
+    "telemetry.ping",
 ];
 
 /// Reads the text of a `wardent.yaml` called `name`, whose relative paths start at `base`.

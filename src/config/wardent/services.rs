@@ -1,4 +1,4 @@
-//! `log`, `admin` and `telemetry`: what is served beside the proxy.
+//! `log` and `admin`: what is served beside the proxy.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -13,7 +13,7 @@ use crate::{
     base::net::{Address, HostPort},
     config::{
         values::SecretFrom,
-        words::{self, FromWord, Within, one, optional, size, vocabulary},
+        words::{self, Within, one, optional, size, vocabulary},
     },
 };
 
@@ -170,67 +170,6 @@ impl Default for Admin {
             token: None,
             tls: None,
         }
-    }
-}
-
-/// Traces and the process's own log.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "a mapping")]
-pub struct Telemetry {
-    /// The collector traces go to.
-    #[serde(deserialize_with = "optional")]
-    pub otlp: Option<OtlpUrl>,
-    /// How much the process says.
-    #[serde(deserialize_with = "one")]
-    pub log: LogLevel,
-}
-
-impl Default for Telemetry {
-    fn default() -> Self {
-        Self {
-            otlp: None,
-            log: LogLevel::Info,
-        }
-    }
-}
-
-/// The `http://` or `https://` address of a collector.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OtlpUrl(http::Uri);
-
-impl OtlpUrl {
-    /// The address.
-    pub fn uri(&self) -> &http::Uri {
-        &self.0
-    }
-}
-
-impl FromWord for OtlpUrl {
-    const EXPECTED: &'static str = "an address such as http://127.0.0.1:4318";
-
-    // The address is not repeated: a password may stand in it.
-    fn from_word(word: &str) -> Result<Self, String> {
-        let uri = word.parse::<http::Uri>().ok();
-        let is_web = |uri: &http::Uri| matches!(uri.scheme_str(), Some("http" | "https"));
-        let uri = uri.filter(|uri| is_web(uri) && uri.host().is_some());
-        uri.map(Self)
-            .ok_or_else(|| format!("must be {}", Self::EXPECTED))
-    }
-}
-
-vocabulary! {
-    /// How much the process says about itself.
-    LogLevel {
-        /// What an operator must act on.
-        Error = "error",
-        /// And what an operator should look at.
-        Warn = "warn",
-        /// And what happens.
-        Info = "info",
-        /// And why.
-        Debug = "debug",
-        /// And every step.
-        Trace = "trace",
     }
 }
 

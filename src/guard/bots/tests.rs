@@ -434,6 +434,7 @@ impl Chain {
         let mut clocks = ClockIds::default();
         let mut rules = |name: &str, bots| Rules {
             route: name.to_owned(),
+            tally: Arc::default(),
             needs_secret: false,
             is_exempt: false,
             enforces: true,

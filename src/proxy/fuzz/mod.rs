@@ -193,6 +193,7 @@ fn composed(head: &RequestHead, input: &[u8]) -> Vec<u8> {
         signer: None,
         tag: None,
         now_unix_s: 1,
+        trace: None,
     };
     compose::request(head, &towards, &mut out);
     out

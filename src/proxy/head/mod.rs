@@ -346,6 +346,8 @@ impl Reading {
             | Name::ForwardedProto
             | Name::OwnIdentity
             | Name::StripeSignature
+            | Name::TraceParent
+            | Name::TraceState
             | Name::ClientIp
             | Name::Edge
             | Name::ConnectingIpv6
