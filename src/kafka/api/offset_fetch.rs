@@ -4,7 +4,7 @@ use super::super::{
     auth::{Operation, Resource},
     broker::Call,
     error::ErrorCode,
-    group::{Beat, Committed, TopicPartition, Who},
+    group::{Committed, TopicPartition},
     wire::{Malformed, Reader, Writer},
 };
 
@@ -20,7 +20,7 @@ pub(super) struct Request {
 /// A group, and its partitions; none for wherever it has committed.
 #[derive(Debug, PartialEq, Eq)]
 struct Asked {
-    who: Beat,
+    group: String,
     topics: Option<Vec<Topic<i32>>>,
 }
 
@@ -45,7 +45,7 @@ impl Request {
                 } else {
                     Some(topics.unwrap_or_default())
                 };
-                vec![Asked::of(group, Who::default(), -1, topics)]
+                vec![Asked { group, topics }]
             }
         };
         if version >= 7 {
@@ -58,29 +58,16 @@ impl Request {
 }
 
 impl Asked {
-    fn of(group: String, who: Who, generation: i32, topics: Option<Vec<Topic<i32>>>) -> Self {
-        let who = Beat {
-            group,
-            generation,
-            who,
-        };
-        Self { who, topics }
-    }
-
     fn read(from: &mut Reader) -> Result<Self, Malformed> {
         let group = from.string()?;
-        let (mut member, mut generation) = (None, -1);
         if from.version() >= 9 {
-            member = from.nullable_string()?;
-            generation = from.i32()?;
+            // Kafka compares them in groups of KIP-848 alone, and @platformatic/kafka makes them up.
+            let _member = from.nullable_string()?;
+            let _member_epoch = from.i32()?;
         }
         let topics = from.nullable_array(read_topic)?;
         from.tags()?;
-        let who = Who {
-            member: member.unwrap_or_default(),
-            instance: None,
-        };
-        Ok(Self::of(group, who, generation, topics))
+        Ok(Self { group, topics })
     }
 }
 
@@ -169,7 +156,7 @@ pub(super) async fn answer(request: Request, call: &Call<'_>) -> Response {
 }
 
 async fn find(asked: Asked, call: &Call<'_>) -> Found {
-    let group = asked.who.group.clone();
+    let group = asked.group;
     let named = asked.topics.is_some();
     let of = asked.topics.into_iter().flatten().flat_map(|topic| {
         let partitions = topic.partitions.into_iter();
@@ -184,7 +171,7 @@ async fn find(asked: Asked, call: &Call<'_>) -> Found {
         return Found::refused(group, error, of);
     }
     let wanted = named.then(|| of.clone());
-    match call.broker.groups.fetch(asked.who, wanted).await {
+    match call.broker.groups.fetch(group.clone(), wanted).await {
         Err(error) => Found::refused(group, error, of),
         Ok(fetched) => {
             let mut found = Found {
@@ -275,20 +262,14 @@ mod tests {
                     .with_topics(Some(vec![topic]))
             };
             let ours = oracle::read(Key::OffsetFetch, version, &theirs, Request::read);
-            let who = Who {
-                member: if version >= 9 {
-                    "m".to_owned()
-                } else {
-                    String::new()
-                },
-                instance: None,
-            };
             let topic = Topic {
                 name: "orders".to_owned(),
                 partitions: vec![3],
             };
-            let generation = if version >= 9 { 7 } else { -1 };
-            let expected = Asked::of("g".to_owned(), who, generation, Some(vec![topic]));
+            let expected = Asked {
+                group: "g".to_owned(),
+                topics: Some(vec![topic]),
+            };
             assert_eq!(ours.groups, [expected]);
         }
     }

@@ -338,21 +338,6 @@ impl Coordinator {
             .flat_map(|group| group.offsets.iter())
     }
 
-    /// Whether a member of that generation asks; anybody may who says to be none (`OffsetFetch` 9).
-    pub(crate) fn check_member(&self, beat: &Beat) -> ErrorCode {
-        if beat.generation < 0 && beat.who.member.is_empty() {
-            return ErrorCode::None;
-        }
-        let Some(group) = self.group(&beat.group) else {
-            return ErrorCode::UnknownMemberId;
-        };
-        match group.check_in(&beat.who, beat.generation) {
-            Ok(()) => ErrorCode::None,
-            // KIP-848 tells it by this name; classic clients do not ask.
-            Err(error) => error,
-        }
-    }
-
     /// Forgets offsets of a group; the answer is [`Effect::Answered`], or the code for all of it.
     pub(crate) fn forget(
         &mut self,

@@ -170,13 +170,13 @@ impl Groups {
         codes.unwrap_or_else(|| vec![ErrorCode::CoordinatorNotAvailable; count])
     }
 
-    /// How far the group that `who` names is in these partitions, or wherever it has said.
+    /// How far a group is in these partitions, or wherever it has said.
     ///
     /// # Errors
-    /// While groups are being read, or when `who` says to be a member and is none.
+    /// While groups are being read.
     pub(crate) async fn fetch(
         &self,
-        who: Beat,
+        group: String,
         of: Option<Vec<TopicPartition>>,
     ) -> Result<Fetched, ErrorCode> {
         let act = move |owner: &mut Owner| {
@@ -184,18 +184,14 @@ impl Groups {
                 return Err(ErrorCode::CoordinatorLoadInProgress);
             }
             let groups = &owner.coordinator;
-            let error = groups.check_member(&who);
-            if error != ErrorCode::None {
-                return Err(error);
-            }
             let Some(of) = of else {
-                let all = groups.all_committed(&who.group);
+                let all = groups.all_committed(&group);
                 return Ok(all
                     .map(|(of, one)| (of.clone(), Some(one.clone())))
                     .collect());
             };
             let committed = |of: TopicPartition| {
-                let committed = groups.committed(&who.group, &of).cloned();
+                let committed = groups.committed(&group, &of).cloned();
                 (of, committed)
             };
             Ok(of.into_iter().map(committed).collect())
