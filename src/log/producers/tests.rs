@@ -1,3 +1,5 @@
+//! Producers that number what they write: doubles, gaps, epochs, and what a restart remembers of them.
+
 use std::sync::Arc;
 
 use super::{

@@ -1,3 +1,5 @@
+//! What a producer sends, and what it is answered: numbered, doubled, damaged, too late.
+
 use kafka_protocol::{
     messages::{
         InitProducerIdRequest, InitProducerIdResponse, ProduceRequest, ProduceResponse, TopicName,
