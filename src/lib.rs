@@ -27,8 +27,9 @@ pub mod guard;
 pub mod kafka;
 pub mod sink;
 
-// The life of one request.
+// The life of one request; and once more, of all that are in the log.
 pub mod proxy;
+pub mod replay;
 
 // Metrics, health and acts.
 pub mod admin;

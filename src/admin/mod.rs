@@ -13,6 +13,7 @@ pub mod log;
 pub mod metrics;
 mod reading;
 pub mod server;
+pub mod status;
 pub mod topics;
 pub mod verify;
 pub mod watchdog;

@@ -26,6 +26,7 @@ use super::{
     events::WAITS_MAX,
     health, metrics,
     reading::Walks,
+    status::Looks,
     verify::Jobs,
 };
 use crate::owner::Acts;
@@ -47,6 +48,7 @@ pub struct Server {
     /// Places for questions that wait for events.
     pub(super) waits: Arc<Semaphore>,
     pub(super) jobs: Arc<Jobs>,
+    pub(super) looks: Arc<Looks>,
 }
 
 /// Where a question came in.
@@ -88,7 +90,9 @@ fn methods_of(path: &str) -> &'static str {
 impl Server {
     /// A server of what `view` shows, and what `reloader` and the owner of bans do.
     pub fn new(view: Arc<View>, reloader: Reloader, acts: Acts) -> Self {
+        let looks = Looks::since(view.shared.clock.unix_ms());
         Self {
+            looks,
             view,
             reloader,
             acts,
@@ -192,6 +196,7 @@ impl Server {
                 .unwrap_or_else(Answer::from),
             (_, "/api/v1/explain", _) => self.explain(request).await.unwrap_or_else(Answer::from),
             (_, "/api/v1/events", _) => self.events(request).await.unwrap_or_else(Answer::from),
+            (_, "/api/v1/status", _) => self.status(&request).unwrap_or_else(Answer::from),
             (_, "/api/v1/log/topics", _) => self.topics(&request).unwrap_or_else(Answer::from),
             (_, "/api/v1/log/verify", _) => self
                 .verify(request, door)
@@ -203,7 +208,7 @@ impl Server {
             (_, path, _) if path.starts_with("/api/") => Answer::from(Refused::new(
                 StatusCode::NOT_FOUND,
                 "here are /api/v1/bans, /api/v1/bans/import, /api/v1/explain, /api/v1/reload, \
-                 /api/v1/events, /api/v1/log/topics and /api/v1/log/verify",
+                 /api/v1/events, /api/v1/status, /api/v1/log/topics and /api/v1/log/verify",
             )),
             _ => text(
                 StatusCode::NOT_FOUND,
