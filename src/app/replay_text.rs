@@ -30,7 +30,7 @@ pub(super) fn lines(report: &Report, since: &str, until: &str) -> Vec<String> {
     let changes: Vec<_> = report.changes.iter().take(CHANGES).collect();
     if !changes.is_empty() {
         lines.push(String::new());
-        lines.extend(table(&changes_table(&changes)));
+        lines.extend(aligned(changes_table(&changes), &[3, 4, 5, 6]));
         if report.changes.len() > CHANGES {
             let more = report.changes.len() - CHANGES;
             lines.push(format!(
@@ -45,7 +45,7 @@ pub(super) fn lines(report: &Report, since: &str, until: &str) -> Vec<String> {
     if !concerned.is_empty() {
         lines.push(String::new());
         lines.push("Whom it would concern most:".to_owned());
-        lines.extend(table(&clients(&concerned)));
+        lines.extend(aligned(clients(&concerned), &[1, 2, 3, 4, 5]));
     }
     for (what, count, first) in [
         (
@@ -62,7 +62,7 @@ pub(super) fn lines(report: &Report, since: &str, until: &str) -> Vec<String> {
         if count > 0 {
             lines.push(String::new());
             lines.push(format!("{} {what}:", counted(count, "client")));
-            lines.extend(table(&bans(first)));
+            lines.extend(aligned(bans(first), &[4]));
         }
     }
     let mut notes = notes(report);
@@ -101,6 +101,11 @@ fn verdict(report: &Report) -> String {
     ] {
         if of(kind) > 0 {
             parts.push(format!("{} {what}", grouped(of(kind))));
+        }
+        if let (Kind::Refused, Some(last)) = (kind, parts.last_mut()) {
+            let own = report.changes.iter().filter(|change| change.change == kind);
+            let served = own.map(|change| change.served).sum();
+            *last += &format!(", {} of which the application has served", grouped(served));
         }
     }
     if parts.is_empty() && report.newly_banned + report.no_longer_banned == 0 {
