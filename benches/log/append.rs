@@ -2,6 +2,7 @@
 //!
 //!     cargo bench --bench append                           # both below
 //!     cargo bench --bench append -- throughput 5000000     # so many events as fast as they go in
+//!     cargo bench --bench append -- throughput avro 5000000    # the same, with values that are Avro
 //!     cargo bench --bench append -- latency 5000           # so many a second, and when each can be read
 //!
 //! The log is in `WARDENT_BENCH_DIR`, or in the system's directory of temporary files.
@@ -21,6 +22,7 @@ use wardent::{
     config::settings,
     event::{
         access::{Access, Verdict},
+        avro::{self, Codec},
         place::{Place, Run},
         privacy::AddressText,
         time::Stamps,
@@ -49,7 +51,10 @@ fn main() {
     let number = arguments.iter().find_map(|argument| argument.parse().ok());
     let has = |what: &str| arguments.iter().any(|argument| argument == what);
     if has("throughput") || !has("latency") {
-        throughput(number.unwrap_or(5_000_000));
+        let codec = has("avro")
+            .then(|| avro::of_topic(settings::ACCESS))
+            .flatten();
+        throughput(number.unwrap_or(5_000_000), codec);
     }
     if has("latency") || !has("throughput") {
         latency(number.unwrap_or(5_000));
@@ -57,10 +62,10 @@ fn main() {
 }
 
 /// Fills the lanes as fast as they are drained.
-fn throughput(events: u64) {
+fn throughput(events: u64, codec: Option<&'static Codec>) {
     let clock = Clock::system();
     let before_kib = resident_kib("VmRSS");
-    let mut rig = Rig::new(&clock);
+    let mut rig = Rig::new(&clock, codec);
     let mut writer = Writer::default();
     let mut raw_bytes = 0;
     let began_ns = clock.monotonic_ns();
@@ -114,7 +119,7 @@ fn throughput(events: u64) {
 /// Tells so many events a second, and has a reader see when it can read each.
 fn latency(rate: u64) {
     let clock = Clock::system();
-    let mut rig = Rig::new(&clock);
+    let mut rig = Rig::new(&clock, None);
     let readers: Vec<_> = (0..PARTITIONS)
         .map(|index| {
             let partition = rig.log.partition(settings::ACCESS, index).unwrap();
@@ -197,7 +202,7 @@ struct Rig {
 }
 
 impl Rig {
-    fn new(clock: &Clock) -> Self {
+    fn new(clock: &Clock, codec: Option<&'static Codec>) -> Self {
         let dir = match std::env::var_os("WARDENT_BENCH_DIR") {
             Some(place) => tempfile::tempdir_in(place).unwrap(),
             None => tempfile::tempdir().unwrap(),
@@ -209,7 +214,7 @@ impl Rig {
         let lane = |number| lane(Run::new(7), number, lane_bytes(LANES), &bell);
         let (lanes, drains) = (0..).take(LANES).map(lane).unzip();
         let topic = Box::new(LogTopic::named(&log, settings::ACCESS).unwrap());
-        let builder = Builder::new(drains, topic, bell, clock.clone());
+        let builder = Builder::new(drains, topic, bell, clock.clone()).with_codec(codec);
         Self {
             dir,
             log,

@@ -108,14 +108,33 @@ impl Query {
                     "unknown parameter `{name}`: there are {known}"
                 )));
             }
-            if query.get(name).is_some() {
-                return Err(Refused::unreadable(format!("`{name}` stands twice")));
-            }
-            let value = decoded(value)
-                .ok_or_else(|| Refused::unreadable(format!("`{name}` is badly encoded")))?;
-            query.0.push((name.to_owned(), value));
+            query.add(name, value)?;
         }
         Ok(query)
+    }
+
+    /// Reads `a=1&b=2`, whatever the names are.
+    ///
+    /// # Errors
+    /// When a parameter stands twice, or is badly encoded.
+    pub(super) fn read_any(text: Option<&str>) -> Result<Self, Refused> {
+        let mut query = Self::default();
+        let parts = text.unwrap_or_default().split('&');
+        for part in parts.filter(|part| !part.is_empty()) {
+            let (name, value) = part.split_once('=').unwrap_or((part, ""));
+            query.add(name, value)?;
+        }
+        Ok(query)
+    }
+
+    fn add(&mut self, name: &str, value: &str) -> Result<(), Refused> {
+        if self.get(name).is_some() {
+            return Err(Refused::unreadable(format!("`{name}` stands twice")));
+        }
+        let value = decoded(value)
+            .ok_or_else(|| Refused::unreadable(format!("`{name}` is badly encoded")))?;
+        self.0.push((name.to_owned(), value));
+        Ok(())
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&str> {
@@ -125,7 +144,7 @@ impl Query {
 }
 
 /// A value of a query with its percent-encoding undone; none when that is broken or no UTF-8.
-fn decoded(value: &str) -> Option<String> {
+pub(super) fn decoded(value: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(value.len());
     let mut rest = value.bytes();
     while let Some(byte) = rest.next() {

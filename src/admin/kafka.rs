@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-use super::metrics::Encoder;
+use super::{groups::Groups, metrics::Encoder};
 use crate::kafka::Counters;
 
 /// The listener's thread goes round each second; after so long it is taken for stuck.
@@ -56,8 +56,44 @@ pub(super) fn encode(counters: &Counters, encoder: &mut Encoder<'_>) -> fmt::Res
         counters.bytes_out.get(),
     )?;
     encoder.counter(
+        "wardent_kafka_logins",
+        "Kafka clients that have proven who they are",
+        counters.logins.get(),
+    )?;
+    encoder.counter(
+        "wardent_kafka_failed_logins",
+        "Kafka clients that have not",
+        counters.failed_logins.get(),
+    )?;
+    encoder.counter(
         "wardent_kafka_throttled_milliseconds",
         "Time that Kafka clients were told to wait for their quotas",
         counters.throttled_ms.get(),
+    )
+}
+
+/// How far groups are behind, by group and topic: those that are furthest.
+pub(super) fn encode_lag(groups: &Groups, encoder: &mut Encoder<'_>) -> fmt::Result {
+    let series = groups.series();
+    let labels = ["group", "topic"];
+    let records = series.iter().map(|(group, topic, records, _)| {
+        // More than four billion are shown as so many.
+        let records = f64::from(u32::try_from(*records).unwrap_or(u32::MAX));
+        ([*group, *topic], records)
+    });
+    encoder.pairs(
+        "wardent_kafka_group_lag_records",
+        "Records that a consumer group has before it, of the 200 furthest behind",
+        labels,
+        records,
+    )?;
+    let seconds = series
+        .iter()
+        .map(|(group, topic, _, seconds)| ([*group, *topic], *seconds));
+    encoder.pairs(
+        "wardent_kafka_group_lag_seconds",
+        "Age of the first of these records",
+        labels,
+        seconds,
     )
 }

@@ -8,7 +8,8 @@ use super::metrics::Encoder;
 use crate::{
     log::{CleanerHealth, Log, health::Appending},
     owner::Trouble,
-    sink::{builder, lane::LaneCounts},
+    registry::Registry,
+    sink::{builder, lane::LaneCounts, letters},
 };
 
 /// The log and the way to it, as the admin side sees them.
@@ -22,6 +23,10 @@ pub struct LogView {
     pub builder: Arc<builder::Counts>,
     /// What was deleted and compacted.
     pub cleaner: Arc<CleanerHealth>,
+    /// What schemas there are.
+    pub registry: Registry,
+    /// What could not be read or delivered.
+    pub letters: Arc<letters::Counts>,
 }
 
 /// A thread of the log's that has taken no turn for so long is taken for stuck; it would each second.
@@ -161,6 +166,16 @@ impl LogView {
             "wardent_events_backlog_bytes",
             "Bytes of batches that wait to be written",
             builder.backlog_bytes(),
+        )?;
+        encoder.counters(
+            "wardent_dead_letters",
+            "Records that a consumer of Wardent's own could not read or deliver: put to wardent.dead.letter, or lost",
+            "outcome",
+            [
+                ("written", self.letters.written()),
+                ("lost", self.letters.lost()),
+            ]
+            .into_iter(),
         )
     }
 

@@ -461,6 +461,7 @@ impl Collector for Numbers {
         self.0.log.encode(&mut encoder)?;
         if let Some(counters) = &self.0.kafka {
             super::kafka::encode(counters, &mut encoder)?;
+            super::kafka::encode_lag(&self.0.groups(), &mut encoder)?;
         }
         self.house(&mut encoder)
     }
@@ -510,6 +511,25 @@ impl<'a> Encoder<'a> {
         let mut family = self.0.encode_descriptor(name, help, None, kind)?;
         for (value, metric) in values {
             metric.encode(family.encode_family(&[(label, value)])?)?;
+        }
+        Ok(())
+    }
+
+    /// A family of gauges with two labels.
+    pub(super) fn pairs<'n>(
+        &mut self,
+        name: &str,
+        help: &str,
+        labels: [&str; 2],
+        values: impl Iterator<Item = ([&'n str; 2], f64)>,
+    ) -> fmt::Result {
+        let mut family = self
+            .0
+            .encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (of, number) in values {
+            let ([first, second], [one, other]) = (labels, of);
+            let told = [(first, one), (second, other)];
+            ConstGauge::new(number).encode(family.encode_family(&told)?)?;
         }
         Ok(())
     }

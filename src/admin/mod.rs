@@ -7,13 +7,17 @@ mod api;
 pub mod bans;
 mod events;
 pub mod explain;
+pub mod groups;
 pub mod health;
 mod kafka;
+pub mod kafka_users;
 pub mod log;
 pub mod metrics;
 mod reading;
+mod registry;
 pub mod server;
 pub mod status;
+pub mod token;
 pub mod topics;
 pub mod verify;
 pub mod watchdog;
@@ -29,7 +33,7 @@ use log::LogView;
 use watchdog::Vitals;
 
 use crate::{
-    kafka::Counters,
+    kafka::{Counters, users::UserActs},
     owner::Numbers,
     proxy::{listener::Phase, metrics::WorkerMetrics, worker::Shared},
     sink::{lines::Lines, publisher::Auditor},
@@ -58,6 +62,8 @@ pub struct View {
     pub reloads: Arc<Reloads>,
     /// What the Kafka listener counts, where there is one.
     pub kafka: Option<Arc<Counters>>,
+    /// Who is asked about Kafka's users, if clients are served.
+    pub kafka_users: Option<UserActs>,
 }
 
 /// How reloads went. Written by the reloader alone; all orderings are relaxed, since each number
@@ -71,6 +77,13 @@ pub struct Reloads {
 }
 
 impl Reloads {
+    /// Those of a process whose first policy took effect at this moment.
+    pub fn begun(unix_ms: u64) -> Arc<Self> {
+        let reloads = Self::default();
+        reloads.succeeded(unix_ms);
+        Arc::new(reloads)
+    }
+
     /// Takes note of a reload that took effect.
     pub fn succeeded(&self, unix_ms: u64) {
         self.succeeded.fetch_add(1, Ordering::Relaxed);

@@ -1,8 +1,8 @@
 //! The admin listener and the admin socket.
 //!
 //! The listener is for reading and checks the `Host` it is called by, so that no web page can reach
-//! it by a name of its own (DNS rebinding). The socket is for acts as well: who may open it is up to
-//! its file's mode.
+//! it by a name of its own (DNS rebinding); acts need the token there. The socket is for acts as well: who
+//! may open it is up to its file's mode.
 
 use std::{convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
 
@@ -26,7 +26,9 @@ use super::{
     events::WAITS_MAX,
     health, metrics,
     reading::Walks,
+    registry,
     status::Looks,
+    token::{Shown, Token},
     verify::Jobs,
 };
 use crate::owner::Acts;
@@ -43,6 +45,8 @@ const AFTER_ACCEPT_ERROR: Duration = Duration::from_millis(100);
 pub struct Server {
     pub(super) view: Arc<View>,
     reloader: Reloader,
+    /// What acts over the listener need; without one there are none.
+    token: Option<Token>,
     pub(super) acts: Acts,
     pub(super) walks: Walks,
     /// Places for questions that wait for events.
@@ -56,6 +60,8 @@ pub struct Server {
 pub(super) enum Door {
     /// The listener, at this address of the machine.
     Listener(IpAddr),
+    /// The listener, with the token.
+    Token,
     /// The user who opened it, where the system says so (`SO_PEERCRED`).
     Socket(Option<u32>),
 }
@@ -69,9 +75,10 @@ impl Door {
         match self {
             Self::Socket(Some(uid)) => Ok(format!("uid:{uid}")),
             Self::Socket(None) => Ok("socket".to_owned()),
+            Self::Token => Ok("token".to_owned()),
             Self::Listener(_) => Err(Refused::new(
-                StatusCode::FORBIDDEN,
-                "acts need the admin socket: use the `wardent` command",
+                StatusCode::UNAUTHORIZED,
+                "acts need the token, or the admin socket: use the `wardent` command",
             )),
         }
     }
@@ -80,21 +87,25 @@ impl Door {
 /// What may be asked of a path, as `Allow` says it (RFC 9110 section 10.2.1).
 fn methods_of(path: &str) -> &'static str {
     match path {
+        path if registry::is_here(path) => registry::methods_of(path),
         "/api/v1/bans" => "GET, POST, DELETE",
         "/api/v1/bans/import" | "/api/v1/explain" | "/api/v1/reload" => "POST",
         "/api/v1/log/verify" => "GET, POST",
+        "/api/v1/log/users" => "GET, POST, PUT, DELETE",
         _ => "GET, HEAD",
     }
 }
 
 impl Server {
-    /// A server of what `view` shows, and what `reloader` and the owner of bans do.
-    pub fn new(view: Arc<View>, reloader: Reloader, acts: Acts) -> Self {
+    /// A server of what `view` shows, and what `reloader` and the owner of bans do; over the listener for
+    /// whoever has the token.
+    pub fn new(view: Arc<View>, reloader: Reloader, acts: Acts, token: Option<Token>) -> Self {
         let looks = Looks::since(view.shared.clock.unix_ms());
         Self {
             looks,
             view,
             reloader,
+            token,
             acts,
             walks: Walks::new(),
             waits: Arc::new(Semaphore::new(WAITS_MAX)),
@@ -172,13 +183,34 @@ impl Server {
                 "this is the admin listener: call it by its address or as localhost\n",
             );
         }
+        let Some(door) = self.door_of(&request, door) else {
+            return challenging(text(
+                StatusCode::UNAUTHORIZED,
+                "this is not the token of this Wardent\n",
+            ));
+        };
         let methods = methods_of(request.uri().path());
         let mut answer = self.answer_to(request, door).await;
         if answer.status() == StatusCode::METHOD_NOT_ALLOWED {
             let methods = header::HeaderValue::from_static(methods);
             answer.headers_mut().insert(header::ALLOW, methods);
         }
+        if answer.status() == StatusCode::UNAUTHORIZED {
+            return challenging(answer);
+        }
         answer
+    }
+
+    /// The door that a request has opened, by the token it shows; none where that is a wrong one.
+    fn door_of(&self, request: &Request<Incoming>, door: Door) -> Option<Door> {
+        let (Door::Listener(_), Some(token)) = (door, &self.token) else {
+            return Some(door);
+        };
+        match token.shown_in(request.headers()) {
+            Shown::Nothing => Some(door),
+            Shown::Token => Some(Door::Token),
+            Shown::Wrong => None,
+        }
     }
 
     async fn answer_to(&self, request: Request<Incoming>, door: Door) -> Answer {
@@ -197,7 +229,12 @@ impl Server {
             (_, "/api/v1/explain", _) => self.explain(request).await.unwrap_or_else(Answer::from),
             (_, "/api/v1/events", _) => self.events(request).await.unwrap_or_else(Answer::from),
             (_, "/api/v1/status", _) => self.status(&request).unwrap_or_else(Answer::from),
+            (_, "/api/v1/log/users", _) => self
+                .kafka_users(request, door)
+                .await
+                .unwrap_or_else(Answer::from),
             (_, "/api/v1/log/topics", _) => self.topics(&request).unwrap_or_else(Answer::from),
+            (_, "/api/v1/log/groups", _) => self.groups(&request).unwrap_or_else(Answer::from),
             (_, "/api/v1/log/verify", _) => self
                 .verify(request, door)
                 .await
@@ -205,14 +242,17 @@ impl Server {
             (_, "/metrics" | "/livez" | "/readyz" | "/api/v1/reload", _) => {
                 text(StatusCode::METHOD_NOT_ALLOWED, "another method, please\n")
             }
+            (_, path, _) if registry::is_here(path) => self.registry(request, door).await,
             (_, path, _) if path.starts_with("/api/") => Answer::from(Refused::new(
                 StatusCode::NOT_FOUND,
                 "here are /api/v1/bans, /api/v1/bans/import, /api/v1/explain, /api/v1/reload, \
-                 /api/v1/events, /api/v1/status, /api/v1/log/topics and /api/v1/log/verify",
+                 /api/v1/events, /api/v1/status, /api/v1/log/topics, /api/v1/log/groups, /api/v1/log/users \
+                 and /api/v1/log/verify",
             )),
             _ => text(
                 StatusCode::NOT_FOUND,
-                "here are /metrics, /livez, /readyz and /api/v1/\n",
+                "here are /metrics, /livez, /readyz, /api/v1/ and the schema registry: /subjects, /schemas, \
+                 /config, /mode, /compatibility\n",
             ),
         }
     }
@@ -220,8 +260,8 @@ impl Server {
     async fn reload(&self, door: Door) -> Answer {
         let Ok(actor) = door.actor() else {
             return text(
-                StatusCode::FORBIDDEN,
-                "acts need the admin socket: use `wardent reload`\n",
+                StatusCode::UNAUTHORIZED,
+                "acts need the token, or the admin socket: use `wardent reload`\n",
             );
         };
         match self.reloader.reload(&actor).await {
@@ -240,6 +280,16 @@ impl Server {
             Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
         }
     }
+}
+
+/// An answer that says what is missing (RFC 9110 section 11.6.1). Not `Basic`, for which a browser would ask
+/// and then send it along with whatever any page has it ask.
+fn challenging(mut answer: Answer) -> Answer {
+    let scheme = header::HeaderValue::from_static("Bearer realm=\"wardent\"");
+    answer
+        .headers_mut()
+        .insert(header::WWW_AUTHENTICATE, scheme);
+    answer
 }
 
 /// Whether a `Host` is a name of this machine that no web page could have given it: `localhost`, a

@@ -1,6 +1,6 @@
 //! `/api/v1/log/topics`: which topics there are, for whoever may read.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
@@ -10,7 +10,10 @@ use super::{
     api::{Query, Refused, Reply, say},
     server::Server,
 };
-use crate::log::{Cleanup, Partition, TopicConfig};
+use crate::{
+    kafka,
+    log::{Cleanup, Log, Partition, Topic},
+};
 
 /// All topics.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +45,9 @@ pub struct Kept {
     pub retention_ms: Option<u64>,
     /// How many bytes one partition may have.
     pub retention_bytes: Option<u64>,
+    /// What is otherwise than for topics that nobody says more of, by the names that Kafka has for it.
+    #[serde(default)]
+    pub configs: BTreeMap<String, String>,
 }
 
 /// A partition.
@@ -64,8 +70,17 @@ pub struct PartitionShown {
 }
 
 impl Topics {
-    /// The topics of these partitions; `is_configured` where the log runs and knows how they are kept.
-    pub fn of(partitions: &[Arc<Partition>], is_configured: bool) -> Self {
+    /// The topics of a log that runs.
+    pub fn of_log(log: &Log) -> Self {
+        Self::of(&log.partitions(), |topic| Some(Kept::of(log, topic)))
+    }
+
+    /// The topics of these partitions, of which nobody knows how they are kept.
+    pub fn of_files(partitions: &[Arc<Partition>]) -> Self {
+        Self::of(partitions, |_| None)
+    }
+
+    fn of(partitions: &[Arc<Partition>], kept: impl Fn(&Topic) -> Option<Kept>) -> Self {
         let mut partitions = partitions.to_vec();
         partitions.sort_by_key(|one| (one.topic().name.clone(), one.index()));
         let mut topics = Vec::<TopicShown>::new();
@@ -74,7 +89,7 @@ impl Topics {
             if topics.last().is_none_or(|last| last.name != topic.name) {
                 topics.push(TopicShown {
                     name: topic.name.clone(),
-                    kept: is_configured.then(|| Kept::from(&*topic.config())),
+                    kept: kept(topic),
                     partitions: Vec::new(),
                 });
             }
@@ -86,9 +101,14 @@ impl Topics {
     }
 }
 
-impl From<&TopicConfig> for Kept {
-    fn from(config: &TopicConfig) -> Self {
+impl Kept {
+    fn of(log: &Log, topic: &Topic) -> Self {
+        let config = topic.config();
+        let configs = kafka::differing(log, topic).into_iter();
         Self {
+            configs: configs
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect(),
             durable: config.flush.is_durable(),
             cleanup: match config.cleanup {
                 Cleanup::Delete => "delete".to_owned(),
@@ -129,9 +149,6 @@ impl Server {
             ));
         }
         Query::read(request.uri().query(), &[])?;
-        say(
-            StatusCode::OK,
-            &Topics::of(&self.view.log.log.partitions(), true),
-        )
+        say(StatusCode::OK, &Topics::of_log(&self.view.log.log))
     }
 }

@@ -14,12 +14,16 @@ use arc_swap::ArcSwap;
 use super::{StartError, log::OpenLog};
 use crate::{
     base::clock::Clock,
-    config::wardent::Document,
-    event::audit::{Audit, What},
+    config::wardent::{Document, EventTopic},
+    event::{
+        audit::{Audit, What},
+        ban,
+    },
     limit::Keeper,
     owner::{Acts, BanPolicy, Owner},
     sink::{
         bans::{Encoder, Replayed},
+        letters::{Sender, Stage},
         publisher::{Auditor, Publisher},
         shelf::{LogShelf, bring_back},
     },
@@ -47,7 +51,8 @@ impl Bans {
     ) -> Result<Self, StartError> {
         let shelf = LogShelf::of(log.log()).map_err(StartError::System)?;
         let bans = Arc::clone(shelf.bans());
-        let encoder = Encoder::new(log.privacy().clone());
+        let encoder = Encoder::new(log.privacy().clone())
+            .with_codecs(log.codec(EventTopic::Ban), log.codec(EventTopic::Audit));
         let (publisher, changes, auditor) = Publisher::new(Box::new(shelf), encoder, clock.clone());
         let limits = &document.limits;
         let (mut owner, acts) = Owner::new(
@@ -71,7 +76,17 @@ impl Bans {
             records,
             damaged,
             unreadable,
+            letters,
         } = replayed;
+        let from = Sender {
+            connector: "wardent.bans",
+            task: 0,
+            stage: Stage::ValueConverter,
+            class: "wardent::sink::bans",
+            topic: ban::TOPIC,
+            partition: 0,
+        };
+        log.letters().put_new(&from, &letters);
         let words = format!(
             "{} bans in force, {} clients and networks remembered, {} left out by `limits.bans_max`; \
              {records} records read, {damaged} damaged batches and {unreadable} unreadable records passed over",

@@ -2,12 +2,18 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use super::{StartError, sockets::KafkaSocket};
+use serde_json::Value;
+
+use super::{StartError, log::OpenLog, sockets::KafkaSocket};
 use crate::{
     base::{clock::Clock, net::Address},
-    config::wardent,
-    kafka::{self, Listening, Settings, Socket},
-    log::Log,
+    config::{settings, wardent},
+    event::audit::{Audit, Standing, What},
+    kafka::{
+        self, Account, Listening, Security, Settings, Socket, Teller,
+        tls::{Files, Tls},
+    },
+    sink::publisher::Auditor,
 };
 
 /// Serves the log to Kafka clients on `socket`.
@@ -17,17 +23,69 @@ use crate::{
 pub(super) fn start(
     socket: KafkaSocket,
     document: &wardent::Log,
-    log: &Arc<Log>,
+    tls: Option<&Renewed>,
+    auditor: &Auditor,
+    log: &OpenLog,
     clock: &Clock,
 ) -> Result<Listening, StartError> {
     let KafkaSocket { socket, address } = socket;
-    let settings = settings(document, &address);
-    kafka::start(socket, settings, Arc::clone(log), clock.clone())
+    let settings = advertised(document, &address);
+    let security = Security {
+        tls: tls.map(|tls| tls.tls.clone()),
+        sasl: document.sasl.as_ref().map(settings::sasl),
+        tell: Some(teller(auditor.clone(), clock.clone())),
+    };
+    let time = (clock.clone(), Arc::clone(log.cleaned()));
+    kafka::start(socket, settings, security, Arc::clone(log.log()), time)
         .map_err(|error| StartError::System(format!("the Kafka listener: {error}")))
 }
 
+/// What is to be told of changes of users, rights and quotas goes to the audit.
+fn teller(auditor: Auditor, clock: Clock) -> Teller {
+    Teller(Arc::new(move |account: Account| {
+        let standing = |value: Option<Value>| value.map(Standing::Access);
+        auditor.tell(Audit {
+            target: Some(account.target),
+            before: standing(account.before),
+            after: standing(account.after),
+            ..Audit::new(What::KafkaAccess, account.actor, clock.unix_ms())
+        });
+    }))
+}
+
+/// A certificate and where it is renewed from.
+#[derive(Debug, Clone)]
+pub(super) struct Renewed {
+    tls: Tls,
+    files: Files,
+}
+
+impl Renewed {
+    /// Reads the files of `log.tls`, where there are any and somebody listens.
+    ///
+    /// # Errors
+    /// When one of them cannot be used.
+    pub(super) fn open(log: &wardent::Log) -> Result<Option<Self>, StartError> {
+        let Some(tls) = log.tls.as_ref().filter(|_| log.listen.is_some()) else {
+            return Ok(None);
+        };
+        let files = settings::tls(tls);
+        let tls =
+            Tls::open(&files).map_err(|wrong| StartError::Secrets(format!("log.tls: {wrong}")))?;
+        Ok(Some(Self { tls, files }))
+    }
+
+    /// Reads the files again; what keeps them from being used is told, and those before stay in force.
+    pub(super) fn renew(&self) -> Option<String> {
+        let wrong = self.tls.renew(&self.files).err()?;
+        Some(format!(
+            "log.tls: {wrong}; the certificate before stays in force"
+        ))
+    }
+}
+
 /// What clients are told to connect to: what the operator says, or else where it listens.
-fn settings(document: &wardent::Log, address: &Address) -> Settings {
+fn advertised(document: &wardent::Log, address: &Address) -> Settings {
     /// Where a unix socket is reached through something else.
     const USUAL: (&str, u16) = ("127.0.0.1", 9092);
     let (host, port) = match (&document.advertised, address) {

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use super::StartError;
+use super::{StartError, registry};
 use crate::{
     admin::log::LogView,
     base::{
@@ -19,12 +19,14 @@ use crate::{
         disk::{Disk, System},
     },
     config::{settings, wardent},
-    event::{place::Run, privacy::Privacy},
+    event::{avro, place::Run, privacy::Privacy},
     log::{self, Bounds, Cleaner, CleanerHealth, Ended, Log, OpenError, cleaner::CleanerThread},
     proxy::worker::{LineSink, Outlets},
+    registry::Registry,
     sink::{
         builder::{Builder, LogTopic},
         lane::{self, LaneCounts, lane_bytes},
+        letters::DeadLetters,
         salt::Salt,
     },
 };
@@ -47,6 +49,10 @@ pub(super) struct OpenLog {
     cleaned: Arc<CleanerHealth>,
     bell: Arc<Bell>,
     privacy: AddressPrivacy,
+    /// Topics whose values are Avro.
+    avro: Vec<wardent::EventTopic>,
+    registry: Registry,
+    letters: DeadLetters,
 }
 
 /// Who does the log's work. The cleaner ends first: what it asks for, the others carry out.
@@ -85,6 +91,8 @@ impl OpenLog {
             .map_err(|error| no_thread(&error))?;
         let cleaner = Cleaner::new(Arc::clone(&log), bounds);
         let cleaned = Arc::clone(cleaner.health());
+        let letters = DeadLetters::of(&log).map_err(StartError::System)?;
+        let registry = registry::open(&log, &letters, clock)?;
         let cleaner = cleaner.start().map_err(|error| no_thread(&error))?;
         Ok(Self {
             log,
@@ -95,6 +103,9 @@ impl OpenLog {
             builder: None,
             bell: Arc::default(),
             privacy,
+            avro: document.avro.clone(),
+            registry,
+            letters,
         })
     }
 
@@ -103,9 +114,25 @@ impl OpenLog {
         &self.privacy.shown
     }
 
+    /// What values of a topic are turned into; none where they are JSON.
+    pub(super) fn codec(&self, topic: wardent::EventTopic) -> Option<&'static avro::Codec> {
+        let is_avro = self.avro.contains(&topic);
+        is_avro.then(|| avro::of_topic(topic.word())).flatten()
+    }
+
+    /// Where what cannot be read goes.
+    pub(super) fn letters(&self) -> &DeadLetters {
+        &self.letters
+    }
+
     /// The log.
     pub(super) fn log(&self) -> &Arc<Log> {
         &self.log
+    }
+
+    /// What its cleaner counts.
+    pub(super) fn cleaned(&self) -> &Arc<CleanerHealth> {
+        &self.cleaned
     }
 
     /// What was not as it should be when it was opened.
@@ -134,12 +161,15 @@ impl OpenLog {
         let topic = LogTopic::named(self.log(), settings::ACCESS)
             .ok_or_else(|| StartError::System(format!("the log has no {}", settings::ACCESS)))?;
         let bell = Arc::clone(&self.bell);
-        let builder = Builder::new(drains, Box::new(topic), bell, self.clock.clone());
+        let builder = Builder::new(drains, Box::new(topic), bell, self.clock.clone())
+            .with_codec(self.codec(wardent::EventTopic::Access));
         let view = LogView {
             log: Arc::clone(&self.log),
             lanes: counts,
             builder: Arc::clone(builder.counts()),
             cleaner: Arc::clone(&self.cleaned),
+            registry: self.registry.clone(),
+            letters: Arc::clone(self.letters.counts()),
         };
         self.builder = Some(builder.start().map_err(|error| no_thread(&error))?);
         let outlets = lanes.into_iter();

@@ -13,7 +13,9 @@ use super::{
     admin_cli::{Ended, ask, meaning, print_table, printable, span},
     cli::{Output, tell},
     client::Running,
+    groups_cli,
     log_reader::{Files, Reader, document},
+    users_cli::{self, UsersCommand},
 };
 use crate::{
     admin::{
@@ -27,8 +29,16 @@ use crate::{
 pub(super) enum LogCommand {
     /// List the topics and their partitions.
     #[command(after_help = "Example:\n  wardent log topics
-\nOffsets are those of Kafka: events from FIRST to below END can be read.")]
+\nOffsets are those of Kafka: events from FIRST to below END can be read. CONFIGS is what
+Kafka's tools would set for a topic that is to be kept like this one.")]
     Topics,
+    /// List the groups that read the log, and how far they are behind.
+    #[command(
+        after_help = "Examples:\n  wardent log groups\n  wardent log groups --output json
+\nCOMMITTED is the next offset that a group wants to read, LAG how many records are before it, and BEHIND how old
+the first of them is."
+    )]
+    Groups,
     /// Look at every byte: checksums, offsets, indexes, and that no access event is missing.
     #[command(
         after_help = "Examples:\n  wardent log verify\n  wardent log verify --output json\n
@@ -36,16 +46,33 @@ Exit status: 0 when all is sound, 1 when not; then it says what is wrong, and wh
 It changes nothing, and gives way to requests while wardent runs."
     )]
     Verify,
+    /// See and change who may log in to the Kafka listener, and what they may do.
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  wardent log users list
+  wardent log users add reader --read wardent.http.access --group reader-"
+    )]
+    Users(UsersCommand),
 }
 
 /// Does it, and gives the exit status.
 pub(super) fn run(command: &LogCommand, config: &Path, output: Output) -> ExitCode {
+    match command {
+        LogCommand::Topics => with_reader(config, output, topics),
+        LogCommand::Groups => with_reader(config, output, groups_cli::groups),
+        LogCommand::Verify => with_reader(config, output, verified),
+        LogCommand::Users(command) => users_cli::run(command, config, output),
+    }
+}
+
+fn with_reader(
+    config: &Path,
+    output: Output,
+    what: fn(&Reader<'_>, Output) -> Result<ExitCode, Ended>,
+) -> ExitCode {
     let done = document(config).and_then(|document| {
         let reader = Reader::open(&document)?;
-        match command {
-            LogCommand::Topics => topics(&reader, output),
-            LogCommand::Verify => verified(&reader, output),
-        }
+        what(&reader, output)
     });
     done.unwrap_or_else(|ended| ended.told(output))
 }
@@ -55,7 +82,7 @@ fn topics(reader: &Reader<'_>, output: Output) -> Result<ExitCode, Ended> {
         Reader::Running(running) => {
             meaning(&ask(running, Method::GET, "/api/v1/log/topics", None)?)?
         }
-        Reader::Files(files) => Topics::of(&files.partitions, false),
+        Reader::Files(files) => Topics::of_files(&files.partitions),
     };
     match output {
         Output::Json => tell(&serde_json::to_string(&topics).map_err(|error| error.to_string())?),
@@ -65,7 +92,7 @@ fn topics(reader: &Reader<'_>, output: Output) -> Result<ExitCode, Ended> {
 }
 
 fn print_topics(topics: &Topics) {
-    const TITLES: [&str; 8] = [
+    const TITLES: [&str; 9] = [
         "TOPIC",
         "PARTITION",
         "FIRST",
@@ -74,11 +101,19 @@ fn print_topics(topics: &Topics) {
         "SEGMENTS",
         "KEPT",
         "SAFE",
+        "CONFIGS",
     ];
     let mut rows = vec![TITLES.map(str::to_owned).to_vec()];
     for topic in &topics.topics {
+        let first = rows.len();
         let row = |partition| row(topic, partition);
         rows.extend(topic.partitions.iter().map(row));
+        // Once for all of its partitions.
+        if let (Some(row), Some(kept)) = (rows.get_mut(first), &topic.kept) {
+            let configs = kept.configs.iter();
+            let configs = configs.map(|(name, value)| format!("{name}={value}"));
+            row.push(configs.collect::<Vec<_>>().join(" "));
+        }
     }
     print_table(&rows);
 }
@@ -289,6 +324,7 @@ mod tests {
     fn keeping_is_told_in_words() {
         let kept = |cleanup: &str, age: Option<u64>, size| {
             keeping(&Kept {
+                configs: std::collections::BTreeMap::new(),
                 durable: false,
                 cleanup: cleanup.to_owned(),
                 retention_ms: age,

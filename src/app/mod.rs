@@ -11,15 +11,18 @@ mod demo;
 mod event_text;
 mod events_cli;
 mod explain_cli;
+mod groups_cli;
 mod kafka;
 mod log;
 mod log_cli;
 mod log_reader;
+mod registry;
 mod reload;
 mod replay_cli;
 mod replay_text;
 mod run;
 mod sockets;
+mod users_cli;
 
 use std::{
     fmt,
@@ -168,15 +171,14 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
     let lines = options.lines;
     let watched = watched(document, &sockets, options.aborts_when_hung);
     let listeners = sockets.take_listeners_of_workers()?;
-    let kafka_socket = sockets.take_kafka();
-    let kafka_address = kafka_socket.as_ref().map(|kafka| kafka.address.clone());
-    let kafka = kafka_socket
-        .map(|socket| kafka::start(socket, &document.log, log.log(), &clock))
-        .transpose()?;
+    let served = sockets.take_kafka();
+    let kafka_address = served.as_ref().map(|kafka| kafka.address.clone());
+    let (tls, auditor) = (prepared.tls.as_ref(), &remembered.auditor);
+    let start = |socket| kafka::start(socket, &document.log, tls, auditor, &log, &clock);
+    let kafka = served.map(start).transpose()?;
     let (outlets, log_view) = log.outlets(listeners.len(), lines.as_ref())?;
     let workers = start_workers(&shared, listeners, outlets, &phase_of_workers)?;
-    let reloads = Arc::new(Reloads::default());
-    reloads.succeeded(clock.unix_ms());
+    let reloads = Reloads::begun(clock.unix_ms());
     let view = Arc::new(View {
         shared: Arc::clone(&shared),
         workers: workers.iter().map(|w| Arc::clone(&w.metrics)).collect(),
@@ -188,17 +190,19 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
         auditor: remembered.auditor.clone(),
         reloads: Arc::clone(&reloads),
         kafka: kafka.as_ref().map(|kafka| Arc::clone(kafka.counters())),
+        kafka_users: kafka.as_ref().map(|kafka| kafka.users().clone()),
     });
+    let token = registry::token(document)?;
     let threads = remembered.start(&clock)?;
     wait_for_first_ticks(&view)?;
     let watchdog = start_watchdog(&view, watched)?;
     let (reloader, asked) = Reloader::pair();
     let notes = notes(&loaded, built.notes);
     let (ended, until_ended) = watch::channel(false);
-    let in_force = InForce::new(&shared, bans, threads.auditor());
+    let in_force = InForce::new(&shared, bans, threads.auditor(), prepared.tls);
     let (lasting, watch) = (prepared.lasting, prepared.watch);
     let side = Side {
-        server: Server::new(view, reloader.clone(), threads.acts()),
+        server: Server::new(view, reloader.clone(), threads.acts(), token),
         sockets,
         health: health_check(&loaded),
         questions,
@@ -235,6 +239,7 @@ fn notes(loaded: &Loaded, of_secrets: Vec<String>) -> Vec<String> {
 struct Prepared {
     watch: Watch,
     loaded: Loaded,
+    tls: Option<kafka::Renewed>,
     lasting: Lasting,
     built: Built,
 }
@@ -248,6 +253,7 @@ impl Prepared {
         let mut lasting = Lasting::default();
         let built = settings::policy(&loaded, &mut lasting, 1).map_err(StartError::Secrets)?;
         Ok(Self {
+            tls: kafka::Renewed::open(&loaded.wardent.log)?,
             watch,
             loaded,
             lasting,

@@ -8,7 +8,7 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 
-use super::{bans::WARDENT, bots};
+use super::{bans::WARDENT, bots, kafka::Renewed};
 use crate::{
     admin::{ActResult, Reloads, WantedReload},
     config::{
@@ -46,6 +46,8 @@ pub(super) struct InForce {
     pub(super) bans: Arc<ArcSwap<BanPolicy>>,
     /// Where it is accounted for.
     pub(super) auditor: Auditor,
+    /// What Kafka's clients are shown.
+    pub(super) tls: Option<Renewed>,
 }
 
 impl InForce {
@@ -53,11 +55,13 @@ impl InForce {
         shared: &Arc<Shared>,
         bans: Arc<ArcSwap<BanPolicy>>,
         auditor: Auditor,
+        tls: Option<Renewed>,
     ) -> Self {
         Self {
             shared: Arc::clone(shared),
             bans,
             auditor,
+            tls,
         }
     }
 }
@@ -67,7 +71,7 @@ impl InForce {
 enum Scope {
     /// The policy alone: its file has changed.
     Policy,
-    /// The policy, the keys of the secret, and what is known of bots: somebody asked.
+    /// The policy, the keys of the secret, what is known of bots, and certificates: somebody asked.
     PolicyAndKeys,
 }
 
@@ -179,6 +183,10 @@ impl Reloading {
                 self.generation += 1;
                 let known = &self.in_force.shared.bots;
                 notes.extend(bots.and_then(|files| bots::replace(known, files)));
+                if scope == Scope::PolicyAndKeys {
+                    let tls = self.in_force.tls.as_ref();
+                    notes.extend(tls.and_then(Renewed::renew));
+                }
                 self.loaded = loaded;
                 self.in_force.shared.policy.store(Arc::new(policy));
                 self.in_force.bans.store(Arc::new(bans));

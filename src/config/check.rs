@@ -25,6 +25,7 @@ pub(super) fn check_wardent(document: &wardent::Document, source: &Source<'_>) -
     let mut problems = Vec::new();
     addresses(document, source, &mut problems);
     exposure(document, source, &mut problems);
+    passwords(&document.log, source, &mut problems);
     trust(document, source, &mut problems);
     secrets(document, source, &mut problems);
     problems
@@ -125,6 +126,25 @@ fn exposure(document: &wardent::Document, source: &Source<'_>, problems: &mut Ve
                 "log.listen {address} is no address to connect to: `log.advertised` must say one"
             );
             problems.push(source.error("log.listen", what));
+        }
+    }
+}
+
+/// Passwords are never sent in the open.
+fn passwords(log: &wardent::Log, source: &Source<'_>, problems: &mut Vec<Problem>) {
+    let mechanisms = log.sasl.iter().flat_map(|sasl| &sasl.mechanisms);
+    let mut seen = Vec::new();
+    for (nth, mechanism) in mechanisms.enumerate() {
+        let path = format!("log.sasl.mechanisms[{nth}]");
+        if seen.contains(mechanism) {
+            let what = format!("mechanisms: {mechanism} is given twice");
+            problems.push(source.error(&path, what));
+        }
+        seen.push(*mechanism);
+        if *mechanism == wardent::Mechanism::Plain && log.tls.is_none() {
+            let what = "mechanisms: PLAIN sends passwords as they are, so it needs `log.tls` \
+                        (or use SCRAM-SHA-512)";
+            problems.push(source.error(&path, what));
         }
     }
 }

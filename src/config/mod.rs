@@ -15,6 +15,7 @@ use sha2::{Digest as _, Sha256};
 mod check;
 mod index;
 mod log_dir;
+mod log_tls;
 mod notes;
 pub mod policy;
 pub mod report;
@@ -62,8 +63,10 @@ pub fn load(wardent_yaml: &Path) -> Result<Loaded, Report> {
     let (wardent, source) = wardent::read(&text, &name, folder(wardent_yaml))?;
     let mut problems = check::check_wardent(&wardent, &source);
     let log_dir = log_dir::look_at(&wardent.log.dir, &source);
+    let log_tls = log_tls::look_at(&wardent.log, &source);
     let is_error = |problem: &Problem| problem.severity == Severity::Error;
-    let (unusable, doubtful): (Vec<_>, Vec<_>) = log_dir.into_iter().partition(is_error);
+    let looked_at = log_dir.into_iter().chain(log_tls);
+    let (unusable, doubtful): (Vec<_>, Vec<_>) = looked_at.partition(is_error);
     problems.extend(unusable);
     match load_policy(&wardent.policy, &wardent) {
         Ok(loaded) if problems.is_empty() => {

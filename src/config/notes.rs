@@ -12,11 +12,6 @@ use super::{
 
 /// Keys that are read and checked, but do nothing yet. A feature that comes deletes its line.
 const NOT_IN_FORCE: &[(File, &str)] = &[
-    (File::Wardent, "log.listen"),
-    (File::Wardent, "log.advertised"),
-    (File::Wardent, "log.tls"),
-    (File::Wardent, "log.sasl"),
-    (File::Wardent, "admin.token"),
     (File::Wardent, "admin.tls"),
     (File::Wardent, "telemetry.otlp"),
 ];

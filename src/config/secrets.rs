@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::values::SecretFrom;
-use crate::secret::{SecretBytes, Source, generate, read};
+use crate::secret::{SecretBytes, generate, read};
 
 /// Secrets that have been read, by what they are for and where they come from.
 #[derive(Debug, Default)]
@@ -54,7 +54,7 @@ impl Secrets {
                 kept_because: None,
             });
         }
-        let source = source(from);
+        let source = from.source();
         let key = (what.to_owned(), source.to_string());
         let known = self.known.get(&key);
         if let (Some(known), SecretFrom::Env(_) | SecretFrom::Credential(_)) = (known, from) {
@@ -80,14 +80,6 @@ impl Secrets {
             }),
             (Err(why), None) => Err(format!("{what}: {why}")),
         }
-    }
-}
-
-fn source(from: &SecretFrom) -> Source {
-    match from {
-        SecretFrom::File(path) => Source::File(path.clone()),
-        SecretFrom::Env(name) => Source::Env(name.clone()),
-        SecretFrom::Credential(name) => Source::Credential(name.clone()),
     }
 }
 

@@ -19,6 +19,7 @@ use crate::{
         route::{Route, Routes},
         signature::Stripe,
     },
+    kafka,
     limit::{ClockIds, Limit, Quota},
     log::{self, Cleanup, Flush, TopicConfig, TopicSettings},
     owner::BanPolicy,
@@ -26,7 +27,9 @@ use crate::{
         ConfiguredNames, Settings, UpstreamSettings,
         upstream::{Server, Target, Upstream},
     },
+    registry,
     secret::{Keyring, SecretBytes, Signer},
+    sink,
 };
 
 /// What the proxy reads once at start.
@@ -84,13 +87,13 @@ pub const BANS: &str = event::ban::TOPIC;
 /// The topic of what was done.
 pub const AUDIT: &str = event::audit::TOPIC;
 /// The topic of what could not be read or delivered.
-pub const DEAD_LETTERS: &str = "wardent.dead.letter";
+pub const DEAD_LETTERS: &str = sink::letters::TOPIC;
 /// The topic of the offsets of consumer groups, as Kafka calls it.
 pub const OFFSETS: &str = "__consumer_offsets";
 /// The topic of what administrators decided of topics, users and quotas.
 pub const METADATA: &str = "__wardent_metadata";
 /// The topic of schemas, as Confluent's registry calls it.
-pub const SCHEMAS: &str = "_schemas";
+pub const SCHEMAS: &str = registry::TOPIC;
 
 /// The log: its directory, its bounds, and the topics that are always there.
 pub fn log(document: &wardent::Log) -> log::Settings {
@@ -149,6 +152,27 @@ pub fn log(document: &wardent::Log) -> log::Settings {
         disk_max: document.disk_max,
         ballast_bytes: (document.disk_max / 256).clamp(MIB, 32 * MIB),
         topics: topics.map(topic).into(),
+    }
+}
+
+/// Where the listener's certificate and key are.
+pub fn tls(tls: &wardent::Tls) -> kafka::tls::Files {
+    kafka::tls::Files {
+        cert: tls.cert.clone(),
+        key: tls.key.clone(),
+    }
+}
+
+/// How the listener's clients prove who they are.
+pub fn sasl(sasl: &wardent::Sasl) -> kafka::Sasl {
+    use kafka::sasl::{Mechanism, Scram};
+    let mechanism = |mechanism: &wardent::Mechanism| match mechanism {
+        wardent::Mechanism::Plain => Mechanism::Plain,
+        wardent::Mechanism::ScramSha256 => Mechanism::Scram(Scram::Sha256),
+        wardent::Mechanism::ScramSha512 => Mechanism::Scram(Scram::Sha512),
+    };
+    kafka::Sasl {
+        mechanisms: sasl.mechanisms.iter().map(mechanism).collect(),
     }
 }
 

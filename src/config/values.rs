@@ -15,6 +15,7 @@ use super::{
     report::shown,
     words::{FromWord, Word, advice, number, one, refusal},
 };
+use crate::secret::Source;
 
 /// A name that fits into a header, a metric and a file name: `[A-Za-z0-9_-]+`, 64 bytes at most.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,6 +67,15 @@ pub enum SecretFrom {
 }
 
 impl SecretFrom {
+    /// Where it is to be read.
+    pub fn source(&self) -> Source {
+        match self {
+            Self::File(path) => Source::File(path.clone()),
+            Self::Env(name) => Source::Env(name.clone()),
+            Self::Credential(name) => Source::Credential(name.clone()),
+        }
+    }
+
     /// Makes a relative path relative to `base`.
     pub(super) fn resolve(&mut self, base: &Path) {
         match self {

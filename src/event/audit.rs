@@ -3,6 +3,7 @@
 //! The field names are public and stable: docs/schemas/wardent.audit.event.v1.json.
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::{ascii::write_json, ban::State, time::Stamps};
 
@@ -38,6 +39,8 @@ pub enum What {
     Restore,
     /// The log was found damaged at start, and mended.
     LogRecovered,
+    /// A user of Kafka's clients, its rights or a quota were changed.
+    KafkaAccess,
 }
 
 /// One thing that happened.
@@ -71,6 +74,8 @@ pub enum Standing {
     Ban(BanStanding),
     /// The policy.
     Policy(PolicyStanding),
+    /// A user of Kafka's clients with its rights, or a quota.
+    Access(Value),
 }
 
 /// How a client or a network stands.
@@ -209,7 +214,7 @@ mod tests {
     fn a_long_report_is_cut_between_characters() {
         let mut audit = Audit::new(What::ReloadRefused, "file", 0);
         audit.why = format!("x{}", "é".repeat(10_000));
-        let read: serde_json::Value = serde_json::from_str(&written(&audit)).unwrap();
+        let read: Value = serde_json::from_str(&written(&audit)).unwrap();
         assert_eq!(read["why"].as_str().unwrap().len(), WHY_BYTES_MAX - 1);
     }
 }

@@ -3,6 +3,7 @@
 pub mod access;
 mod ascii;
 pub mod audit;
+pub mod avro;
 pub mod ban;
 pub mod place;
 pub mod privacy;

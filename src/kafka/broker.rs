@@ -11,13 +11,20 @@ use std::{
 use tokio::sync::Semaphore;
 
 use super::{
-    auth::{Authorizer, Operation, Principal, Resource},
-    counters::Counters,
+    access::{Access, Sasl, Teller},
+    auth::{Operation, Principal, Resource, ResourceType},
+    counters::{Counters, Cut},
+    group::{self, Groups},
+    login,
     meta::Meta,
+    producers::ProducerIds,
+    quota::Flow,
+    tls::Tls,
+    topics::Topics,
 };
 use crate::{
     base::clock::Clock,
-    log::{Log, ReadError},
+    log::{CleanerHealth, Log, ReadError},
 };
 
 /// The one broker's id; the log's `node.id` as well.
@@ -38,6 +45,17 @@ pub struct Settings {
     pub port: u16,
 }
 
+/// How the listener is kept, and who is told.
+#[derive(Debug, Clone, Default)]
+pub struct Security {
+    /// Inside what its connections are, if not in the open.
+    pub tls: Option<Tls>,
+    /// How clients prove who they are, if they have to.
+    pub sasl: Option<Sasl>,
+    /// Where changes of users, rights and quotas are accounted for.
+    pub tell: Option<Teller>,
+}
+
 /// What all connections share.
 #[derive(Debug)]
 pub(crate) struct Broker {
@@ -46,31 +64,43 @@ pub(crate) struct Broker {
     pub(crate) clock: Clock,
     pub(crate) counters: Arc<Counters>,
     pub(crate) meta: Meta,
-    pub(crate) authorizer: Authorizer,
+    /// Users, their rights and quotas.
+    pub(crate) access: Access,
+    pub(crate) topics: Topics,
+    pub(crate) groups: Groups,
+    pub(crate) producer_ids: ProducerIds,
     /// Room for requests, and for records in answers, in bytes.
     pub(crate) request_room: Semaphore,
     pub(crate) answer_room: Semaphore,
 }
 
 impl Broker {
-    /// A broker of that log, with what was decided for it.
+    /// A broker of that log, with what was decided for it; `cleaner` says whether the clock is believed. On
+    /// the listener's runtime.
     ///
     /// # Errors
     /// When what was decided cannot be read.
     pub(crate) fn new(
         settings: Settings,
+        security: Security,
         log: Arc<Log>,
-        clock: Clock,
+        (clock, cleaner): (Clock, Arc<CleanerHealth>),
         counters: Arc<Counters>,
     ) -> Result<Rc<Self>, ReadError> {
         let meta = Meta::load(&log, &clock)?;
+        let access = Access::load(&meta, security.sasl, security.tell);
+        let topics = Topics::of(&log);
+        let groups = group::start(&log, &clock, cleaner, &counters);
         Ok(Rc::new(Self {
             settings,
             log,
             clock,
             counters,
             meta,
-            authorizer: Authorizer::default(),
+            access,
+            topics,
+            groups,
+            producer_ids: ProducerIds::default(),
             request_room: Semaphore::new(REQUEST_BYTES_MAX),
             answer_room: Semaphore::new(ANSWER_BYTES_MAX),
         }))
@@ -86,14 +116,27 @@ pub(crate) struct Session {
     pub(crate) peer: Option<IpAddr>,
     /// What it last called itself.
     pub(crate) client_id: RefCell<String>,
+    /// Whether it is inside TLS.
+    pub(crate) is_tls: bool,
+    /// How far it is from being known.
+    pub(crate) login: RefCell<login::State>,
+    /// Why it ends after the answer that is being made, if it does.
+    pub(crate) ending: Cell<Option<Cut>>,
     /// For how long it is not heard after the answer that is being made.
     pub(crate) muted: Cell<Duration>,
 }
 
 impl Session {
-    /// Nobody yet.
-    pub(crate) fn new(peer: Option<IpAddr>) -> Self {
+    /// Nobody yet; where `asks`, it has to say who it is.
+    pub(crate) fn new(peer: Option<IpAddr>, is_tls: bool, asks: bool) -> Self {
+        let login = match asks {
+            true => login::State::Waiting,
+            false => login::State::NotAsked,
+        };
         Self {
+            is_tls,
+            login: RefCell::new(login),
+            ending: Cell::default(),
             principal: RefCell::new(Principal::Anonymous),
             peer,
             client_id: RefCell::default(),
@@ -115,12 +158,44 @@ impl Call<'_> {
     /// Whether who asks may do this with that.
     pub(crate) fn may(&self, operation: Operation, resource: Resource<'_>) -> bool {
         let who = self.session.principal.borrow();
-        self.broker.authorizer.allows(&who, operation, resource)
+        let authorizer = self.broker.access.authorizer();
+        authorizer.may(&who, self.session.peer, operation, resource)
     }
 
     /// What who asks may do with that, as the bits that Kafka tells it by.
     pub(crate) fn bits(&self, resource: Resource<'_>) -> i32 {
         let who = self.session.principal.borrow();
-        self.broker.authorizer.bits(&who, resource)
+        let authorizer = self.broker.access.authorizer();
+        authorizer.bits(&who, self.session.peer, resource)
+    }
+
+    /// Whether there may be anything of this type with which who asks may do this.
+    pub(crate) fn may_somewhere(&self, operation: Operation, resource: ResourceType) -> bool {
+        let who = self.session.principal.borrow();
+        let authorizer = self.broker.access.authorizer();
+        authorizer.may_somewhere(&who, self.session.peer, operation, resource)
+    }
+
+    /// Who asks, for the audit.
+    pub(crate) fn actor(&self) -> String {
+        self.session.principal.borrow().to_string()
+    }
+
+    /// Counts bytes that are sent or fetched, and says for how many milliseconds the answer tells that the
+    /// connection is not heard; it is not heard for so long when the answer was sent (KIP-219).
+    pub(crate) fn throttle(&self, flow: Flow, bytes: usize) -> i32 {
+        let (broker, session) = (self.broker, self.session);
+        let who = session.principal.borrow();
+        let client_id = session.client_id.borrow();
+        let now_ns = broker.clock.monotonic_ns();
+        let mut quotas = broker.access.quotas.borrow_mut();
+        let muted = quotas.charge(flow, who.name(), &client_id, bytes, now_ns);
+        let muted_ms = u32::try_from(muted.as_millis()).unwrap_or(u32::MAX);
+        if muted_ms == 0 {
+            return 0;
+        }
+        session.muted.set(session.muted.get().max(muted));
+        broker.counters.throttled_ms.add(muted_ms.into());
+        i32::try_from(muted_ms).unwrap_or(i32::MAX)
     }
 }

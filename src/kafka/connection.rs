@@ -16,8 +16,9 @@ use super::{
     api::{self, Answer},
     broker::{Broker, Call, Session},
     counters::Cut,
-    frame::{self, Asked, LENGTH_BYTES, REQUEST_BYTES_MAX},
-    table::Key,
+    frame::{self, Asked, LENGTH_BYTES, LOGIN_BYTES_MAX, REQUEST_BYTES_MAX},
+    login::{self, Turn},
+    table::{self, Key},
 };
 
 /// How long nothing may come (Kafka's `connections.max.idle.ms`).
@@ -26,8 +27,14 @@ const IDLE_MAX: Duration = Duration::from_secs(600);
 /// How long a request may take to come, from its first byte to its last.
 const REQUEST_WITHIN: Duration = Duration::from_secs(30);
 
+/// How long who connects has until it has proven who it is, where that is asked for.
+const LOGIN_WITHIN: Duration = Duration::from_secs(10);
+
 /// How long nothing of an answer may be taken.
 const STILL_MAX: Duration = Duration::from_secs(30);
+
+/// How long it takes to say that a connection is at its end.
+const GOODBYE_WITHIN: Duration = Duration::from_secs(1);
 
 /// Bytes that are read ahead while a request is answered, and up to which one needs no room.
 const AHEAD_BYTES: usize = 64 * 1024;
@@ -72,14 +79,23 @@ where
         session,
         broker,
     };
+    let mut logging_in = Box::pin(sleep(LOGIN_WITHIN));
     loop {
-        match connection.turn().await {
+        let is_open = connection.session.login.borrow().is_open();
+        let turn = tokio::select! {
+            biased;
+            turn = connection.turn() => turn,
+            () = &mut logging_in, if !is_open => Err(Cut::Login.into()),
+        };
+        match turn {
             Ok(()) => {}
             Err(End::Gone) => return,
             Err(End::Cut(why)) => {
                 connection.broker.counters.cut(why);
-                let client = connection.session.client_id.borrow();
+                let client = connection.session.client_id.take();
                 tracing::debug!(peer = ?connection.session.peer, %client, why = why.name(), "cut off");
+                // Inside TLS, an end that is not said might be somebody else's doing.
+                let _ = timeout(GOODBYE_WITHIN, connection.to.shutdown()).await;
                 return;
             }
         }
@@ -100,12 +116,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     async fn turn(&mut self) -> Result<(), End> {
         let (broker, session) = (Rc::clone(&self.broker), Rc::clone(&self.session));
         let (frame, room) = self.request(&broker).await?;
+        let is_raw = session.login.borrow().is_raw();
+        if is_raw {
+            return self.raw(&frame).await;
+        }
         let header = frame::header(frame).map_err(|_| Cut::Malformed)?;
         if let Some(client_id) = header.client_id {
             *self.session.client_id.borrow_mut() = client_id;
         }
         let answer = match header.asked {
             Asked::Spoken(row, body) => {
+                let is_open = session.login.borrow().is_open();
+                if row.asked == table::Asked::LoggedIn && !is_open {
+                    return Err(Cut::NotLoggedIn.into());
+                }
                 broker.counters.requested(row.key);
                 let call = Call {
                     broker: &broker,
@@ -133,11 +157,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Answer::Held(bytes, _room) => self.send(&bytes).await?,
             Answer::Nothing => {}
         }
+        if let Some(why) = session.ending.get() {
+            return Err(why.into());
+        }
         let muted = self.session.muted.take();
         if !muted.is_zero() {
             self.unless_gone(sleep(muted)).await?;
         }
         Ok(())
+    }
+
+    /// A message of SASL that stands in no request, and its answer, likewise.
+    async fn raw(&mut self, message: &[u8]) -> Result<(), End> {
+        let (broker, session) = (Rc::clone(&self.broker), Rc::clone(&self.session));
+        let call = Call {
+            broker: &broker,
+            session: &session,
+            version: 0,
+        };
+        match self.unless_gone(login::turn(&call, message)).await? {
+            Turn::Answer(answer) => {
+                let mut bytes = vec![0; LENGTH_BYTES];
+                bytes.extend_from_slice(&answer);
+                frame::end(&mut bytes);
+                self.send(&bytes).await
+            }
+            // There is no way to say why.
+            Turn::Refused | Turn::Illegal => Err(Cut::Login.into()),
+        }
     }
 
     /// The next request, and the room that it takes.
@@ -157,7 +204,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     None => self.more(AHEAD_BYTES).await?,
                 }
             };
-            let length = frame::length_of(prefix, REQUEST_BYTES_MAX).ok_or(Cut::FrameLength)?;
+            let length = self.length_of(prefix).ok_or(Cut::FrameLength)?;
             let whole = LENGTH_BYTES + length;
             let mut room: Option<SemaphorePermit<'b>> = None;
             let mut has = AHEAD_BYTES;
@@ -182,6 +229,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         // What others see of it is their own.
         let frame = frame.split_off(LENGTH_BYTES).freeze();
         Ok((frame, room))
+    }
+
+    /// How long the next request is; none where it cannot be one.
+    fn length_of(&self, prefix: [u8; LENGTH_BYTES]) -> Option<usize> {
+        let login = self.session.login.borrow();
+        match (login.is_open(), login.is_raw()) {
+            (true, _) => frame::length_of(prefix, REQUEST_BYTES_MAX),
+            (false, false) => frame::length_of(prefix, LOGIN_BYTES_MAX),
+            (false, true) => {
+                let length = usize::try_from(i32::from_be_bytes(prefix)).ok()?;
+                (length <= LOGIN_BYTES_MAX).then_some(length)
+            }
+        }
     }
 
     /// Reads what has come, `bytes_max` at the most.

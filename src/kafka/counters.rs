@@ -1,8 +1,13 @@
-//! What the listener counts: written on its thread, read by whoever watches.
+//! What the listener counts and shows: written on its thread, read by whoever watches.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::table::{APIS, Key};
+use arc_swap::ArcSwap;
+
+use super::{
+    group::GroupsShown,
+    table::{APIS, Key},
+};
 
 /// A number that only its writer changes.
 #[derive(Debug, Default)]
@@ -95,10 +100,16 @@ pub struct Counters {
     pub bytes_in: Count,
     /// Bytes of answers.
     pub bytes_out: Count,
+    /// Clients that have proven who they are.
+    pub logins: Count,
+    /// Clients that have not.
+    pub failed_logins: Count,
     /// Milliseconds that connections were told to wait for their quotas.
     pub throttled_ms: Count,
     /// When the listener's thread last went round, in monotonic milliseconds.
     pub beat_ms: Count,
+    /// All groups, as they were a moment ago.
+    pub groups: ArcSwap<GroupsShown>,
     cuts: [Count; Cut::ALL.len()],
     /// By the API's place in the table.
     requests: Vec<Count>,
@@ -111,8 +122,11 @@ impl Default for Counters {
             accepted: Count::default(),
             bytes_in: Count::default(),
             bytes_out: Count::default(),
+            logins: Count::default(),
+            failed_logins: Count::default(),
             throttled_ms: Count::default(),
             beat_ms: Count::default(),
+            groups: ArcSwap::default(),
             cuts: Default::default(),
             requests: APIS.iter().map(|_| Count::default()).collect(),
         }

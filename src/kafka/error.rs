@@ -13,6 +13,11 @@ macro_rules! error_codes {
             #[cfg(test)]
             const ALL: &[Self] = &[$(Self::$name,)+];
 
+            /// The other one, where all is well by this one.
+            pub(crate) fn or(self, other: Self) -> Self {
+                if self == Self::None { other } else { self }
+            }
+
             /// Its number.
             pub fn code(self) -> i16 {
                 match self {
@@ -66,6 +71,8 @@ error_codes! {
     InvalidSessionTimeout = 26,
     /// The group rebalances: join again.
     RebalanceInProgress = 27,
+    /// More offsets than there is room for.
+    InvalidCommitOffsetSize = 28,
     /// May not do this with the topic.
     TopicAuthorizationFailed = 29,
     /// May not do this with the group.
@@ -168,6 +175,10 @@ error_codes! {
     InconsistentTopicId = 103,
     /// No such transactional id.
     TransactionalIdNotFound = 105,
+    /// Asks for controllers where brokers answer.
+    MismatchedEndpointType = 114,
+    /// Neither brokers nor controllers.
+    UnsupportedEndpointType = 115,
 }
 
 #[cfg(test)]

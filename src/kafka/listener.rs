@@ -25,11 +25,17 @@ use tokio::{
 };
 
 use super::{
-    broker::{Broker, Session, Settings},
+    broker::{Broker, Security, Session, Settings},
     connection,
     counters::{Counters, Cut},
+    tls::Tls,
+    topics,
+    users::{self, UserActs},
 };
-use crate::{base::clock::Clock, log::Log};
+use crate::{
+    base::clock::Clock,
+    log::{CleanerHealth, Log},
+};
 
 /// Connections at once, and from one address.
 const CONNECTIONS_MAX: u64 = 512;
@@ -53,16 +59,19 @@ pub enum Socket {
     Unix(StdUnixListener),
 }
 
-/// Serves the log to clients until what is returned is dropped.
+/// Serves the log to clients until what is returned is dropped. The log's cleaner says whether the clock is
+/// believed.
 ///
 /// # Errors
 /// When the system gives no thread, or what was decided for clients cannot be read.
 pub fn start(
     socket: Socket,
     settings: Settings,
+    security: Security,
     log: Arc<Log>,
-    clock: Clock,
+    clock: (Clock, Arc<CleanerHealth>),
 ) -> io::Result<Listening> {
+    let (users, asked) = users::channel();
     let counters = Arc::new(Counters::default());
     let (end, until_ended) = watch::channel(false);
     let (ready, begun) = sync_channel(1);
@@ -79,7 +88,7 @@ pub fn start(
             let serving = match began {
                 Ok(runtime) => runtime.block_on(serve(
                     socket,
-                    settings,
+                    (settings, security, asked),
                     (log, clock),
                     counted,
                     until_ended,
@@ -101,6 +110,7 @@ pub fn start(
     }
     Ok(Listening {
         counters,
+        users,
         end,
         over: Mutex::new(over),
         thread: Some(thread),
@@ -111,6 +121,7 @@ pub fn start(
 #[derive(Debug)]
 pub struct Listening {
     counters: Arc<Counters>,
+    users: UserActs,
     end: watch::Sender<bool>,
     /// In a mutex only so that it may be looked at from anywhere; nobody does.
     over: Mutex<Receiver<()>>,
@@ -118,6 +129,11 @@ pub struct Listening {
 }
 
 impl Listening {
+    /// Who asks it about users, and changes them.
+    pub fn users(&self) -> &UserActs {
+        &self.users
+    }
+
     /// What it counts.
     pub fn counters(&self) -> &Arc<Counters> {
         &self.counters
@@ -139,15 +155,20 @@ impl Drop for Listening {
 
 async fn serve(
     socket: Socket,
-    settings: Settings,
-    (log, clock): (Arc<Log>, Clock),
+    (settings, security, asked): (Settings, Security, users::Asked),
+    (log, clock): (Arc<Log>, (Clock, Arc<CleanerHealth>)),
     counters: Arc<Counters>,
     mut until_ended: watch::Receiver<bool>,
     ready: &std::sync::mpsc::SyncSender<io::Result<()>>,
 ) -> io::Result<()> {
-    let broker = Broker::new(settings, log, clock, counters).map_err(io::Error::other)?;
+    let tls = security.tls.clone();
+    let broker = Broker::new(settings, security, log, clock, counters);
+    let broker = broker.map_err(io::Error::other)?;
+    broker.access.begin().await;
+    topics::restore(&broker).await;
     let door = Rc::new(Door {
         broker,
+        tls,
         addresses: RefCell::default(),
     });
     match socket {
@@ -160,6 +181,7 @@ async fn serve(
             spawn_local(accept_unix(Rc::clone(&door), socket));
         }
     }
+    spawn_local(users::answer(asked, Rc::clone(&door.broker)));
     // Who starts it waits for this.
     let _ = ready.send(Ok(()));
     let mut beats = interval(Duration::from_secs(1));
@@ -177,6 +199,7 @@ async fn serve(
 /// Who may come in.
 struct Door {
     broker: Rc<Broker>,
+    tls: Option<Tls>,
     /// Connections by where they come from.
     addresses: RefCell<HashMap<IpAddr, u32>>,
 }
@@ -219,9 +242,19 @@ impl Door {
             return;
         };
         spawn_local(async move {
-            let session = Rc::new(Session::new(address));
             let broker = Rc::clone(&place.door.broker);
-            connection::serve(stream, session, broker).await;
+            let asks = broker.access.asks();
+            let session = |is_tls| Rc::new(Session::new(address, is_tls, asks));
+            match place.door.tls.clone() {
+                None => connection::serve(stream, session(false), broker).await,
+                Some(tls) => match tls.accept(stream).await {
+                    Ok(stream) => connection::serve(stream, session(true), broker).await,
+                    Err(why) => {
+                        tracing::debug!(peer = ?address, %why, "no TLS");
+                        broker.counters.cut(Cut::Tls);
+                    }
+                },
+            }
             drop(place);
         });
     }

@@ -11,27 +11,45 @@
 //! An API is one file in `api/`, one row in `table.rs` and one line in `api/mod.rs`. `docs/kafka-support.md`
 //! is held to the table.
 
+mod access;
 mod api;
-mod auth;
+pub mod auth;
 mod broker;
 mod connection;
 mod counters;
 mod error;
 mod frame;
+mod group;
 mod listener;
+mod login;
 mod meta;
+mod producers;
+pub mod quota;
+pub mod sasl;
 mod table;
+pub mod tls;
+mod topics;
+pub mod users;
 mod wire;
 
+pub use access::{
+    Account, Sasl, Teller, is_user_name, read as read_credential, written as written_credential,
+};
 pub use auth::{Operation, Principal, Resource, is_reserved};
-pub use broker::Settings;
+pub use broker::{Security, Settings};
 pub use counters::{Count, Counters, Cut};
 pub use error::ErrorCode;
+pub use group::{
+    GroupShown, GroupsShown, MemberShown, OffsetShown, TOPIC as OFFSETS_TOPIC, groups_in,
+};
 pub use listener::{Listening, Socket, start};
+pub use topics::differing;
 
 #[cfg(test)]
 mod fuzz;
 #[cfg(test)]
 mod rig;
+#[cfg(test)]
+mod secured;
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,7 @@ use tokio::{
 
 use super::{
     api::{self, Answer},
-    broker::{Broker, Call, Session, Settings},
+    broker::{Broker, Call, Security, Session, Settings},
     connection,
     counters::Counters,
     frame::{self, Asked},
@@ -31,7 +31,8 @@ pub(crate) struct Rig {
     pub(crate) broker: Rc<Broker>,
     pub(crate) session: Rc<Session>,
     running: Option<log::Running>,
-    _dir: TempDir,
+    /// Where the log is, as long as there is a rig.
+    dir: Rc<TempDir>,
 }
 
 /// Runs a test with a broker whose log has the topics that are always there, and these.
@@ -39,12 +40,21 @@ pub(crate) fn with_broker<F: Future<Output = ()>>(
     topics: &[(&str, u32)],
     test: impl FnOnce(Rc<Rig>) -> F,
 ) {
+    with_secured_broker(topics, Security::default(), test);
+}
+
+/// The same, with a broker that is secured so.
+pub(crate) fn with_secured_broker<F: Future<Output = ()>>(
+    topics: &[(&str, u32)],
+    security: Security,
+    test: impl FnOnce(Rc<Rig>) -> F,
+) {
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build_local(LocalOptions::default())
         .unwrap();
     runtime.block_on(async {
-        let rig = Rc::new(Rig::new(topics));
+        let rig = Rc::new(Rig::secured(topics, security));
         test(Rc::clone(&rig)).await;
     });
 }
@@ -61,8 +71,18 @@ fn topic(name: &str, partitions: u32, cleanup: Cleanup) -> TopicSettings {
     }
 }
 
+/// A session of a client on this machine.
+fn session(broker: &Rc<Broker>) -> Rc<Session> {
+    let here = Some(IpAddr::from([127, 0, 0, 1]));
+    Rc::new(Session::new(here, true, broker.access.asks()))
+}
+
 impl Rig {
     pub(crate) fn new(topics: &[(&str, u32)]) -> Self {
+        Self::secured(topics, Security::default())
+    }
+
+    fn secured(topics: &[(&str, u32)], security: Security) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let always = [
             ("__consumer_offsets", 4),
@@ -87,12 +107,30 @@ impl Rig {
             host: "127.0.0.1".to_owned(),
             port: 9092,
         };
-        let broker = Broker::new(settings, log, clock, Arc::<Counters>::default()).unwrap();
+        let time = (clock, Arc::default());
+        let counters = Arc::<Counters>::default();
+        let broker = Broker::new(settings, security, log, time, counters).unwrap();
         Self {
+            session: session(&broker),
             broker,
-            session: Rc::new(Session::new(Some(IpAddr::from([127, 0, 0, 1])))),
             running: Some(running),
-            _dir: dir,
+            dir: Rc::new(dir),
+        }
+    }
+
+    /// A broker that begins anew over the same log, as after a restart.
+    pub(crate) fn another_broker(&self) -> Self {
+        let own = &self.broker;
+        let (log, clock) = (Arc::clone(&own.log), own.clock.clone());
+        let settings = own.settings.clone();
+        let time = (clock, Arc::default());
+        let counters = Arc::<Counters>::default();
+        let broker = Broker::new(settings, Security::default(), log, time, counters).unwrap();
+        Self {
+            session: session(&broker),
+            broker,
+            running: None,
+            dir: Rc::clone(&self.dir),
         }
     }
 
@@ -148,10 +186,19 @@ impl Rig {
         )))
     }
 
+    /// A call of the rig's session.
+    pub(crate) fn call(&self, version: i16) -> Call<'_> {
+        Call {
+            broker: &self.broker,
+            session: &self.session,
+            version,
+        }
+    }
+
     /// A connection to the broker.
     pub(crate) fn connect(&self) -> Client {
         let (ours, theirs) = tokio::io::duplex(64 * 1024);
-        let session = Rc::new(Session::new(Some(IpAddr::from([127, 0, 0, 1]))));
+        let session = session(&self.broker);
         spawn_local(connection::serve(theirs, session, Rc::clone(&self.broker)));
         Client {
             stream: ours,

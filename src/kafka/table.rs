@@ -86,10 +86,45 @@ macro_rules! apis {
 }
 
 apis! {
+    Produce = 0: (0, 11), flexible from 9, served_from = 3;
     Fetch = 1: (4, 12), flexible from 12;
     ListOffsets = 2: (1, 7), flexible from 6;
     Metadata = 3: (0, 12), flexible from 9;
+    OffsetCommit = 8: (2, 9), flexible from 8;
+    OffsetFetch = 9: (1, 9), flexible from 6;
+    FindCoordinator = 10: (0, 4), flexible from 3;
+    JoinGroup = 11: (0, 9), flexible from 6;
+    Heartbeat = 12: (0, 4), flexible from 4;
+    LeaveGroup = 13: (0, 5), flexible from 4;
+    SyncGroup = 14: (0, 5), flexible from 4;
+    DescribeGroups = 15: (0, 6), flexible from 5;
+    ListGroups = 16: (0, 5), flexible from 3;
+    SaslHandshake = 17: (0, 1), flexible from 99, asked = Asked::Always;
     ApiVersions = 18: (0, 4), flexible from 3, asked = Asked::Always;
+    CreateTopics = 19: (2, 7), flexible from 5;
+    DeleteTopics = 20: (1, 6), flexible from 4;
+    DeleteRecords = 21: (0, 2), flexible from 2;
+    InitProducerId = 22: (0, 5), flexible from 2;
+    OffsetForLeaderEpoch = 23: (2, 4), flexible from 4;
+    DescribeAcls = 29: (1, 3), flexible from 2;
+    CreateAcls = 30: (1, 3), flexible from 2;
+    DeleteAcls = 31: (1, 3), flexible from 2;
+    DescribeConfigs = 32: (1, 4), flexible from 4;
+    AlterConfigs = 33: (0, 2), flexible from 2;
+    DescribeLogDirs = 35: (1, 4), flexible from 2;
+    SaslAuthenticate = 36: (0, 2), flexible from 2, asked = Asked::Always;
+    CreatePartitions = 37: (0, 3), flexible from 2;
+    DeleteGroups = 42: (0, 2), flexible from 2;
+    ElectLeaders = 43: (0, 2), flexible from 2;
+    IncrementalAlterConfigs = 44: (0, 1), flexible from 1;
+    ListPartitionReassignments = 46: (0, 0), flexible from 0;
+    OffsetDelete = 47: (0, 0), flexible from 1;
+    DescribeClientQuotas = 48: (0, 1), flexible from 1;
+    AlterClientQuotas = 49: (0, 1), flexible from 1;
+    DescribeUserScramCredentials = 50: (0, 0), flexible from 0;
+    AlterUserScramCredentials = 51: (0, 0), flexible from 0;
+    DescribeCluster = 60: (0, 1), flexible from 0;
+    DescribeProducers = 61: (0, 0), flexible from 0;
 }
 
 /// The API with that key; none where it is not spoken.

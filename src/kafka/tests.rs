@@ -64,7 +64,7 @@ fn what_is_appended_is_read_as_it_is_stored() {
         rig.append("orders", 0, &["a", "b"]).await;
         rig.append("orders", 0, &["c"]).await;
         for version in 4..=12 {
-            let mut read = async |offset| {
+            let read = async |offset| {
                 let request = fetch("orders", offset);
                 let answer: FetchResponse = rig.ask(Key::Fetch, version, &request).await;
                 values(&answer)

@@ -54,6 +54,14 @@ pub struct Appender {
     next_tick_ns: u64,
 }
 
+/// Where a batch is.
+enum Written {
+    /// It was just written.
+    Now(Appended),
+    /// It was in the log before.
+    Before(Appended),
+}
+
 /// When a partition that is offline is healed.
 #[derive(Debug, Clone, Copy)]
 struct Ailing {
@@ -144,6 +152,7 @@ impl Appender {
         while self.turn() || !self.is_over() {}
         for writer in self.writers.values_mut() {
             writer.active.end_indexes();
+            writer.keep_producers();
             // What fails once more is brought to its end when the log is opened.
             let _ = swap::settle(writer, &*self.log.disk);
         }
@@ -220,7 +229,18 @@ impl Appender {
         } = append;
         let is_durable = partition.is_durable();
         match self.written(&partition, &mut batch, now_ns) {
-            Ok(appended) => {
+            Ok(Written::Before(appended)) => {
+                let pending = Pending {
+                    generation: partition.generation(),
+                    was_durable,
+                    partition,
+                    batch,
+                    done,
+                    appended,
+                };
+                self.repeated(pending, now_ns);
+            }
+            Ok(Written::Now(appended)) => {
                 let header = *batch;
                 let count = self.log.health().appending(is_durable);
                 count.batches.add(1);
@@ -251,6 +271,29 @@ impl Appender {
         }
     }
 
+    /// A batch came that is in the log already: it is acknowledged when that is safe, or at once.
+    fn repeated(&mut self, repeated: Pending, now_ns: u64) {
+        let partition = Arc::clone(&repeated.partition);
+        if partition.is_durable() && partition.flushed_offset() <= repeated.appended.last_offset {
+            self.log.wait_for_flush(repeated);
+            // Should it be flushed by now, it is flushed again for who waits.
+            partition.add_dirty(0, now_ns);
+            self.log.flusher_bell.ring();
+            return;
+        }
+        let Pending {
+            was_durable,
+            batch,
+            done,
+            appended,
+            ..
+        } = repeated;
+        let bytes = batch.bytes().len();
+        self.log
+            .appends()
+            .appended(was_durable, bytes, done, appended);
+    }
+
     fn show(&mut self, number: usize, batch: &Header, now_ns: u64) {
         let Some(writer) = self.writers.get_mut(&number) else {
             return;
@@ -266,7 +309,7 @@ impl Appender {
         partition: &Arc<Partition>,
         batch: &mut Batch,
         now_ns: u64,
-    ) -> Result<Appended, Reason> {
+    ) -> Result<Written, Reason> {
         let is_durable = partition.is_durable();
         let writer = self.writers.get_mut(&partition.number);
         let writer = writer.filter(|writer| Arc::ptr_eq(&writer.partition, partition));
@@ -283,6 +326,11 @@ impl Appender {
         {
             return Err(refused.reason);
         }
+        if batch.producer_id() >= 0
+            && let Some(before) = writer.producers.judge(batch, now_ns)?
+        {
+            return Ok(Written::Before(before));
+        }
         let mut result = writer.write(batch, now_ns);
         if is_durable && matches!(&result, Err(error) if is_full(error)) && self.ballast.give_up() {
             self.log.health().has_ballast.set(false);
@@ -295,9 +343,12 @@ impl Appender {
         match result {
             Ok(appended) => {
                 self.succeeded(partition.number, is_durable);
-                Ok(appended)
+                Ok(Written::Now(appended))
             }
-            Err(error) => Err(self.failed(partition, &error, now_ns)),
+            Err(error) => {
+                writer.producers.missed(batch, now_ns);
+                Err(self.failed(partition, &error, now_ns))
+            }
         }
     }
 
@@ -353,6 +404,10 @@ impl Appender {
                     swap::replace(writer, &self.log.disk, run, *cleaned)
                 }
                 Command::Mend(_, base) => mended(writer, &self.log, base).map_err(NotDone::Io),
+                Command::Producers(_, tell) => {
+                    (tell.0)(writer.producers.facts());
+                    Ok(())
+                }
             },
             Some(_) => Err(NotDone::Offline),
             None => Err(NotDone::Deleted),

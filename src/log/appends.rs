@@ -45,7 +45,7 @@ impl fmt::Debug for Append {
     }
 }
 
-/// The offsets that a batch got.
+/// The offsets that a batch got: the same again where it was in the log already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Appended {
     /// Of its first record.
@@ -75,6 +75,10 @@ pub enum Reason {
     Offline,
     /// The topic was deleted, or is none of this log.
     Deleted,
+    /// Its number is not the one that follows its producer's last.
+    OutOfOrderSequence,
+    /// A later producer has its producer's id.
+    Fenced,
     /// It is longer than the topic's `max.message.bytes`.
     TooLarge,
     /// The log is being closed.
@@ -83,11 +87,13 @@ pub enum Reason {
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::DiskFull,
         Self::Io,
         Self::Offline,
         Self::Deleted,
+        Self::OutOfOrderSequence,
+        Self::Fenced,
         Self::TooLarge,
         Self::Stopping,
     ];
@@ -99,6 +105,8 @@ impl Reason {
             Self::Io => "io",
             Self::Offline => "offline",
             Self::Deleted => "deleted",
+            Self::OutOfOrderSequence => "out_of_order_sequence",
+            Self::Fenced => "fenced",
             Self::TooLarge => "too_large",
             Self::Stopping => "stopping",
         }
@@ -112,6 +120,8 @@ impl fmt::Display for Reason {
             Self::Io => "the disk failed",
             Self::Offline => "the partition is offline until it is healed",
             Self::Deleted => "the topic was deleted",
+            Self::OutOfOrderSequence => "the batch does not follow its producer's last",
+            Self::Fenced => "a later producer has its id",
             Self::TooLarge => "the batch is longer than the topic allows",
             Self::Stopping => "the log is being closed",
         })

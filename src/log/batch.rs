@@ -14,7 +14,7 @@
 use std::{fmt, ops::Deref};
 
 use super::{
-    lz4,
+    codec::{Compression, unpack},
     record::{Common, RECORD_BYTES_MIN, Records},
 };
 
@@ -33,7 +33,6 @@ pub(super) const MAGIC: i8 = 2;
 
 /// Bits of the attributes.
 pub(super) const CODEC: i16 = 0b111;
-pub(super) const LZ4: i16 = 3;
 const LOG_APPEND_TIME: i16 = 1 << 3;
 const TRANSACTIONAL: i16 = 1 << 4;
 const CONTROL: i16 = 1 << 5;
@@ -54,7 +53,7 @@ pub enum Damage {
     Crc,
     /// The records are more or fewer than it says.
     Count,
-    /// Compressed in a way that is not read here, by its number in the attributes.
+    /// Compressed in a way that there is none of, by its number in the attributes.
     Compression(u8),
     /// What is compressed cannot be unpacked, or is more than [`UNPACKED_BYTES_MAX`].
     Packed,
@@ -72,9 +71,7 @@ impl fmt::Display for Damage {
             Self::Crc => f.write_str("the batch's checksum does not fit its bytes"),
             Self::Count => f.write_str("the batch has not as many records as it says"),
             Self::Compression(codec) => {
-                let names = ["none", "gzip", "snappy", "lz4", "zstd"];
-                let name = names.get(usize::from(*codec)).unwrap_or(&"unknown");
-                write!(f, "compression {codec} ({name}) is not read here")
+                write!(f, "there is no compression {codec}")
             }
             Self::Packed => f.write_str("the batch's compressed records cannot be unpacked"),
             Self::Record(index) => write!(f, "record {index} of the batch is damaged"),
@@ -328,15 +325,16 @@ impl<'a> View<'a> {
             append_time: self.append_time(),
             count: self.count,
         };
-        match self.attributes & CODEC {
-            0 => Records::new(self.payload, common),
-            LZ4 => {
-                if !lz4::decode(self.payload, UNPACKED_BYTES_MAX, scratch) {
-                    return Err(Damage::Packed);
-                }
+        let codec = self.codec();
+        match Compression::of(codec).ok_or(Damage::Compression(codec))? {
+            Compression::None => Records::new(self.payload, common),
+            packed @ (Compression::Gzip
+            | Compression::Snappy
+            | Compression::Lz4
+            | Compression::Zstd) => {
+                unpack(packed, self.payload, UNPACKED_BYTES_MAX, scratch)?;
                 Records::new(scratch, common)
             }
-            _ => Err(Damage::Compression(self.codec())),
         }
     }
 }
@@ -361,24 +359,7 @@ impl Deref for Batch {
 }
 
 impl Batch {
-    /// Takes the bytes of one batch, and only one, after all checks: its bounds, its checksum, each record.
-    ///
-    /// # Errors
-    /// With what is wrong; [`Damage::Length`] where something follows the batch.
-    pub fn received(bytes: Vec<u8>, scratch: &mut Vec<u8>) -> Result<Self, Damage> {
-        let (view, rest) = View::read(&bytes)?;
-        if !rest.is_empty() {
-            return Err(Damage::Length(view.header.length));
-        }
-        view.verify()?;
-        for record in view.records(scratch)? {
-            record?;
-        }
-        let header = view.header;
-        Ok(Self { header, bytes })
-    }
-
-    /// Takes what the builder made.
+    /// Takes what the builder made, or what was checked already.
     pub(super) fn built(bytes: Vec<u8>) -> Result<Self, Damage> {
         let header = Header::read(&bytes)?;
         Ok(Self { header, bytes })

@@ -103,15 +103,16 @@ impl Changer {
     /// One turn: a step of the change that is under way, or the next one. Says whether there may be more to
     /// do at once.
     pub fn turn(&mut self) -> bool {
-        match std::mem::replace(&mut self.step, Step::Idle) {
-            Step::Idle => match self.log.changes.next() {
-                Some(Asked { change, done }) => {
-                    self.begin(change, done);
-                    true
-                }
-                None => self.clear_away(),
-            },
-            step => self.go_on(step),
+        if !self.is_idle() {
+            let step = std::mem::replace(&mut self.step, Step::Idle);
+            return self.go_on(step);
+        }
+        match self.log.changes.next() {
+            Some(Asked { change, done }) => {
+                self.begin(change, done);
+                true
+            }
+            None => self.clear_away(),
         }
     }
 
@@ -182,7 +183,7 @@ impl Changer {
                 }
             },
             Step::Leaving(topic, topics, done) => match changes.handed.pop() {
-                Some(writers) => self.remove(topic, topics, writers, done),
+                Some(writers) => self.remove(topic, &topics, writers, done),
                 None => {
                     self.step = Step::Leaving(topic, topics, done);
                     return false;
@@ -313,7 +314,7 @@ impl Changer {
     fn remove(
         &mut self,
         topic: Arc<Topic>,
-        topics: Arc<Topics>,
+        topics: &Arc<Topics>,
         writers: Vec<Writer>,
         done: Changed,
     ) {
@@ -329,7 +330,7 @@ impl Changer {
         if let Err(error) = self.log.disk.rename(&from, &to) {
             // Nothing has happened to it; what was offered meanwhile was refused.
             let refused = |_| done(Err(NotChanged::Io(error)));
-            let handover = Handover::Join(Arc::clone(&topic), writers, Arc::clone(&topics));
+            let handover = Handover::Join(Arc::clone(&topic), writers, Arc::clone(topics));
             return self.hand(handover, Step::Taking(topic, Box::new(refused)));
         }
         drop(writers);
@@ -424,5 +425,35 @@ impl Drop for Changer {
             }
         }
         self.log.changes.refuse_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn a_log_has_so_many_topics_and_partitions_and_no_more() {
+        let topic = |number: usize, partitions: u32| {
+            let topic = Topic::new(
+                format!("t{number}"),
+                [0; 16],
+                partitions,
+                TopicConfig::default(),
+            );
+            let topic = Arc::new(topic);
+            (0..partitions).map(move |index| {
+                let own = Arc::clone(&topic);
+                Arc::new(Partition::new(own, index, 0, Path::new("/"), Vec::new(), 0))
+            })
+        };
+        let large = Topics::of((0..4).flat_map(|number| topic(number, 1_023)).collect());
+        assert!(has_room(&large, 1, 4).is_ok());
+        assert!(matches!(has_room(&large, 0, 5), Err(NotChanged::TooMany)));
+        let many = Topics::of((0..1_000).flat_map(|number| topic(number, 1)).collect());
+        assert!(has_room(&many, 0, 100).is_ok());
+        assert!(matches!(has_room(&many, 1, 1), Err(NotChanged::TooMany)));
     }
 }

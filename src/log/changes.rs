@@ -156,6 +156,10 @@ impl Changes {
     }
 
     /// Queues a change, or hands it back because the queue is full or the log is being closed.
+    #[expect(
+        clippy::result_large_err,
+        reason = "it is what was given, and rarely so"
+    )]
     pub(super) fn give(&self, change: Change, done: Changed) -> Result<(), Change> {
         if self.is_closed() {
             return Err(change);

@@ -4,7 +4,7 @@ use std::{fmt, io, sync::Arc};
 
 use crossbeam_queue::ArrayQueue;
 
-use super::{cleaned::Cleaned, partition::Partition};
+use super::{ProducerFacts, cleaned::Cleaned, partition::Partition};
 use crate::base::bell::Bell;
 
 /// Commands that may wait.
@@ -23,6 +23,17 @@ pub enum Command {
     Replace(Arc<Partition>, Vec<i64>, Box<Cleaned>),
     /// Walks the segment with this base offset; takes what is damaged out of it, and makes its indexes anew.
     Mend(Arc<Partition>, i64),
+    /// Tells what is known of the partition's idempotent producers.
+    Producers(Arc<Partition>, TellProducers),
+}
+
+/// Is told of producers, on the appender's thread. It must not wait.
+pub struct TellProducers(pub Box<dyn FnOnce(Vec<ProducerFacts>) + Send>);
+
+impl fmt::Debug for TellProducers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TellProducers").finish_non_exhaustive()
+    }
 }
 
 impl Command {
@@ -31,7 +42,8 @@ impl Command {
             Self::Roll(partition)
             | Self::DeleteBelow(partition, _)
             | Self::Replace(partition, _, _)
-            | Self::Mend(partition, _) => partition,
+            | Self::Mend(partition, _)
+            | Self::Producers(partition, _) => partition,
         }
     }
 }

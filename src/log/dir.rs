@@ -19,7 +19,9 @@ use super::{
     flusher::Flusher,
     meta::{self, META, Meta, PARTITION},
     partition::Partition,
+    producers,
     recovery::{Known, Recovery},
+    segment::Segment,
     store::{CLEAN_SHUTDOWN, LOCK, Log, OpenError, Opened, Settings},
     topic::{
         DELETED, Topic, TopicConfig, TopicSettings, deleted_id, deleted_name, dir_name, of_dir_name,
@@ -373,7 +375,23 @@ impl Opening<'_> {
         let is_whole = known.was_clean && !opened.was_cut;
         let mut segments = opened.segments.iter().rev();
         let appended = segments.find_map(|segment| segment.last_epoch());
-        let epoch = self.leader_epoch(&dir, end, appended, is_whole)?;
+        let mut epochs = self.epochs(&dir, end, appended, is_whole)?;
+        for epoch in epochs.iter_mut().filter(|(_, start)| *start < 0) {
+            epoch.1 = start_of(epoch.0, &opened.segments, end);
+        }
+        let epoch = epochs.last().map_or(0, |(epoch, _)| *epoch);
+        let safe_below = if is_whole {
+            end
+        } else {
+            end.min(known.recovery_point)
+        };
+        let producers = producers::load(
+            self.disk,
+            &dir,
+            &opened.segments,
+            safe_below,
+            self.clock.monotonic_ns(),
+        )?;
         let base = opened.segments.first().map_or(0, |one| one.base_offset);
         let log_start = opened.log_start.clamp(base, end.max(base));
         let active = opened.segments.last().cloned();
@@ -386,27 +404,31 @@ impl Opening<'_> {
             opened.segments,
             log_start,
         );
+        let partition = partition.with_epochs(epochs);
         Ok(Writer::new(
             Arc::new(partition),
             Active::new(active, opened.indexer, &**self.disk),
             epoch,
+            producers,
             Arc::clone(self.disk),
             self.clock.clone(),
         ))
     }
 
-    /// The epoch of this process's appends: another than before, unless nothing can have been lost, so that
+    /// The epochs of the partition's leaders; the last is that of this process's appends: another than before, unless nothing can have been lost, so that
     /// consumers see that what they read may be gone (KIP-320).
     ///
     /// The last that was `appended` may not be in the checkpoint, where there was no room for it. It stands
     /// outside the checksums, so it is believed only where it can have come about.
-    fn leader_epoch(
+    ///
+    /// One whose first offset is not known has -1.
+    fn epochs(
         &mut self,
         dir: &Path,
         end: i64,
         appended: Option<i32>,
         is_whole: bool,
-    ) -> io::Result<i32> {
+    ) -> io::Result<Vec<(i32, i64)>> {
         let mut epochs = match read_epochs(&**self.disk, dir) {
             Ok(epochs) => epochs,
             Err(Unread::Io(error)) => return Err(error),
@@ -421,7 +443,12 @@ impl Opening<'_> {
         let credible = least..least.saturating_add(UNKEPT_MAX);
         let last = appended.filter(|epoch| credible.contains(epoch)).or(kept);
         let epoch = match last {
-            Some(epoch) if is_whole => return Ok(epoch),
+            Some(epoch) if is_whole => {
+                if kept != Some(epoch) {
+                    epochs.push((epoch, -1));
+                }
+                return Ok(epochs);
+            }
             Some(epoch) => epoch.saturating_add(1),
             None => 0,
         };
@@ -439,8 +466,22 @@ impl Opening<'_> {
             }
             written => written?,
         }
-        Ok(epoch)
+        Ok(epochs)
     }
+}
+
+/// Where the first batch of that epoch is; `end` where there is none.
+fn start_of(epoch: i32, segments: &[Arc<Segment>], end: i64) -> i64 {
+    let mut start = end;
+    for segment in segments {
+        // What cannot be walked is met by who reads it.
+        let _ = segment.walk(segment.base_offset, |batch| {
+            if batch.leader_epoch() == epoch {
+                start = start.min(batch.base_offset());
+            }
+        });
+    }
+    start
 }
 
 /// Makes the directory of a new partition, complete and safe but for its name.

@@ -58,6 +58,10 @@ pub(super) fn heal(writer: &mut Writer, disk: &Arc<dyn Disk>) -> io::Result<()> 
     let Some((segment, indexer)) = active else {
         return Ok(());
     };
+    if until.is_some() {
+        // What it knew of those that went. Of others all was acknowledged, and stays known.
+        writer.reload_producers(&healed, flushed)?;
+    }
     let end = match until {
         Some(until) => until.max(segment.base_offset),
         None => partition.log_end_offset(),

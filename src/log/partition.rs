@@ -64,6 +64,8 @@ pub struct Partition {
     dirty_since_ns: AtomicU64,
     /// Bytes ever appended. Written by the appender.
     appended_bytes: AtomicU64,
+    /// Leaders' epochs, each with its first offset; the last is this process's. Written when the log is opened.
+    epochs: Vec<(i32, i64)>,
 }
 
 /// What is told of a segment.
@@ -108,7 +110,31 @@ impl Partition {
             generation: AtomicU64::new(0),
             dirty_since_ns: AtomicU64::new(CLEAN),
             appended_bytes: AtomicU64::new(0),
+            epochs: Vec::new(),
         }
+    }
+
+    /// With the epochs of its leaders, each with its first offset, in order.
+    pub(super) fn with_epochs(self, epochs: Vec<(i32, i64)>) -> Self {
+        Self { epochs, ..self }
+    }
+
+    /// The epoch in which is appended now; another than before where something may have been lost since
+    /// (KIP-320). -1 where nobody appends.
+    pub fn leader_epoch(&self) -> i32 {
+        self.epochs.last().map_or(-1, |(epoch, _)| *epoch)
+    }
+
+    /// The last epoch up to that one in which something was appended, and the first offset after it. Who read
+    /// further in that epoch read what is gone. None for an epoch that is yet to come.
+    pub fn end_of_epoch(&self, epoch: i32) -> Option<(i32, i64)> {
+        if epoch == self.leader_epoch() {
+            return Some((epoch, self.log_end_offset()));
+        }
+        let later = self.epochs.partition_point(|(own, _)| *own <= epoch);
+        let (_, end) = self.epochs.get(later)?;
+        let last = later.checked_sub(1).and_then(|last| self.epochs.get(last));
+        Some((last.map_or(epoch, |(own, _)| *own), *end))
     }
 
     /// The topic it is of.

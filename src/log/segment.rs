@@ -24,6 +24,9 @@ pub(super) const TIME_INDEX: &str = "timeindex";
 /// segment's reach for one, is too much.
 pub(super) const OFFSET_MAX: i64 = i64::MAX - (1 << 33);
 
+/// Read at once by who walks through headers, in bytes.
+const WALKED_BYTES: usize = 64 * 1024;
+
 /// The file of a segment in `dir`.
 pub(super) fn path(dir: &Path, base_offset: i64, extension: &str) -> PathBuf {
     dir.join(format!("{base_offset:020}.{extension}"))
@@ -334,6 +337,34 @@ impl Segment {
             position += header.size() as u64;
         }
         Ok(None)
+    }
+
+    /// Shows each batch from the one that holds `from` on, or the next.
+    pub(super) fn walk(&self, from: i64, mut each: impl FnMut(&Header)) -> Result<(), ReadError> {
+        let Some((mut position, _)) = self.find(from)? else {
+            return Ok(());
+        };
+        let size = self.size();
+        let mut ahead = vec![0; WALKED_BYTES];
+        while position < size {
+            let read = self.log.read_full_at(&mut ahead, position);
+            let read = read.map_err(|error| self.io(error))?;
+            let mut bytes = ahead.get(..read).unwrap_or_default();
+            let start = position;
+            // Those whose header is in what was read; the first always, if it is one.
+            while let Ok(header) = Header::read(bytes)
+                && position + header.size() as u64 <= size
+            {
+                each(&header);
+                position += header.size() as u64;
+                bytes = bytes.get(header.size()..).unwrap_or_default();
+            }
+            if position == start {
+                self.header(position)?;
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 
     /// The batch that holds `offset` or, where there is none, the next.

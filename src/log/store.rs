@@ -210,6 +210,10 @@ impl Log {
     ///
     /// # Errors
     /// With what was asked; `done` was dropped without a call.
+    #[expect(
+        clippy::result_large_err,
+        reason = "it is what was asked, and rarely so"
+    )]
     pub fn change(&self, change: Change, done: Changed) -> Result<(), Change> {
         self.changes.give(change, done)
     }

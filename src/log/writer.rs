@@ -7,6 +7,7 @@ use super::{
     appends::Appended,
     index::{Due, Entry, Indexer, OffsetEntry, TimeEntry},
     partition::{Partition, Standing},
+    producers::{self, Producers, Snapshots},
     segment::{Extent, INDEX, LOG, OFFSET_MAX, Segment, TIME_INDEX, path},
     swap::Unfinished,
     topic::{Flush, TopicConfig},
@@ -28,6 +29,8 @@ pub(super) struct Writer {
     pub(super) leader_epoch: i32,
     /// The swap that failed half-way, if one did.
     pub(super) unfinished: Option<Unfinished>,
+    pub(super) producers: Producers,
+    snapshots: Snapshots,
     /// Bytes that had been appended when the flusher was rung for them.
     rung_at_bytes: u64,
     disk: Arc<dyn Disk>,
@@ -130,6 +133,7 @@ impl Writer {
         partition: Arc<Partition>,
         active: Active,
         leader_epoch: i32,
+        (producers, snapshots): (Producers, Snapshots),
         disk: Arc<dyn Disk>,
         clock: Clock,
     ) -> Self {
@@ -139,6 +143,8 @@ impl Writer {
             active,
             leader_epoch,
             unfinished: None,
+            producers,
+            snapshots,
             rung_at_bytes: 0,
             disk,
             clock,
@@ -233,6 +239,7 @@ impl Writer {
             self.active.put(due);
         }
         self.next_offset = batch.last_offset() + 1;
+        self.producers.took(batch, now_ns);
         let max_timestamp = self.active.indexer.max_timestamp();
         let segment = &self.active.segment;
         segment.show(position + size, self.next_offset, max_timestamp);
@@ -306,6 +313,32 @@ impl Writer {
         let indexer = Indexer::new(segment.base_offset);
         self.active = Active::new(segment, indexer, &*self.disk);
         self.partition.set_segments(segments);
+        self.keep_producers();
+        Ok(())
+    }
+
+    /// Keeps what is known of producers up to here.
+    pub(super) fn keep_producers(&mut self) {
+        let dir = &self.partition.dir;
+        self.snapshots
+            .keep(&*self.disk, dir, self.next_offset, &self.producers);
+    }
+
+    /// Learns anew what is known of producers, from segments of which what is below `safe_below` was not
+    /// touched.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub(super) fn reload_producers(
+        &mut self,
+        segments: &[Arc<Segment>],
+        safe_below: i64,
+    ) -> io::Result<()> {
+        let now_ns = self.clock.monotonic_ns();
+        let dir = &self.partition.dir;
+        let (mut left, snapshots) = producers::load(&self.disk, dir, segments, safe_below, now_ns)?;
+        left.missed_all(&self.producers, now_ns);
+        (self.producers, self.snapshots) = (left, snapshots);
         Ok(())
     }
 

@@ -12,7 +12,10 @@ use std::{
 use serde::Serialize;
 
 use super::record::{self, Line, Recorded, Shown};
-use crate::log::{Partition, ReadError, View};
+use crate::{
+    event::avro,
+    log::{Partition, ReadError, View},
+};
 
 /// How long requests may take and still be put in order.
 const WINDOW_MS: u64 = 10_000;
@@ -76,6 +79,8 @@ pub(super) struct Reader {
     records: i64,
     scratch: Vec<u8>,
     texts: Vec<u8>,
+    /// Where Avro is turned into JSON.
+    json: Vec<u8>,
 }
 
 /// One partition.
@@ -116,6 +121,7 @@ impl Reader {
             reading: Reading::default(),
             scratch: Vec::new(),
             texts: Vec::new(),
+            json: Vec::new(),
         })
     }
 
@@ -267,7 +273,10 @@ impl Reader {
         };
         let is_wanted = (self.since_ms..self.until_ms).contains(&unix_ms);
         let line = match value {
-            Some(event) => record::read(event, unix_ms, &mut texts, &mut note_run),
+            Some(event) => match avro::as_json(event, &mut self.json) {
+                Some(event) => record::read(event, unix_ms, &mut texts, &mut note_run),
+                None => Line::Unreadable,
+            },
             None => Line::Unreadable,
         };
         self.texts = texts;

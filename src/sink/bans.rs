@@ -1,8 +1,10 @@
 //! Bans as records of the log: written as they change, read back at the start.
 
+use super::letters::{Letter, UNREAD_MAX};
 use crate::{
     event::{
         audit::{Audit, BanStanding, Evidence, Standing, What},
+        avro::{self, Codec},
         ban::BanState,
         privacy::Privacy,
         time::Stamps,
@@ -23,8 +25,13 @@ pub(super) fn bytes_of(told: &Told) -> usize {
 pub struct Encoder {
     /// What the audit shows of an address. Bans are remembered whole.
     privacy: Privacy,
+    /// What values of bans and of the audit are turned into; JSON where none.
+    bans: Option<&'static Codec>,
+    audit: Option<&'static Codec>,
     stamps: Stamps,
     value: Vec<u8>,
+    /// A value that was turned.
+    turned: Vec<u8>,
 }
 
 impl Encoder {
@@ -33,6 +40,15 @@ impl Encoder {
         Self {
             privacy,
             ..Self::default()
+        }
+    }
+
+    /// The same, with values of bans and of the audit as these codecs have them; JSON where none.
+    pub fn with_codecs(self, bans: Option<&'static Codec>, audit: Option<&'static Codec>) -> Self {
+        Self {
+            bans,
+            audit,
+            ..self
         }
     }
 
@@ -47,7 +63,7 @@ impl Encoder {
                 memory
                     .record(&told.target, told.unix_ms)
                     .write(&self.stamps, &mut self.value);
-                self.value.as_slice()
+                turned(self.bans, &self.value, &mut self.turned)
             });
             bans.push(timestamp_ms, Some(key.as_bytes()), value, &[]);
         }
@@ -70,7 +86,8 @@ impl Encoder {
         self.value.clear();
         note.write(&self.stamps, &mut self.value);
         let key = note.key().as_bytes();
-        audit.push(signed(note.unix_ms), Some(key), Some(&self.value), &[]);
+        let value = turned(self.audit, &self.value, &mut self.turned);
+        audit.push(signed(note.unix_ms), Some(key), Some(value), &[]);
     }
 
     /// What a change is to the audit; nothing where nobody did anything.
@@ -130,8 +147,17 @@ impl Encoder {
     }
 }
 
+/// The event as a codec has it, in `out`; as it is, where there is none or it does not know it.
+fn turned<'a>(codec: Option<&Codec>, event: &'a [u8], out: &'a mut Vec<u8>) -> &'a [u8] {
+    out.clear();
+    match codec.is_some_and(|codec| codec.write(event, out)) {
+        true => out,
+        false => event,
+    }
+}
+
 /// How the way back from the log went.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Replayed {
     /// Records read.
     pub records: u64,
@@ -139,6 +165,8 @@ pub struct Replayed {
     pub damaged: u64,
     /// Records that say nothing this version can read, and were passed over.
     pub unreadable: u64,
+    /// The first of these.
+    pub letters: Vec<Letter>,
 }
 
 /// Takes the bans back that `batches` remember: whole batches as they are stored, one after the other. Says
@@ -169,6 +197,10 @@ pub fn replay(
             replayed.records += 1;
             if restore(record.key, record.value, ipv6_prefix, into).is_none() {
                 replayed.unreadable += 1;
+                if replayed.letters.len() < UNREAD_MAX {
+                    let words = "the record is no state of a ban that this version can read";
+                    replayed.letters.push(Letter::unreadable(&record, words));
+                }
             }
         }
     }
@@ -188,7 +220,8 @@ fn restore(
         into.forget(&target);
         return Some(());
     };
-    let record = BanState::read(value).ok()?;
+    let mut json = Vec::new();
+    let record = BanState::read(avro::as_json(value, &mut json)?).ok()?;
     let told_unix_ms = record.unix_ms;
     into.remember(target, Memory::from(record), told_unix_ms);
     Some(())

@@ -3,6 +3,7 @@
 pub mod bans;
 pub mod builder;
 pub mod lane;
+pub mod letters;
 pub mod lines;
 pub mod publisher;
 pub mod query;

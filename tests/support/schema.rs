@@ -64,6 +64,7 @@ impl Schema {
                 "array" => value.is_array(),
                 "string" => value.is_string(),
                 "boolean" => value.is_boolean(),
+                "number" => value.is_number(),
                 "integer" => value.is_u64() || value.is_i64(),
                 other => panic!("type {other}"),
             }),

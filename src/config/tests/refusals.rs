@@ -335,6 +335,18 @@ fn what_can_be_reached_from_elsewhere_needs_tls_and_a_proof() {
 }
 
 #[test]
+fn passwords_are_not_sent_in_the_open() {
+    assert_eq!(
+        wrong("log: {sasl: {mechanisms: [SCRAM-SHA-256, PLAIN]}}"),
+        "3:42: mechanisms: PLAIN sends passwords as they are, so it needs `log.tls` (or use SCRAM-SHA-512)"
+    );
+    let inside = "log: {tls: {cert: c, key: k}, sasl: {mechanisms: [PLAIN]}}";
+    assert!(wardent(&format!("{MINIMAL}{inside}")).is_ok());
+    let twice = "log: {sasl: {mechanisms: [SCRAM-SHA-256, SCRAM-SHA-256]}}";
+    assert!(wrong(twice).ends_with("mechanisms: SCRAM-SHA-256 is given twice"));
+}
+
+#[test]
 fn several_problems_are_told_at_once() {
     let text = "listen: 127.0.0.1:80\nupstream: {servers: 127.0.0.1:80}\n\
                 admin: {listen: 127.0.0.1:80}\nsecret: {keys: [{id: a, from: {env: A}}, {id: a, from: {env: B}}]}\n";

@@ -35,6 +35,9 @@ pub struct Log {
     pub disk_max: u64,
     /// The topic of requests.
     pub access: Access,
+    /// Topics of events whose values are Avro, and not JSON.
+    #[serde(deserialize_with = "words::list")]
+    pub avro: Vec<EventTopic>,
     /// What is left of an address in it.
     #[serde(deserialize_with = "one")]
     pub ip_privacy: IpPrivacy,
@@ -52,6 +55,7 @@ impl Default for Log {
             advertised: None,
             disk_max: 8 << 30,
             access: Access::default(),
+            avro: Vec::new(),
             ip_privacy: IpPrivacy::Full,
             tls: None,
             sasl: None,
@@ -82,6 +86,18 @@ impl Default for Access {
             retention: Duration::from_secs(7 * 86_400),
             retention_size: 4 << 30,
         }
+    }
+}
+
+vocabulary! {
+    /// A topic of Wardent's own events.
+    EventTopic {
+        /// Finished requests.
+        Access = "wardent.http.access",
+        /// The state of each ban.
+        Ban = "wardent.client.ban",
+        /// Bans with their evidence, reloads, administrative acts.
+        Audit = "wardent.audit.event",
     }
 }
 
@@ -121,6 +137,8 @@ pub struct Sasl {
 vocabulary! {
     /// A SASL mechanism.
     Mechanism {
+        /// A name and a password as they are (RFC 4616); only inside TLS.
+        Plain = "PLAIN",
         /// RFC 5802 with SHA-256 (RFC 7677).
         ScramSha256 = "SCRAM-SHA-256",
         /// RFC 5802 with SHA-512.

@@ -66,7 +66,7 @@ fn most<'a>(client: &'a AddressText, text: &'a [u8]) -> Access<'a> {
         method: b"GET",
         host: text,
         path: text,
-        is_cross_site: false,
+        is_cross_site: true,
         status: 429,
         verdict: Verdict::Refused,
         reason: Some("rate_limited"),

@@ -13,6 +13,7 @@ use super::super::{
     auth::{Operation, Resource},
     broker::Call,
     error::ErrorCode,
+    quota::Flow,
     wire::{Malformed, Reader, Writer},
 };
 use crate::log::{Partition, ReadError};
@@ -143,6 +144,7 @@ impl Request {
 #[derive(Debug)]
 pub(super) struct Response<'a> {
     error: ErrorCode,
+    throttled_ms: i32,
     wants_committed: bool,
     topics: Vec<Topic<Told>>,
     /// What the records take until they are sent.
@@ -194,8 +196,7 @@ impl Told {
 impl Response<'_> {
     pub(super) fn write(&self, to: &mut Writer) {
         let version = to.version();
-        // Throttle time.
-        to.i32(0);
+        to.i32(self.throttled_ms);
         if version >= 7 {
             to.i16(self.error.code());
             // No session.
@@ -215,6 +216,7 @@ impl Response<'_> {
 pub(super) async fn answer<'a>(request: Request, call: &Call<'a>) -> Response<'a> {
     let mut response = Response {
         error: ErrorCode::None,
+        throttled_ms: 0,
         wants_committed: request.wants_committed,
         topics: Vec::new(),
         room: None,
@@ -233,6 +235,7 @@ pub(super) async fn answer<'a>(request: Request, call: &Call<'a>) -> Response<'a
         let read = read(&request, &sources, bytes_max);
         let is_enough = read.bytes >= request.bytes_min.min(bytes_max) || read.has_error;
         if is_enough || is_late {
+            response.throttled_ms = call.throttle(Flow::Fetch, read.bytes);
             response.topics = read.topics;
             response.room = room;
             return response;
@@ -437,6 +440,7 @@ mod tests {
     #[test]
     fn answers_are_written() {
         let response = Response {
+            throttled_ms: 250,
             error: ErrorCode::None,
             wants_committed: true,
             topics: vec![Topic {
@@ -466,6 +470,7 @@ mod tests {
             );
             assert_eq!(partition.records.as_deref(), Some([1, 2, 3].as_slice()));
             assert_eq!(partition.aborted_transactions, Some(vec![]));
+            assert_eq!(read.throttle_time_ms, 250);
         }
     }
 }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::super::{
-    auth::{Operation, Resource},
+    auth::{Operation, Resource, is_wardents_alone},
     broker::{Call, NODE_ID},
     error::ErrorCode,
+    topics,
     wire::{Malformed, Reader, Uuid, Writer},
 };
 use crate::log::{Topic, topic::is_name};
@@ -218,26 +219,33 @@ async fn look_up(named: &Named, request: &Request, call: &Call<'_>) -> Told {
     if !call.may(Operation::Describe, Resource::Topic(name)) {
         return refused(ErrorCode::TopicAuthorizationFailed);
     }
-    match topic(call, name) {
-        Some(topic) => told(&topic, request, call),
-        None => refused(ErrorCode::UnknownTopicOrPartition),
+    if let Some(topic) = call.broker.log.topics().get(name) {
+        return told(topic, request, call);
+    }
+    if !request.may_create || is_wardents_alone(name) {
+        return refused(ErrorCode::UnknownTopicOrPartition);
+    }
+    if !topics::may_create(call, name) {
+        return refused(ErrorCode::TopicAuthorizationFailed);
+    }
+    match topics::ensure(call.broker, name).await {
+        Ok(topic) => told(&topic, request, call),
+        Err(why) => {
+            tracing::warn!("the topic {name} was not made on first use: {}", why.why);
+            refused(why.code)
+        }
     }
 }
 
 /// A topic that is asked for by its id alone.
 fn look_up_id(id: Uuid, request: &Request, call: &Call<'_>) -> Told {
     let topics = call.broker.log.topics();
-    let mut found = topics.iter().filter(|topic| topic.id == id);
-    let found = found.find(|topic| call.may(Operation::Describe, Resource::Topic(&topic.name)));
+    let found = topics.by_id(&id);
+    let found = found.filter(|topic| call.may(Operation::Describe, Resource::Topic(&topic.name)));
     match found {
         Some(topic) => told(topic, request, call),
         None => Told::refused(ErrorCode::UnknownTopicId, None, id),
     }
-}
-
-fn topic(call: &Call<'_>, name: &str) -> Option<Arc<Topic>> {
-    let topics = call.broker.log.topics();
-    topics.iter().find(|topic| topic.name == name).cloned()
 }
 
 fn told(topic: &Topic, request: &Request, call: &Call<'_>) -> Told {

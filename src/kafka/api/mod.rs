@@ -1,9 +1,46 @@
 //! The APIs, a file each: what is asked, what is answered, and what happens in between.
 
+mod alter_client_quotas;
+mod alter_configs;
+mod alter_user_scram_credentials;
 mod api_versions;
+mod create_acls;
+mod create_partitions;
+mod create_topics;
+mod delete_acls;
+mod delete_groups;
+mod delete_records;
+mod delete_topics;
+mod describe_acls;
+mod describe_client_quotas;
+mod describe_cluster;
+mod describe_configs;
+mod describe_groups;
+mod describe_log_dirs;
+mod describe_producers;
+mod describe_user_scram_credentials;
+mod elect_leaders;
 mod fetch;
+mod find_coordinator;
+mod heartbeat;
+mod incremental_alter_configs;
+mod init_producer_id;
+mod join_group;
+mod leave_group;
+mod list_groups;
 mod list_offsets;
+mod list_partition_reassignments;
 mod metadata;
+mod offset_commit;
+mod offset_delete;
+mod offset_fetch;
+mod offset_for_leader_epoch;
+mod produce;
+mod sasl_authenticate;
+mod sasl_handshake;
+mod sync_group;
+
+use std::time::Duration;
 
 use tokio::sync::SemaphorePermit;
 
@@ -24,10 +61,6 @@ pub(crate) enum Answer<'a> {
     /// The same, with the room that they take until they are sent.
     Held(Vec<u8>, SemaphorePermit<'a>),
     /// Nothing is answered, and the connection goes on.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "Produce without acknowledgement")
-    )]
     Nothing,
 }
 
@@ -56,6 +89,15 @@ pub(crate) async fn answer<'a>(
     let from = &mut body;
     let mut to = Writer::new(frame::begin(correlation, row.key, shape), shape);
     match row.key {
+        Key::Produce => {
+            let request = produce::Request::read(from)?;
+            from.end()?;
+            let Some(response) = produce::answer(request, call).await else {
+                return Ok(Answer::Nothing);
+            };
+            response.write(&mut to);
+            Ok(Answer::Bytes(complete(to)))
+        }
         Key::Fetch => {
             let request = fetch::Request::read(from)?;
             from.end()?;
@@ -69,7 +111,45 @@ pub(crate) async fn answer<'a>(
         }
         Key::ListOffsets => answered!(list_offsets, from, call, to),
         Key::Metadata => answered!(metadata, from, call, to),
+        Key::SaslHandshake => answered!(sasl_handshake, from, call, to),
+        Key::OffsetCommit => answered!(offset_commit, from, call, to),
+        Key::OffsetFetch => answered!(offset_fetch, from, call, to),
+        Key::FindCoordinator => answered!(find_coordinator, from, call, to),
+        Key::JoinGroup => answered!(join_group, from, call, to),
+        Key::Heartbeat => answered!(heartbeat, from, call, to),
+        Key::LeaveGroup => answered!(leave_group, from, call, to),
+        Key::SyncGroup => answered!(sync_group, from, call, to),
+        Key::DescribeGroups => answered!(describe_groups, from, call, to),
+        Key::ListGroups => answered!(list_groups, from, call, to),
+        Key::DeleteGroups => answered!(delete_groups, from, call, to),
+        Key::OffsetDelete => answered!(offset_delete, from, call, to),
         Key::ApiVersions => answered!(api_versions, from, call, to),
+        Key::InitProducerId => answered!(init_producer_id, from, call, to),
+        Key::OffsetForLeaderEpoch => answered!(offset_for_leader_epoch, from, call, to),
+        Key::DescribeProducers => answered!(describe_producers, from, call, to),
+        Key::DescribeAcls => answered!(describe_acls, from, call, to),
+        Key::CreateAcls => answered!(create_acls, from, call, to),
+        Key::DeleteAcls => answered!(delete_acls, from, call, to),
+        Key::SaslAuthenticate => answered!(sasl_authenticate, from, call, to),
+        Key::DescribeClientQuotas => answered!(describe_client_quotas, from, call, to),
+        Key::AlterClientQuotas => answered!(alter_client_quotas, from, call, to),
+        Key::DescribeUserScramCredentials => {
+            answered!(describe_user_scram_credentials, from, call, to)
+        }
+        Key::AlterUserScramCredentials => {
+            answered!(alter_user_scram_credentials, from, call, to)
+        }
+        Key::CreateTopics => answered!(create_topics, from, call, to),
+        Key::DeleteTopics => answered!(delete_topics, from, call, to),
+        Key::DeleteRecords => answered!(delete_records, from, call, to),
+        Key::DescribeConfigs => answered!(describe_configs, from, call, to),
+        Key::AlterConfigs => answered!(alter_configs, from, call, to),
+        Key::DescribeLogDirs => answered!(describe_log_dirs, from, call, to),
+        Key::CreatePartitions => answered!(create_partitions, from, call, to),
+        Key::ElectLeaders => answered!(elect_leaders, from, call, to),
+        Key::IncrementalAlterConfigs => answered!(incremental_alter_configs, from, call, to),
+        Key::ListPartitionReassignments => answered!(list_partition_reassignments, from, call, to),
+        Key::DescribeCluster => answered!(describe_cluster, from, call, to),
     }
 }
 
@@ -91,9 +171,14 @@ fn complete(to: Writer) -> Vec<u8> {
     bytes
 }
 
+/// How long that many milliseconds are; not at all, where they are less than none.
+fn millis(stated: i32) -> Duration {
+    Duration::from_millis(u64::try_from(stated).unwrap_or(0))
+}
+
 /// The epoch in which the partition is led; -1 tells that none is known.
-fn leader_epoch(_partition: &Partition) -> i32 {
-    -1
+fn leader_epoch(partition: &Partition) -> i32 {
+    partition.leader_epoch()
 }
 
 /// Compares the epoch that a client goes by with that of the partition (KIP-320).

@@ -2,29 +2,20 @@
 
 use super::{
     batch::{self, Batch, Damage, HEADER_BYTES, UNPACKED_BYTES_MAX, View},
-    lz4,
+    codec::{Compression, Packer},
     record::{Record, put_varint, varint_bytes},
 };
 
-/// Below it compressing costs time and saves next to nothing, in bytes of records.
+/// Below it compressing costs time and saves next to nothing, in bytes of records. What it would not make
+/// fewer bytes is not compressed either.
 const PACKED_BYTES_MIN: usize = 1024;
-
-/// How records are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Compression {
-    /// As they are.
-    None,
-    /// In an LZ4 frame, where they are 1 KiB or more and it makes them fewer bytes.
-    #[default]
-    Lz4,
-}
 
 /// Puts records together, one batch after the other. Its memory is used again: a record costs no allocation.
 #[derive(Debug, Default)]
 pub struct Builder {
     records: Vec<u8>,
     shape: Shape,
-    encoder: lz4::Encoder,
+    packer: Packer,
     scratch: Vec<u8>,
 }
 
@@ -183,20 +174,16 @@ impl Builder {
     /// When the records are more than 2 GiB, which is more than a batch can say of itself.
     pub fn finish(&mut self, compression: Compression) -> Batch {
         let mut shape = std::mem::take(&mut self.shape);
-        let payload = match compression {
-            Compression::Lz4
-                if (PACKED_BYTES_MIN..=UNPACKED_BYTES_MAX).contains(&self.records.len()) =>
-            {
-                let packed = self.encoder.encode(&self.records);
-                if packed.len() < self.records.len() {
-                    shape.attributes |= batch::LZ4;
-                    packed
-                } else {
-                    &self.records
-                }
+        let is_packed = compression != Compression::None
+            && (PACKED_BYTES_MIN..=UNPACKED_BYTES_MAX).contains(&self.records.len());
+        let mut payload = self.records.as_slice();
+        if is_packed {
+            let packed = self.packer.pack(compression, &self.records);
+            if packed.len() < payload.len() {
+                shape.attributes |= compression.attributes();
+                payload = packed;
             }
-            Compression::Lz4 | Compression::None => &self.records,
-        };
+        }
         let batch = shape.sealed(payload);
         self.records.clear();
         #[expect(

@@ -3,7 +3,7 @@
 use proptest::{collection::vec, option, prelude::*};
 
 use super::*;
-use crate::log::Header;
+use crate::log::{Demands, Header, Unfit};
 
 const NONE: &str = include_str!("../../../tests/data/batches/none.hex");
 const LZ4: &str = include_str!("../../../tests/data/batches/lz4.hex");
@@ -114,22 +114,25 @@ fn the_same_records_make_the_same_bytes() {
 fn a_batch_of_others_is_taken_only_when_all_of_it_is_sound() {
     let mut scratch = Vec::new();
     let bytes = of_hex(LZ4);
-    let batch = Batch::received(bytes.clone(), &mut scratch).unwrap();
+    let batch = Batch::received(bytes.clone(), Demands::NONE, &mut scratch).unwrap();
     assert_eq!(batch.count(), 12);
     let mut flipped = bytes.clone();
     flipped[100] ^= 1;
-    assert_eq!(Batch::received(flipped, &mut scratch), Err(Damage::Crc));
+    assert_eq!(
+        Batch::received(flipped, Demands::NONE, &mut scratch),
+        Err(Unfit::Damaged(Damage::Crc))
+    );
     let mut longer = bytes.clone();
     longer.push(0);
     assert!(matches!(
-        Batch::received(longer, &mut scratch),
-        Err(Damage::Length(_))
+        Batch::received(longer, Demands::NONE, &mut scratch),
+        Err(Unfit::Damaged(Damage::Length(_)))
     ));
     let mut shorter = bytes;
     shorter.pop();
     assert_eq!(
-        Batch::received(shorter, &mut scratch),
-        Err(Damage::TooShort)
+        Batch::received(shorter, Demands::NONE, &mut scratch),
+        Err(Unfit::Damaged(Damage::TooShort))
     );
 }
 
@@ -170,13 +173,13 @@ fn what_is_no_header_is_named() {
 }
 
 #[test]
-fn a_compression_that_is_not_read_is_named() {
+fn a_compression_that_there_is_none_of_is_named() {
     let mut bytes = of_hex(LZ4);
-    bytes[22] = 4;
+    bytes[22] = 5;
     let (view, _) = View::read(&bytes).unwrap();
     let damage = view.records(&mut Vec::new()).map(|_| ()).unwrap_err();
-    assert_eq!(damage, Damage::Compression(4));
-    assert_eq!(damage.to_string(), "compression 4 (zstd) is not read here");
+    assert_eq!(damage, Damage::Compression(5));
+    assert_eq!(damage.to_string(), "there is no compression 5");
 }
 
 #[test]

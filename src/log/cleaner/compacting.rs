@@ -187,9 +187,13 @@ impl Compacting {
         let command = Command::Replace(Arc::clone(&pass.partition), replaced, cleaned);
         pass.swap = match shared.log.ask(command, done) {
             Err(Command::Replace(_, replaced, cleaned)) => Swap::Ready(replaced, cleaned),
-            Ok(()) | Err(Command::Roll(_) | Command::DeleteBelow(..) | Command::Mend(..)) => {
-                Swap::Asked
-            }
+            Ok(())
+            | Err(
+                Command::Roll(_)
+                | Command::DeleteBelow(..)
+                | Command::Mend(..)
+                | Command::Producers(..),
+            ) => Swap::Asked,
         };
         Progress::Waiting
     }

@@ -7,7 +7,8 @@ use super::{
 };
 use crate::log::{
     batch::{Batch, Damage, View},
-    build::{Builder, Compression},
+    build::Builder,
+    codec::Compression,
     record::Record,
     trusted_time::millis,
 };
@@ -142,10 +143,9 @@ impl Judge {
     }
 
     fn rewrite(&mut self, view: &View<'_>, horizon_ms: Option<i64>) -> Result<Batch, Damage> {
-        let compression = match view.codec() {
-            0 => Compression::None,
-            _ => Compression::Lz4,
-        };
+        // Whoever can read it now can read what is left of it.
+        let codec = view.codec();
+        let compression = Compression::of(codec).ok_or(Damage::Compression(codec))?;
         let mut stays = self.stays.iter();
         self.builder.rewrite(view, horizon_ms, compression, |_| {
             stays.next().copied().unwrap_or(true)

@@ -10,7 +10,10 @@ use super::{
     keys::{KeyName, LastOffsets},
     walk::Chunk,
 };
-use crate::log::batch::{Damage, View};
+use crate::log::{
+    batch::{Damage, View},
+    codec::Compression,
+};
 
 /// Producers whose last batch is remembered, at some 20 bytes each. The empty batches of more of them stay.
 const PRODUCERS_MAX: usize = 100_000;
@@ -23,7 +26,7 @@ pub(super) struct Survey {
     pub(super) keys: LastOffsets,
     /// The base offset of each producer's last batch.
     producers: HashMap<i64, i64>,
-    /// The first batch that cannot be judged, because its compression is not read here.
+    /// The first batch that cannot be judged, because its compression is unknown here.
     pub(super) first_unread: Option<i64>,
     /// The first batch whose keys had no room.
     cut: Option<i64>,
@@ -95,7 +98,7 @@ impl Survey {
     }
 }
 
-/// Whether the records can be looked at: foreign producers may use a compression that is not read here.
+/// Whether the records can be looked at: a later Kafka may have stored them with a compression of its own.
 pub(super) fn is_read(view: &View<'_>) -> bool {
-    matches!(view.codec(), 0 | 3)
+    Compression::of(view.codec()).is_some()
 }

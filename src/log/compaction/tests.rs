@@ -16,6 +16,7 @@ use crate::{
         cleaner::rig::{
             BANS, DAY_MS, HOUR_MS, NOW_MS, Read, Rig, batch, compacted, records, stored, topic,
         },
+        tests::rig::numbered,
     },
 };
 
@@ -256,8 +257,8 @@ fn patched(records: &[(&str, Option<&str>)], attributes: i16, producer: i64) -> 
 #[test]
 fn a_producers_last_batch_stays_though_it_be_empty_and_its_earlier_ones_go() {
     let mut bans = Bans::new(1 << 20);
-    for value in ["1", "2", "3"] {
-        let batch = patched(&[("a", Some(value))], 0, 7);
+    for (sequence, value) in (0..).zip(["1", "2", "3"]) {
+        let batch = numbered(patched(&[("a", Some(value))], 0, -1), 7, 0, sequence);
         bans.rig.append_batch(&bans.partition, batch);
     }
     bans.append(&[("a", Some("4"))]);
@@ -273,12 +274,36 @@ fn a_producers_last_batch_stays_though_it_be_empty_and_its_earlier_ones_go() {
     );
     assert_eq!((second.base_offset(), second.count()), (3, 1));
 
-    let batch = patched(&[("b", Some("1"))], 0, 7);
+    let batch = numbered(patched(&[("b", Some("1"))], 0, -1), 7, 0, 3);
     bans.rig.append_batch(&bans.partition, batch);
     bans.roll();
     bans.compact();
     assert_eq!(bans.left(), [(3, some("4")), (4, some("1"))]);
     assert_eq!(bans.partition.read(0, 1).unwrap()[7], 3);
+}
+
+#[test]
+fn what_is_left_of_a_batch_is_packed_as_the_batch_was() {
+    for compression in Compression::ALL {
+        let mut bans = Bans::new(1 << 20);
+        let long = "x".repeat(2000);
+        let mut builder = Builder::new();
+        for (key, value) in [("a", "old"), ("b", long.as_str()), ("a", "new")] {
+            builder.push(0, Some(key.as_bytes()), Some(value.as_bytes()), &[]);
+        }
+        let batch = builder.finish(compression);
+        assert_eq!(Some(compression), Compression::of(batch.codec()));
+        bans.rig.append_batch(&bans.partition, batch);
+        bans.roll();
+        bans.compact();
+        assert_eq!(bans.left(), [(1, some(&long)), (2, some("new"))]);
+        let stored = stored(&bans.partition);
+        let (view, _) = View::read(&stored).unwrap();
+        assert_eq!(
+            (Some(compression), 2),
+            (Compression::of(view.codec()), view.count())
+        );
+    }
 }
 
 #[test]
@@ -295,9 +320,9 @@ fn marks_of_transactions_stay() {
 #[test]
 fn what_cannot_be_read_stays_and_so_do_the_tombstones_that_may_hide_it() {
     let mut bans = Bans::new(1 << 20);
-    let zstd = patched(&[("a", Some("1"))], 4, -1);
+    let unknown = patched(&[("a", Some("1"))], 5, -1);
     bans.append(&[("b", Some("1")), ("b", None)]);
-    bans.rig.append_batch(&bans.partition, zstd.clone());
+    bans.rig.append_batch(&bans.partition, unknown.clone());
     bans.append(&[("a", None), ("c", Some("1"))]);
     bans.roll();
     bans.compact();
@@ -313,7 +338,7 @@ fn what_cannot_be_read_stays_and_so_do_the_tombstones_that_may_hide_it() {
     let (second, rest) = View::read(rest).unwrap();
     // The tombstone of `b` comes before anything that cannot be read, so it hides nothing.
     assert_eq!(first.bytes()[12..], {
-        let mut placed = zstd;
+        let mut placed = unknown;
         placed.place(2, first.leader_epoch());
         placed.bytes()[12..].to_vec()
     });

@@ -3,8 +3,10 @@
 //! Without more these are short, and always the same. `WARDENT_CRASH_SEEDS=10000` tries as many seeds, and
 //! every operation for each fault; `WARDENT_CRASH_SEED` is the first of them, which a failure names.
 
+mod changes;
 mod damage;
 mod faults;
+mod idempotence;
 mod model;
 mod world;
 

@@ -438,6 +438,7 @@ impl World {
     pub(super) fn close(&mut self) -> Result<bool, Wrong> {
         self.tell("close");
         let running = self.running.as_mut().unwrap();
+        running.changer.finish();
         running.appender.finish();
         let is_safe = running.flusher.finish();
         self.settle()?;

@@ -1,5 +1,6 @@
 //! The log as a whole, played through step by step.
 
+mod changing;
 mod crashes;
 mod failing;
 mod halfway;
@@ -8,6 +9,6 @@ mod measured;
 mod mending;
 mod opening;
 mod reading;
-mod rig;
+pub(super) mod rig;
 mod running;
 mod swapping;

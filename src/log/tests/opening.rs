@@ -39,6 +39,7 @@ fn a_log_has_the_names_that_kafka_gives() {
         "00000000000000000000.index",
         "00000000000000000000.log",
         "00000000000000000000.timeindex",
+        "00000000000000000003.snapshot",
         "leader-epoch-checkpoint",
         "partition.metadata",
     ];
@@ -48,6 +49,31 @@ fn a_log_has_the_names_that_kafka_gives() {
     );
     let points = fs::read_to_string(dir.path().join("recovery-point-offset-checkpoint")).unwrap();
     assert_eq!(points, "0\n2\ndurable 0 3\nlazy 0 0\n");
+}
+
+/// KIP-320.
+#[test]
+fn who_read_in_an_earlier_epoch_is_told_where_it_ended() {
+    let disk = Sim::new(1, Path::new("/"));
+    let mut rig = Rig::on(&disk);
+    rig.append(DURABLE, batch(1, 3)).unwrap();
+    let partition = rig.partition(DURABLE);
+    assert_eq!(partition.leader_epoch(), 0);
+    assert_eq!(partition.end_of_epoch(0), Some((0, 3)));
+    let disk = disk.kill();
+    // A start in which nothing was appended has no epoch that anybody could have read in.
+    for _ in 0..2 {
+        drop(Rig::on(&disk));
+    }
+    let mut rig = Rig::on(&disk.kill());
+    rig.append(DURABLE, batch(4, 2)).unwrap();
+    let partition = rig.partition(DURABLE);
+    let own = partition.leader_epoch();
+    assert!(own > 0);
+    assert_eq!(partition.end_of_epoch(own), Some((own, 5)));
+    assert_eq!(partition.end_of_epoch(0), Some((0, 3)));
+    assert_eq!(partition.end_of_epoch(own - 1).map(|(_, end)| end), Some(3));
+    assert_eq!(partition.end_of_epoch(own + 1), None);
 }
 
 #[test]

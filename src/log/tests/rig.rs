@@ -13,17 +13,17 @@ use crate::base::{
 };
 
 /// Where the log is on a simulated disk.
-pub(super) const DIR: &str = "/log";
+pub(in crate::log) const DIR: &str = "/log";
 
 /// A topic as access events have it.
-pub(super) const LAZY: &str = "lazy";
+pub(in crate::log) const LAZY: &str = "lazy";
 /// A topic as bans have it.
-pub(super) const DURABLE: &str = "durable";
+pub(in crate::log) const DURABLE: &str = "durable";
 
 /// A wall clock's time, in Unix milliseconds.
-pub(super) const NOW_MS: u64 = 1_795_000_000_000;
+pub(in crate::log) const NOW_MS: u64 = 1_795_000_000_000;
 
-pub(super) fn topic(name: &str, flush: Flush) -> TopicSettings {
+pub(in crate::log) fn topic(name: &str, flush: Flush) -> TopicSettings {
     TopicSettings {
         name: name.to_owned(),
         partitions: 1,
@@ -36,7 +36,7 @@ pub(super) fn topic(name: &str, flush: Flush) -> TopicSettings {
     }
 }
 
-pub(super) fn settings(dir: &Path) -> Settings {
+pub(in crate::log) fn settings(dir: &Path) -> Settings {
     let lazily = Flush::Lazily {
         age: Duration::from_secs(5),
         bytes: 8 * 1024 * 1024,
@@ -51,27 +51,27 @@ pub(super) fn settings(dir: &Path) -> Settings {
 
 /// An open log that nobody else drives.
 #[derive(Debug)]
-pub(super) struct Rig {
-    pub(super) log: Arc<Log>,
-    pub(super) appender: Appender,
-    pub(super) flusher: Flusher,
-    pub(super) changer: Changer,
-    pub(super) report: Vec<Found>,
-    pub(super) was_clean: bool,
-    pub(super) clock: Clock,
+pub(in crate::log) struct Rig {
+    pub(in crate::log) log: Arc<Log>,
+    pub(in crate::log) appender: Appender,
+    pub(in crate::log) flusher: Flusher,
+    pub(in crate::log) changer: Changer,
+    pub(in crate::log) report: Vec<Found>,
+    pub(in crate::log) was_clean: bool,
+    pub(in crate::log) clock: Clock,
 }
 
 /// What became of one batch.
-pub(super) type Outcome = Arc<Mutex<Option<Result<Appended, NotAppended>>>>;
+pub(in crate::log) type Outcome = Arc<Mutex<Option<Result<Appended, NotAppended>>>>;
 
 impl Rig {
     /// A log on a simulated disk.
-    pub(super) fn on(sim: &Sim) -> Self {
+    pub(in crate::log) fn on(sim: &Sim) -> Self {
         Self::with(settings(Path::new(DIR)), Arc::new(sim.clone()))
     }
 
     /// Has the appender carry out a command, and says what came of it.
-    pub(super) fn ask(&mut self, command: Command) -> Result<(), NotDone> {
+    pub(in crate::log) fn ask(&mut self, command: Command) -> Result<(), NotDone> {
         let told = Arc::new(Mutex::new(None));
         let tell = Arc::clone(&told);
         let done = Box::new(move |result| *tell.lock().unwrap() = Some(result));
@@ -82,7 +82,7 @@ impl Rig {
     }
 
     /// Has a change of topics made, and says what came of it.
-    pub(super) fn change(&mut self, change: Change) -> Result<Arc<Topic>, NotChanged> {
+    pub(in crate::log) fn change(&mut self, change: Change) -> Result<Arc<Topic>, NotChanged> {
         let told = Arc::new(Mutex::new(None));
         let tell = Arc::clone(&told);
         let done = Box::new(move |result| *tell.lock().unwrap() = Some(result));
@@ -92,15 +92,23 @@ impl Rig {
         result.expect("it is told what became of a change")
     }
 
-    pub(super) fn open(dir: &Path) -> Self {
+    /// Asks the appender for something, which it does in its next turn.
+    pub(in crate::log) fn ask_later(&self, command: Command) {
+        self.log.ask(command, Box::new(drop)).unwrap();
+    }
+
+    pub(in crate::log) fn open(dir: &Path) -> Self {
         Self::with(settings(dir), Arc::new(System))
     }
 
-    pub(super) fn with(settings: Settings, disk: Arc<dyn Disk>) -> Self {
+    pub(in crate::log) fn with(settings: Settings, disk: Arc<dyn Disk>) -> Self {
         Self::try_with(settings, disk).unwrap()
     }
 
-    pub(super) fn try_with(settings: Settings, disk: Arc<dyn Disk>) -> Result<Self, OpenError> {
+    pub(in crate::log) fn try_with(
+        settings: Settings,
+        disk: Arc<dyn Disk>,
+    ) -> Result<Self, OpenError> {
         let clock = Clock::manual(NOW_MS);
         let opened = open(settings, disk, clock.clone())?;
         Ok(Self {
@@ -114,12 +122,12 @@ impl Rig {
         })
     }
 
-    pub(super) fn partition(&self, topic: &str) -> Arc<Partition> {
+    pub(in crate::log) fn partition(&self, topic: &str) -> Arc<Partition> {
         self.log.partition(topic, 0).unwrap()
     }
 
     /// Offers a batch.
-    pub(super) fn offer(&self, topic: &str, batch: Batch) -> Outcome {
+    pub(in crate::log) fn offer(&self, topic: &str, batch: Batch) -> Outcome {
         let outcome = Outcome::default();
         let told = Arc::clone(&outcome);
         let append = Append {
@@ -132,12 +140,16 @@ impl Rig {
     }
 
     /// Lets appender and flusher work until nothing is left to do at once.
-    pub(super) fn settle(&mut self) {
+    pub(in crate::log) fn settle(&mut self) {
         while self.appender.turn() | self.flusher.turn() | self.changer.turn() {}
     }
 
     /// Appends a batch and waits for what becomes of it.
-    pub(super) fn append(&mut self, topic: &str, batch: Batch) -> Result<Appended, NotAppended> {
+    pub(in crate::log) fn append(
+        &mut self,
+        topic: &str,
+        batch: Batch,
+    ) -> Result<Appended, NotAppended> {
         let outcome = self.offer(topic, batch);
         self.settle();
         let result = outcome.lock().unwrap().take();
@@ -145,19 +157,19 @@ impl Rig {
     }
 
     /// Ends it in good order.
-    pub(super) fn close(mut self) {
+    pub(in crate::log) fn close(mut self) {
         self.appender.finish();
         assert!(self.flusher.finish());
     }
 }
 
 /// A batch of `count` records, the first with the value `number`.
-pub(super) fn batch(number: u64, count: u64) -> Batch {
+pub(in crate::log) fn batch(number: u64, count: u64) -> Batch {
     batch_at(i64::try_from(NOW_MS + number).unwrap(), number, count)
 }
 
 /// The same, all of its records made at one time.
-pub(super) fn batch_at(timestamp_ms: i64, number: u64, count: u64) -> Batch {
+pub(in crate::log) fn batch_at(timestamp_ms: i64, number: u64, count: u64) -> Batch {
     let mut builder = Builder::new();
     for number in number..number + count {
         let value = format!(
@@ -169,8 +181,19 @@ pub(super) fn batch_at(timestamp_ms: i64, number: u64, count: u64) -> Batch {
     builder.finish(Compression::None)
 }
 
+/// The same batch, of a producer that numbers its records.
+pub(in crate::log) fn numbered(batch: Batch, id: i64, epoch: i16, sequence: i32) -> Batch {
+    let mut bytes = batch.bytes().to_vec();
+    bytes[43..51].copy_from_slice(&id.to_be_bytes());
+    bytes[51..53].copy_from_slice(&epoch.to_be_bytes());
+    bytes[53..57].copy_from_slice(&sequence.to_be_bytes());
+    let crc = crc32c::crc32c(&bytes[21..]);
+    bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+    Batch::received(bytes, Demands::NONE, &mut Vec::new()).unwrap()
+}
+
 /// Offset and number of every record that can be read from `from` on.
-pub(super) fn numbers(partition: &Partition, from: i64) -> Vec<(i64, u64)> {
+pub(in crate::log) fn numbers(partition: &Partition, from: i64) -> Vec<(i64, u64)> {
     let mut found = Vec::new();
     let mut offset = from;
     loop {

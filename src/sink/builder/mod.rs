@@ -26,7 +26,7 @@ pub use topic::LogTopic;
 use super::lane::{Drain, Told};
 use crate::{
     base::{abort::AbortOnPanic, bell::Bell, clock::Clock},
-    event::{place::Gap, time::Stamps},
+    event::{avro::Codec, place::Gap, time::Stamps},
     log::{self, Batch, Compression, partition_of},
 };
 
@@ -127,6 +127,10 @@ pub struct Builder {
     /// The partition that is the first to offer its batches, by turns.
     first: usize,
     backlog_bytes: usize,
+    /// What values are turned into; JSON where none.
+    codec: Option<&'static Codec>,
+    /// A value that was turned.
+    value: Vec<u8>,
     stamps: Stamps,
     clock: Clock,
     /// When this turn began, on the monotonic clock.
@@ -162,6 +166,8 @@ impl Builder {
             under_way: 0,
             first: 0,
             backlog_bytes: 0,
+            codec: None,
+            value: Vec::new(),
             stamps: Stamps::default(),
             clock,
             now_ns: 0,
@@ -169,6 +175,11 @@ impl Builder {
             counts: Arc::default(),
             ended_ns: None,
         }
+    }
+
+    /// The same, with values as `codec` has them; JSON where none.
+    pub fn with_codec(self, codec: Option<&'static Codec>) -> Self {
+        Self { codec, ..self }
     }
 
     /// What it counts.
@@ -297,9 +308,20 @@ impl Builder {
         if queue.open.is_empty() {
             queue.open_since_ns = self.now_ns;
         }
+        let value = match self.codec {
+            Some(codec) => {
+                self.value.clear();
+                // What is not as the schema says stays what it is: readers know both.
+                match codec.write(told.value, &mut self.value) {
+                    true => &self.value,
+                    false => told.value,
+                }
+            }
+            None => told.value,
+        };
         queue
             .open
-            .push(told.unix_ms, Some(told.key), Some(told.value), &[]);
+            .push(told.unix_ms, Some(told.key), Some(value), &[]);
         if queue.open.raw_bytes() >= BATCH_BYTES {
             self.backlog_bytes += queue.close(compression);
         }

@@ -10,7 +10,10 @@ use std::{collections::VecDeque, fmt, ops::Range, sync::Arc};
 use serde_json::{Map, Value};
 
 use super::{filter::Filter, position::Position, tally::Tally};
-use crate::log::{Partition, ReadError, View};
+use crate::{
+    event::avro,
+    log::{Partition, ReadError, View},
+};
 
 /// Which events come first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +35,7 @@ pub struct Event {
     pub timestamp_ms: i64,
     /// What it is about.
     pub key: Option<Vec<u8>>,
-    /// The event as it is stored: a JSON object. None forgets what was told of the key before.
+    /// The event: a JSON object, as it is stored or as it was told. None forgets what was told of the key before.
     pub value: Option<Vec<u8>>,
 }
 
@@ -91,6 +94,7 @@ pub fn page(
         order,
         tally: Tally::default(),
         scratch: Vec::new(),
+        json: Vec::new(),
     };
     let mut readers = Vec::with_capacity(partitions.len());
     for partition in partitions {
@@ -129,6 +133,8 @@ struct Search<'a> {
     tally: Tally,
     /// Where batches are unpacked to.
     scratch: Vec<u8>,
+    /// Where Avro is turned into JSON.
+    json: Vec<u8>,
 }
 
 /// Moves events to the page, as long as no partition could still hold one that comes before.
@@ -386,17 +392,21 @@ impl Reader {
                 continue;
             }
             search.tally.scanned += 1;
-            let is_wanted = search.filter.is_in_time(record.timestamp_ms)
-                && search
-                    .filter
-                    .wants(record.key, record.value, &mut search.tally);
-            if is_wanted {
+            if !search.filter.is_in_time(record.timestamp_ms) {
+                continue;
+            }
+            // What is neither JSON nor Avro is told as it is, and found unreadable there.
+            let json = &mut search.json;
+            let value = record
+                .value
+                .map(|value| avro::as_json(value, json).unwrap_or(value));
+            if search.filter.wants(record.key, value, &mut search.tally) {
                 let event = Event {
                     partition: self.partition.index(),
                     offset: record.offset,
                     timestamp_ms: record.timestamp_ms,
                     key: record.key.map(<[u8]>::to_vec),
-                    value: record.value.map(<[u8]>::to_vec),
+                    value: value.map(<[u8]>::to_vec),
                 };
                 // Its rank is known when all of this read is.
                 self.found.push_back((i64::MIN, event));

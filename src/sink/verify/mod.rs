@@ -22,6 +22,7 @@ use self::{
 use super::query::EventTopic;
 use crate::{
     base::disk::Disk,
+    event::avro,
     log::{Cleanup, Partition, SegmentFacts, View},
 };
 
@@ -252,8 +253,11 @@ impl<'a> PartitionWalk<'a> {
         }
     }
 
-    /// This segment as the log has it now.
+    /// This segment as the log has it now. Of a topic that was deleted meanwhile it has none.
     fn now(&self, files: &Files) -> Option<Files> {
+        if self.partition.is_deleted() {
+            return None;
+        }
         let now = files_of(self.subject, self.partition);
         now.into_iter()
             .find(|now| now.base_offset == files.base_offset)
@@ -286,6 +290,7 @@ fn look_into(
         Err(damage) => return Some(damage.to_string()),
     };
     let mut strangers = 0_u64;
+    let mut json = Vec::new();
     for record in records {
         let record = match record {
             Ok(record) => record,
@@ -293,7 +298,8 @@ fn look_into(
         };
         if let Some(books) = &mut books {
             let value = record.value.unwrap_or_default();
-            strangers += u64::from(!books.take(partition, batch.max_timestamp(), value));
+            let event = avro::as_json(value, &mut json).unwrap_or_default();
+            strangers += u64::from(!books.take(partition, batch.max_timestamp(), event));
         }
     }
     (strangers > 0).then(|| format!("{strangers} records are no access events"))

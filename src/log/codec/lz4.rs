@@ -3,8 +3,6 @@
 //!
 //! Source: LZ4 Frame Format Description 1.6.1, Kafka's `Lz4BlockOutputStream`.
 
-use std::io::Read as _;
-
 use lz4_flex::{
     block::{CompressTable, compress_into_with_table, get_maximum_output_size},
     frame::FrameDecoder,
@@ -68,18 +66,14 @@ impl Encoder {
     }
 }
 
-/// What a frame holds, put into `into`; `false` where it is none, or holds more than `bytes_max`.
+/// What a frame holds, put behind what is in `into`; `false` where it is none, or holds more than fits into
+/// `bytes_max`.
 pub(super) fn decode(frame: &[u8], bytes_max: usize, into: &mut Vec<u8>) -> bool {
-    into.clear();
-    let bound = u64::try_from(bytes_max).unwrap_or(u64::MAX);
-    let mut decoder = FrameDecoder::new(frame).take(bound.saturating_add(1));
-    decoder.read_to_end(into).is_ok() && into.len() <= bytes_max
+    super::read_all(FrameDecoder::new(frame), bytes_max, into)
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     fn decoded(frame: &[u8], bytes_max: usize) -> Option<Vec<u8>> {
@@ -103,35 +97,11 @@ mod tests {
     }
 
     #[test]
-    fn a_bomb_is_not_unpacked_beyond_the_bound() {
-        let zeros = vec![0; 8 * 1024 * 1024];
-        let mut encoder = Encoder::default();
-        let frame = encoder.encode(&zeros);
-        assert!(frame.len() < 64 * 1024);
-        let mut into = Vec::new();
-        assert!(!decode(frame, 100_000, &mut into));
-        assert!(into.capacity() < 1024 * 1024);
-        assert_eq!(decoded(frame, zeros.len()).unwrap(), zeros);
-    }
-
-    #[test]
     fn what_is_no_frame_is_refused() {
         assert_eq!(decoded(b"no frame at all", 100), None);
         let mut encoder = Encoder::default();
         let mut frame = encoder.encode(&[7; 1000]).to_vec();
         frame[5] ^= 0x10;
         assert_eq!(decoded(&frame, 10_000), None);
-    }
-
-    proptest! {
-        #[test]
-        fn bytes_come_back(seed in proptest::collection::vec(any::<u8>(), 0..300), times in 0..1_000_usize) {
-            let bytes = seed.repeat(times);
-            let mut encoder = Encoder::default();
-            for _ in 0..2 {
-                let back = decoded(encoder.encode(&bytes), bytes.len());
-                prop_assert_eq!(back.as_ref(), Some(&bytes));
-            }
-        }
     }
 }

@@ -1,0 +1,373 @@
+//! Users, their rights and their quotas: what was decided of them, and who may change it.
+//!
+//! All of it stands in `__wardent_metadata`, so that it outlives a restart and is changed while it runs:
+//!
+//! ```text
+//! user/<name>/<mechanism>   {"salt", "stored_key", "server_key", "iterations"}; never a password
+//! admin/<name>              {}: may do everything
+//! acl/<…>                   a line of an access control list
+//! quota/<user>/<client id>  bytes a second
+//! nobody                    {"secret"}: what users that do not exist are made of
+//! ```
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeSet,
+    fmt,
+    rc::Rc,
+};
+
+use data_encoding::BASE64;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+
+use super::{
+    auth::{Acl, Authorizer, acl::Filter},
+    meta::{Meta, NotKept},
+    quota::{Entity, Quotas, Rates},
+    sasl::{Credential, Mechanism, Scram, Users, failures::Failures},
+};
+
+/// Users at most.
+pub(crate) const USERS_MAX: usize = 1_000;
+
+/// Lines of access control lists at most.
+pub(crate) const ACLS_MAX: usize = 10_000;
+
+/// Quotas at most.
+pub(crate) const QUOTAS_MAX: usize = 1_000;
+
+/// Bytes of a user's name at most.
+pub(crate) const USER_BYTES_MAX: usize = 64;
+
+/// Lines about one principal that the audit tells, before and after a change.
+const RIGHTS_TOLD: usize = 100;
+
+const NOBODY: &str = "nobody";
+
+/// How clients prove who they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sasl {
+    /// The mechanisms that are offered.
+    pub mechanisms: Vec<Mechanism>,
+}
+
+/// A change of users, rights or quotas, for the audit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Account {
+    /// Who did it: an operator (`uid:0`) or a principal (`User:root`).
+    pub actor: String,
+    /// Whom it is about: a principal, or whose quota it is.
+    pub target: String,
+    /// How it stood before; without a value there was nothing.
+    pub before: Option<Value>,
+    /// How it stands.
+    pub after: Option<Value>,
+}
+
+/// Where changes are accounted for.
+#[derive(Clone)]
+pub struct Teller(pub std::sync::Arc<dyn Fn(Account) + Send + Sync>);
+
+impl fmt::Debug for Teller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Teller")
+    }
+}
+
+/// Users, rights and quotas, as they are in force.
+#[derive(Debug)]
+pub(crate) struct Access {
+    sasl: Option<Sasl>,
+    meta: Meta,
+    tell: Option<Teller>,
+    authorizer: RefCell<Rc<Authorizer>>,
+    pub(crate) quotas: RefCell<Quotas>,
+    pub(crate) failures: RefCell<Failures>,
+    /// Passwords that are compared at once: that is work for a processor.
+    pub(crate) comparing: Semaphore,
+    secret_of_nobody: Cell<[u8; 32]>,
+}
+
+/// What is kept of a password, as it stands in the log.
+#[derive(Debug, Serialize, Deserialize)]
+struct Kept {
+    salt: String,
+    stored_key: String,
+    server_key: String,
+    iterations: u32,
+}
+
+impl Kept {
+    fn read(self, scram: Scram) -> Option<Credential> {
+        let bytes = |text: &str| BASE64.decode(text.as_bytes()).ok();
+        let key = |text| bytes(text).filter(|key| key.len() == scram.hash_bytes());
+        Some(Credential {
+            scram,
+            salt: bytes(&self.salt)?,
+            iterations: self.iterations,
+            stored_key: key(&self.stored_key)?,
+            server_key: key(&self.server_key)?,
+        })
+    }
+}
+
+/// What is kept of a password, as it stands in the log and in questions to the admin socket.
+pub fn written(credential: &Credential) -> Value {
+    json!({
+        "salt": BASE64.encode(&credential.salt),
+        "stored_key": BASE64.encode(&credential.stored_key),
+        "server_key": BASE64.encode(&credential.server_key),
+        "iterations": credential.iterations,
+    })
+}
+
+/// The other way round; none where it is not whole.
+pub fn read(scram: Scram, value: &Value) -> Option<Credential> {
+    let kept: Kept = serde_json::from_value(value.clone()).ok()?;
+    kept.read(scram)
+}
+
+/// Whether a user may be called so: what can be told apart in a line of a log, and in a key.
+pub fn is_user_name(name: &str) -> bool {
+    let is_allowed = |c: char| !c.is_control() && !matches!(c, '/' | ':' | '*');
+    (1..=USER_BYTES_MAX).contains(&name.len())
+        && name.trim() == name
+        && name.chars().all(is_allowed)
+}
+
+pub(crate) fn user_key(user: &str, scram: Scram) -> String {
+    format!("user/{user}/{}", scram.name())
+}
+
+pub(crate) fn admin_key(user: &str) -> String {
+    format!("admin/{user}")
+}
+
+impl Access {
+    /// As it was decided until now. Without `sasl`, nobody is asked who it is.
+    pub(crate) fn load(meta: &Meta, sasl: Option<Sasl>, tell: Option<Teller>) -> Self {
+        let access = Self {
+            sasl,
+            meta: meta.clone(),
+            tell,
+            authorizer: RefCell::default(),
+            quotas: RefCell::new(Quotas::new(quotas(meta))),
+            failures: RefCell::default(),
+            comparing: Semaphore::new(1),
+            secret_of_nobody: Cell::default(),
+        };
+        access.renew();
+        access
+    }
+
+    /// Brings back what users that do not exist are made of, or makes it.
+    pub(crate) async fn begin(&self) {
+        let kept = self.meta.get(NOBODY);
+        let kept = kept.as_ref().and_then(|kept| kept.get("secret")?.as_str());
+        let kept = kept.and_then(|secret| BASE64.decode(secret.as_bytes()).ok());
+        if let Some(secret) = kept.and_then(|secret| secret.try_into().ok()) {
+            self.secret_of_nobody.set(secret);
+            return;
+        }
+        let mut secret = [0; 32];
+        if let Err(error) = getrandom::fill(&mut secret) {
+            tracing::error!(%error, "no randomness: who asks can tell which users exist");
+        }
+        self.secret_of_nobody.set(secret);
+        if self.sasl.is_some() {
+            let value = json!({"secret": BASE64.encode(&secret)});
+            if let Err(error) = self.meta.put(NOBODY, Some(value)).await {
+                tracing::warn!(%error, "after a restart, who asks can tell which users exist");
+            }
+        }
+    }
+
+    /// Whether clients have to say who they are.
+    pub(crate) fn asks(&self) -> bool {
+        self.sasl.is_some()
+    }
+
+    /// The mechanisms that are offered over such a connection.
+    pub(crate) fn mechanisms(&self, is_tls: bool) -> impl Iterator<Item = Mechanism> {
+        let mechanisms = self.sasl.iter().flat_map(|sasl| &sasl.mechanisms);
+        mechanisms
+            .copied()
+            .filter(move |mechanism| is_tls || *mechanism != Mechanism::Plain)
+    }
+
+    /// Who may do what, at this moment.
+    pub(crate) fn authorizer(&self) -> Rc<Authorizer> {
+        Rc::clone(&self.authorizer.borrow())
+    }
+
+    /// Every user there is, in order.
+    pub(crate) fn users(&self) -> BTreeSet<String> {
+        let credentials = self.meta.with_prefix("user/");
+        let name = |key: &str| Some(key.strip_prefix("user/")?.split_once('/')?.0.to_owned());
+        credentials
+            .iter()
+            .filter_map(|(key, _)| name(key))
+            .collect()
+    }
+
+    /// What is kept of a user's passwords.
+    pub(crate) fn credentials(&self, user: &str) -> Vec<Credential> {
+        let of = |scram| self.credential(user, scram);
+        Scram::ALL.into_iter().filter_map(of).collect()
+    }
+
+    /// Whether this user may do everything.
+    pub(crate) fn is_admin(&self, user: &str) -> bool {
+        self.meta.get(&admin_key(user)).is_some()
+    }
+
+    /// The lines about this principal.
+    pub(crate) fn lines_of(&self, principal: &str) -> Vec<Acl> {
+        let acls = acls(&self.meta);
+        acls.into_iter()
+            .filter(|acl| acl.principal == principal)
+            .collect()
+    }
+
+    /// The lines that are meant, also where nobody is asked who it is.
+    pub(crate) fn lines(&self, filter: &Filter) -> Vec<Acl> {
+        let mut acls = acls(&self.meta);
+        acls.retain(|acl| filter.means(acl));
+        acls.sort();
+        acls
+    }
+
+    /// How many lines there are.
+    pub(crate) fn count_of_lines(&self) -> usize {
+        self.meta.with_prefix("acl/").len()
+    }
+
+    /// How a user or another principal stands, for the audit.
+    pub(crate) fn standing(&self, principal: &str) -> Option<Value> {
+        let user = principal.strip_prefix("User:").unwrap_or(principal);
+        let credentials = self.credentials(user);
+        let lines = self.lines_of(principal);
+        let is_admin = self.is_admin(user);
+        if credentials.is_empty() && lines.is_empty() && !is_admin {
+            return None;
+        }
+        let mechanisms: Vec<_> = credentials.iter().map(|one| one.scram.name()).collect();
+        let mut rights: Vec<_> = lines.iter().map(ToString::to_string).collect();
+        if rights.len() > RIGHTS_TOLD {
+            rights.truncate(RIGHTS_TOLD);
+            rights.push(format!("and {} more", lines.len() - RIGHTS_TOLD));
+        }
+        Some(json!({"mechanisms": mechanisms, "admin": is_admin, "rights": rights}))
+    }
+
+    /// Changes what is decided of principals, all of it or nothing, and accounts for it.
+    ///
+    /// # Errors
+    /// When it is not kept.
+    pub(crate) async fn change(
+        &self,
+        actor: &str,
+        principals: &BTreeSet<String>,
+        changes: Vec<(String, Option<Value>)>,
+    ) -> Result<(), NotKept> {
+        let before: Vec<_> = principals.iter().map(|one| self.standing(one)).collect();
+        self.meta.put_all(changes).await?;
+        self.renew();
+        for (principal, before) in principals.iter().zip(before) {
+            let after = self.standing(principal);
+            self.account(actor, principal, before, after);
+        }
+        Ok(())
+    }
+
+    /// Changes a quota, or removes it, and accounts for it.
+    ///
+    /// # Errors
+    /// When it is not kept.
+    pub(crate) async fn change_quota(
+        &self,
+        actor: &str,
+        entity: &Entity,
+        rates: Option<Rates>,
+    ) -> Result<(), NotKept> {
+        let shown = |rates: &Rates| json!({"quota": rates});
+        let before = self.quotas.borrow().get(entity).map(shown);
+        let value = rates.map(|rates| json!({"entity": entity, "rates": rates}));
+        self.meta.put(&entity.key(), value).await?;
+        self.quotas.borrow_mut().set(entity.clone(), rates);
+        let after = rates.as_ref().map(shown);
+        self.account(actor, &entity.to_string(), before, after);
+        Ok(())
+    }
+
+    fn account(&self, actor: &str, target: &str, before: Option<Value>, after: Option<Value>) {
+        tracing::info!(
+            actor,
+            about = target,
+            "users, rights or quotas of Kafka's clients were changed"
+        );
+        if let Some(tell) = &self.tell {
+            tell.0(Account {
+                actor: actor.to_owned(),
+                target: target.to_owned(),
+                before,
+                after,
+            });
+        }
+    }
+
+    fn renew(&self) {
+        let authorizer = match self.sasl {
+            Some(_) => {
+                let admins = self.meta.with_prefix("admin/").into_iter();
+                let admins =
+                    admins.filter_map(|(key, _)| key.strip_prefix("admin/").map(str::to_owned));
+                Authorizer::asking(admins, acls(&self.meta))
+            }
+            None => Authorizer::open(),
+        };
+        *self.authorizer.borrow_mut() = Rc::new(authorizer);
+    }
+}
+
+fn acls(meta: &Meta) -> Vec<Acl> {
+    let lines = meta.with_prefix("acl/").into_iter();
+    let read = |(key, value)| match serde_json::from_value(value) {
+        Ok(acl) => Some(acl),
+        Err(error) => {
+            tracing::error!(key, %error, "a line of the access control list cannot be read");
+            None
+        }
+    };
+    lines.filter_map(read).collect()
+}
+
+fn quotas(meta: &Meta) -> Vec<(Entity, Rates)> {
+    #[derive(Deserialize)]
+    struct Kept {
+        entity: Entity,
+        rates: Rates,
+    }
+    let quotas = meta.with_prefix("quota/").into_iter();
+    let read = |(key, value)| match serde_json::from_value::<Kept>(value) {
+        Ok(kept) => Some((kept.entity, kept.rates)),
+        Err(error) => {
+            tracing::error!(key, %error, "a quota cannot be read");
+            None
+        }
+    };
+    quotas.filter_map(read).collect()
+}
+
+impl Users for Access {
+    fn credential(&self, user: &str, scram: Scram) -> Option<Credential> {
+        let value = self.meta.get(&user_key(user, scram))?;
+        read(scram, &value)
+    }
+
+    fn secret_of_nobody(&self) -> [u8; 32] {
+        self.secret_of_nobody.get()
+    }
+}
