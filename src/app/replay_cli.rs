@@ -121,7 +121,7 @@ fn try_run(arguments: &ReplayArguments, config: &Path, output: Output) -> Result
     };
     let mut teller = Teller::new(&clock);
     let report = replay(&plan, current, candidate, &mut |progress| {
-        teller.tell(progress)
+        teller.tell(progress);
     });
     teller.end();
     let report = report.map_err(|error| error.to_string())?;

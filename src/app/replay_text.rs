@@ -1,7 +1,7 @@
 //! What a replay found, for people.
 
 use super::admin_cli::{printable, table};
-use crate::replay::{Banned, Change, Kind, PerClient, Report, Total};
+use crate::replay::{Banned, Change, Kind, PerClient, Reading, Report, Total};
 
 /// Changes of which the table tells; of more, the rest is in the JSON.
 const CHANGES: usize = 20;
@@ -309,9 +309,13 @@ fn notes(report: &Report) -> Vec<String> {
         ),
     ];
     let noted = told.into_iter().filter(|(count, _)| *count > 0);
-    let mut notes: Vec<_> = noted
-        .map(|(count, words)| format!("note: {} {words}", counted(count, "request")))
-        .collect();
+    let notes = noted.map(|(count, words)| format!("note: {} {words}", counted(count, "request")));
+    notes.chain(notes_of_log(read)).collect()
+}
+
+/// What the log had beside requests.
+fn notes_of_log(read: &Reading) -> Vec<String> {
+    let mut notes = Vec::new();
     for (count, what) in [
         (
             read.unreadable,

@@ -35,6 +35,9 @@ const PAST_DAMAGE: i64 = 256;
 /// An event may be told so long after its moment, for the end of the wanted time to be sure to find it.
 const LATE_MS: u64 = 3_600_000;
 
+/// Requests, each large enough to be moved by its address.
+pub(super) type Requests = Vec<Box<Recorded>>;
+
 /// What was read so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Reading {
@@ -69,7 +72,7 @@ pub(super) struct Reader {
     since_ms: u64,
     until_ms: u64,
     /// By the second in which they came.
-    held: BTreeMap<u64, Vec<Box<Recorded>>>,
+    held: BTreeMap<u64, Requests>,
     held_count: usize,
     /// The first second of which nothing has been handed out yet.
     next_s: u64,
@@ -141,11 +144,7 @@ impl Reader {
     ///
     /// # Errors
     /// When a partition cannot be read.
-    #[expect(
-        clippy::vec_box,
-        reason = "they are put in order, and large enough for that to be told apart"
-    )]
-    pub(super) fn next(&mut self) -> Result<Option<Vec<Box<Recorded>>>, ReadError> {
+    pub(super) fn next(&mut self) -> Result<Option<Requests>, ReadError> {
         let mut chunk = Vec::new();
         loop {
             self.hand_out(&mut chunk);
@@ -165,8 +164,7 @@ impl Reader {
     }
 
     /// Moves to `chunk` what nothing can come before any more.
-    #[expect(clippy::vec_box, reason = "as above")]
-    fn hand_out(&mut self, chunk: &mut Vec<Box<Recorded>>) {
+    fn hand_out(&mut self, chunk: &mut Requests) {
         let unread = self.walks.iter().filter(|walk| !walk.is_done);
         let frontier_ms = unread.map(|walk| walk.frontier_ms).min();
         let safe_s = frontier_ms.map(|ms| ms.saturating_sub(WINDOW_MS) / 1_000);
@@ -178,10 +176,7 @@ impl Reader {
             let (second, mut requests) = entry.remove_entry();
             self.next_s = self.next_s.max(second + 1);
             self.held_count -= requests.len();
-            requests.sort_by(|a, b| {
-                let place = |of: &Recorded| (of.unix_ms, of.id);
-                place(a).cmp(&place(b))
-            });
+            requests.sort_by_cached_key(|request| (request.unix_ms, request.id));
             chunk.append(&mut requests);
         }
     }

@@ -266,6 +266,37 @@ fn recorded(said: &Said<'_>, unix_ms: u64, texts: &mut Vec<u8>) -> Option<Record
         }
         _ => None,
     };
+    let (ends, is_cut) = write_texts(said, client, texts)?;
+    let status = u16::try_from(said.status).ok()?;
+    Some(Recorded {
+        unix_ms,
+        id: RequestId::read(said.id)?,
+        client,
+        is_proven: said.is_proven,
+        peer,
+        is_cross_site: said.is_cross_site,
+        then,
+        status,
+        is_served: verdict == Verdict::Passed && said.answered_us.is_some() && status < 400,
+        answered_us: said.answered_us,
+        total_us: said.total_us,
+        body_bytes: said.has_body.then_some(said.body_bytes),
+        was_judged: said.has_route,
+        is_broken: then == Fate::Refused(Reason::BadRequest) && said.why != DETOUR.as_bytes(),
+        has_several_secrets: said.why == SEVERAL_SECRETS.as_bytes(),
+        is_cut,
+        bot,
+        texts: texts.as_slice().into(),
+        ends,
+    })
+}
+
+/// Puts the texts into `texts`, and gives their ends, and whether one may have been longer.
+fn write_texts(
+    said: &Said<'_>,
+    client: Shown,
+    texts: &mut Vec<u8>,
+) -> Option<([u16; TEXTS], bool)> {
     texts.clear();
     let mut ends = [0; TEXTS];
     let mut is_cut = false;
@@ -295,28 +326,7 @@ fn recorded(said: &Said<'_>, unix_ms: u64, texts: &mut Vec<u8>) -> Option<Record
         is_cut |= matches!(nth, PATH | USER_AGENT) && texts.len() - begin >= TEXT_BYTES_MAX;
         *end = u16::try_from(texts.len()).ok()?;
     }
-    let status = u16::try_from(said.status).ok()?;
-    Some(Recorded {
-        unix_ms,
-        id: RequestId::read(said.id)?,
-        client,
-        is_proven: said.is_proven,
-        peer,
-        is_cross_site: said.is_cross_site,
-        then,
-        status,
-        is_served: verdict == Verdict::Passed && said.answered_us.is_some() && status < 400,
-        answered_us: said.answered_us,
-        total_us: said.total_us,
-        body_bytes: said.has_body.then_some(said.body_bytes),
-        was_judged: said.has_route,
-        is_broken: then == Fate::Refused(Reason::BadRequest) && said.why != DETOUR.as_bytes(),
-        has_several_secrets: said.why == SEVERAL_SECRETS.as_bytes(),
-        is_cut,
-        bot,
-        texts: texts.as_slice().into(),
-        ends,
-    })
+    Some((ends, is_cut))
 }
 
 fn standing(name: &[u8]) -> Option<Standing> {

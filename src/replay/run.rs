@@ -1,11 +1,12 @@
-//! The whole of a replay: one thread reads and puts in order, another judges and counts.
+//! The whole of a replay: one thread reads and puts in order, one judges by the policy in force, one by the
+//! candidate, and counts.
 
 use std::{
     net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
-        mpsc::sync_channel,
+        mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread,
 };
@@ -13,13 +14,13 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    engine::{Engine, Mind},
-    reader::{Reader, Reading},
+    engine::{self, Ban, Engine, Mind},
+    reader::{Reader, Reading, Requests},
     record::{Recorded, Shown},
     report::{Report, Tally},
 };
 use crate::{
-    guard::bots::Bots,
+    guard::{bots::Bots, policy::Policy},
     log::{Partition, ReadError},
 };
 
@@ -64,50 +65,102 @@ pub fn replay(
     candidate: Mind,
     tell: &mut dyn FnMut(Progress),
 ) -> Result<Report, ReadError> {
-    let mut reader = Reader::new(plan.partitions, plan.since_ms, plan.until_ms)?;
-    let mut current = Engine::new(current, plan.since_ms);
+    let reader = Reader::new(plan.partitions, plan.since_ms, plan.until_ms)?;
+    let current = Engine::new(current, plan.since_ms);
     let mut candidate = Engine::new(candidate, plan.since_ms);
+    let policies = [&current, &candidate].map(|engine| Arc::clone(engine.policy()));
+    let [policy_now, policy_then] = &policies;
     let (deliver, delivered) = sync_channel(WAITING_MAX);
+    let (pass_on, passed_on) = sync_channel(WAITING_MAX);
     thread::scope(move |scope| {
-        scope.spawn(move || {
-            loop {
-                let next = reader.next();
-                let is_last = !matches!(next, Ok(Some(_)));
-                // Who judges may have been told to end.
-                if deliver.send((next, reader.reading())).is_err() || is_last {
-                    return;
-                }
-            }
-        });
-        let policies = (Arc::clone(current.policy()), Arc::clone(candidate.policy()));
+        scope.spawn(move || read(reader, &deliver));
+        scope.spawn(move || judge(current, policy_now, plan.bots, &delivered, &pass_on));
         let mut tally = Tally::default();
         let mut judged = 0;
-        while let Ok((next, reading)) = delivered.recv() {
+        while let Ok(delivery) = passed_on.recv() {
+            let Judged {
+                requests,
+                reading,
+                by_current,
+                bans,
+            } = delivery?;
             tally.reading = reading;
-            let Some(requests) = next? else {
-                return Ok(tally.report(true));
-            };
-            let last_ms = requests.last().map_or(0, |last| last.unix_ms);
-            for request in &requests {
-                let as_now = current.judge(&policies.0, plan.bots, request);
-                let as_then = candidate.judge(&policies.1, plan.bots, request);
+            for (request, as_now) in requests.iter().zip(&by_current) {
+                let as_then = candidate.judge(policy_then, plan.bots, request);
                 if plan.of.is_none_or(|of| is_of(request, of)) {
-                    tally.add(request, &as_now, &as_then);
+                    tally.add(request, as_now, &as_then);
                 }
             }
-            tally.bans(current.began(), candidate.began(), plan.of);
+            tally.bans(bans.into_iter(), candidate.began(), plan.of);
             judged += requests.len() as u64;
             tell(Progress {
                 reading,
                 judged,
-                unix_ms: last_ms,
+                unix_ms: requests.last().map_or(plan.until_ms, |last| last.unix_ms),
             });
+            if requests.is_empty() {
+                return Ok(tally.report(true));
+            }
             if plan.is_over.load(Ordering::Relaxed) {
                 break;
             }
         }
         Ok(tally.report(false))
     })
+}
+
+/// Requests in their order, and what was read up to there. None of them: there are no more.
+struct Delivery {
+    requests: Requests,
+    reading: Reading,
+}
+
+/// The same, with what the policy in force says of each.
+struct Judged<'p> {
+    requests: Requests,
+    reading: Reading,
+    by_current: Vec<engine::Judged<'p>>,
+    bans: Vec<Ban>,
+}
+
+/// Reads to the end, or until nobody takes it any more.
+fn read(mut reader: Reader, deliver: &SyncSender<Result<Delivery, ReadError>>) {
+    loop {
+        let next = reader.next();
+        let is_last = !matches!(next, Ok(Some(_)));
+        let delivery = next.map(|requests| Delivery {
+            requests: requests.unwrap_or_default(),
+            reading: reader.reading(),
+        });
+        if deliver.send(delivery).is_err() || is_last {
+            return;
+        }
+    }
+}
+
+/// Has the policy in force judge what is delivered, and passes it on.
+fn judge<'p>(
+    mut current: Engine,
+    policy: &'p Policy,
+    bots: &Bots,
+    delivered: &Receiver<Result<Delivery, ReadError>>,
+    pass_on: &SyncSender<Result<Judged<'p>, ReadError>>,
+) {
+    while let Ok(delivery) = delivered.recv() {
+        let judged = delivery.map(|Delivery { requests, reading }| Judged {
+            by_current: requests
+                .iter()
+                .map(|request| current.judge(policy, bots, request))
+                .collect(),
+            bans: current.began().collect(),
+            requests,
+            reading,
+        });
+        // Who goes on may have been told to end.
+        if pass_on.send(judged).is_err() {
+            return;
+        }
+    }
 }
 
 fn is_of(request: &Recorded, of: IpNet) -> bool {
