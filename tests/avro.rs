@@ -70,11 +70,13 @@ impl Schemas<'_> {
 }
 
 fn text(value: &types::Value) -> Option<&str> {
-    match value {
-        types::Value::String(text) => Some(text),
-        types::Value::Union(_, value) => text(value),
-        _ => None,
+    if let types::Value::Union(_, value) = value {
+        return text(value);
     }
+    let types::Value::String(text) = value else {
+        return None;
+    };
+    Some(text)
 }
 
 fn events(wardent: &Wardent, query: &str) -> Vec<Value> {

@@ -2,6 +2,7 @@
 //! lost for it.
 #![expect(
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     reason = "a broken fixture should stop the test loudly"
 )]
 

@@ -7,37 +7,71 @@ use serde_json::Value;
 use super::{StartError, log::OpenLog, sockets::KafkaSocket};
 use crate::{
     base::{clock::Clock, net::Address},
-    config::{settings, wardent},
+    config::{settings, wardent, wardent::Document},
     event::audit::{Audit, Standing, What},
     kafka::{
-        self, Account, Listening, Security, Settings, Socket, Teller,
+        self, Account, Counters, Listening, Security, Settings, Socket, Teller,
         tls::{Files, Tls},
+        users::UserActs,
     },
     sink::publisher::Auditor,
 };
 
-/// Serves the log to Kafka clients on `socket`.
-///
-/// # Errors
-/// When the system gives no thread, or the log cannot be read.
-pub(super) fn start(
-    socket: KafkaSocket,
-    document: &wardent::Log,
-    tls: Option<&Renewed>,
-    auditor: &Auditor,
-    log: &OpenLog,
-    clock: &Clock,
-) -> Result<Listening, StartError> {
-    let KafkaSocket { socket, address } = socket;
-    let settings = advertised(document, &address);
-    let security = Security {
-        tls: tls.map(|tls| tls.tls.clone()),
-        sasl: document.sasl.as_ref().map(settings::sasl),
-        tell: Some(teller(auditor.clone(), clock.clone())),
-    };
-    let time = (clock.clone(), Arc::clone(log.cleaned()));
-    kafka::start(socket, settings, security, Arc::clone(log.log()), time)
-        .map_err(|error| StartError::System(format!("the Kafka listener: {error}")))
+/// The listener, where there is one.
+#[derive(Debug, Default)]
+pub(super) struct Kafka {
+    listening: Option<Listening>,
+    /// Where it listens.
+    pub(super) address: Option<Address>,
+}
+
+impl Kafka {
+    /// Serves the log to Kafka clients on the socket that was bound for them.
+    ///
+    /// # Errors
+    /// When the system gives no thread, or the log cannot be read.
+    pub(super) fn start(
+        socket: Option<KafkaSocket>,
+        document: &Document,
+        tls: Option<&Renewed>,
+        auditor: &Auditor,
+        log: &OpenLog,
+        clock: &Clock,
+    ) -> Result<Self, StartError> {
+        let Some(KafkaSocket { socket, address }) = socket else {
+            return Ok(Self::default());
+        };
+        let settings = advertised(&document.log, &address);
+        let security = Security {
+            tls: tls.map(|tls| tls.tls.clone()),
+            sasl: document.log.sasl.as_ref().map(settings::sasl),
+            tell: Some(teller(auditor.clone(), clock.clone())),
+        };
+        let time = (clock.clone(), Arc::clone(log.cleaned()));
+        let listening = kafka::start(socket, settings, security, Arc::clone(log.log()), time)
+            .map_err(|error| StartError::System(format!("the Kafka listener: {error}")))?;
+        Ok(Self {
+            listening: Some(listening),
+            address: Some(address),
+        })
+    }
+
+    /// What it counts.
+    pub(super) fn counters(&self) -> Option<Arc<Counters>> {
+        let listening = self.listening.as_ref()?;
+        Some(Arc::clone(listening.counters()))
+    }
+
+    /// Who asks it about users, and changes them.
+    pub(super) fn users(&self) -> Option<UserActs> {
+        let listening = self.listening.as_ref()?;
+        Some(listening.users().clone())
+    }
+
+    /// Ends it.
+    pub(super) fn end(&mut self) {
+        self.listening = None;
+    }
 }
 
 /// What is to be told of changes of users, rights and quotas goes to the audit.

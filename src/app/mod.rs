@@ -40,6 +40,7 @@ use tokio::sync::watch;
 use crate::{
     admin::{
         Reloader, Reloads, View,
+        log::LogView,
         server::Server,
         watchdog::{self, Watchdog},
     },
@@ -53,8 +54,7 @@ use crate::{
     },
     event::privacy::Privacy,
     guard::{bots::Bots, policy::Policy},
-    kafka::Listening,
-    owner::Owner,
+    owner::{BanPolicy, Owner},
     proxy::{
         canary::Canary,
         listener::{self, Listener, Phase, WorkerThread},
@@ -64,6 +64,7 @@ use crate::{
     sink::lines::Lines,
 };
 use bans::{BanThreads, Bans};
+use kafka::Kafka;
 use log::OpenLog;
 use reload::{InForce, Reloading};
 use sockets::Sockets;
@@ -121,8 +122,7 @@ pub struct Running {
     /// Ends the admin thread.
     ended: watch::Sender<bool>,
     bans: Option<BanThreads>,
-    kafka: Option<Listening>,
-    kafka_address: Option<Address>,
+    kafka: Kafka,
     log: OpenLog,
     watchdog: Option<Watchdog>,
     admin_thread: Option<JoinHandle<()>>,
@@ -150,20 +150,15 @@ pub fn start(config: &Path) -> Result<Running, StartError> {
 pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError> {
     let prepared = Prepared::from(config)?;
     let (loaded, built) = (prepared.loaded, prepared.built);
-    let clock = Clock::system();
     let document = &loaded.wardent;
-    let mut log = OpenLog::open(&document.log, options.disk, &clock)?;
-    let bans = Arc::new(ArcSwap::from_pointee(built.bans));
-    let remembered = Bans::bring_back(document, &bans, &log, &clock)?;
-    let (bots, questions) = bots::begin(&document.bots)?;
-    let shared = Arc::new(shared(
-        document,
-        built.policy,
-        bots,
-        &remembered.owner,
-        log.privacy().clone(),
-        &clock,
-    )?);
+    let Ground {
+        clock,
+        mut log,
+        bans,
+        remembered,
+        shared,
+        questions,
+    } = Ground::of(document, built.policy, built.bans, options.disk)?;
     let mut sockets = Sockets::bind(document, options.takes_passed_sockets)?;
     let admin = sockets.admin_address();
     let (proxy, own_unix_paths) = (sockets.proxy_addresses(), sockets.own_unix_paths());
@@ -171,27 +166,21 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
     let lines = options.lines;
     let watched = watched(document, &sockets, options.aborts_when_hung);
     let listeners = sockets.take_listeners_of_workers()?;
-    let served = sockets.take_kafka();
-    let kafka_address = served.as_ref().map(|kafka| kafka.address.clone());
-    let (tls, auditor) = (prepared.tls.as_ref(), &remembered.auditor);
-    let start = |socket| kafka::start(socket, &document.log, tls, auditor, &log, &clock);
-    let kafka = served.map(start).transpose()?;
+    let (served, auditor) = (sockets.take_kafka(), &remembered.auditor);
+    let kafka = Kafka::start(
+        served,
+        document,
+        prepared.tls.as_ref(),
+        auditor,
+        &log,
+        &clock,
+    )?;
     let (outlets, log_view) = log.outlets(listeners.len(), lines.as_ref())?;
     let workers = start_workers(&shared, listeners, outlets, &phase_of_workers)?;
     let reloads = Reloads::begun(clock.unix_ms());
-    let view = Arc::new(View {
-        shared: Arc::clone(&shared),
-        workers: workers.iter().map(|w| Arc::clone(&w.metrics)).collect(),
-        phase: phase_of_workers,
-        lines: lines.map(|sink| sink.lines),
-        log: log_view,
-        vitals: Arc::default(),
-        owner: Arc::clone(remembered.owner.numbers()),
-        auditor: remembered.auditor.clone(),
-        reloads: Arc::clone(&reloads),
-        kafka: kafka.as_ref().map(|kafka| Arc::clone(kafka.counters())),
-        kafka_users: kafka.as_ref().map(|kafka| kafka.users().clone()),
-    });
+    let stage = (phase_of_workers, lines.map(|sink| sink.lines));
+    let counted = (&remembered, &kafka);
+    let view = view(&shared, &workers, stage, log_view, counted, &reloads);
     let token = registry::token(document)?;
     let threads = remembered.start(&clock)?;
     wait_for_first_ticks(&view)?;
@@ -219,13 +208,36 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
         ended,
         bans: Some(threads),
         kafka,
-        kafka_address,
         log,
         watchdog: Some(watchdog),
         admin_thread: Some(side.start()?),
         reloader,
         notes,
         own_unix_paths,
+    })
+}
+
+/// What the admin side reads.
+fn view(
+    shared: &Arc<Shared>,
+    workers: &[WorkerThread],
+    (phase, lines): (watch::Receiver<Phase>, Option<Lines>),
+    log: LogView,
+    (remembered, kafka): (&Bans, &Kafka),
+    reloads: &Arc<Reloads>,
+) -> Arc<View> {
+    Arc::new(View {
+        shared: Arc::clone(shared),
+        workers: workers.iter().map(|w| Arc::clone(&w.metrics)).collect(),
+        phase,
+        lines,
+        log,
+        vitals: Arc::default(),
+        owner: Arc::clone(remembered.owner.numbers()),
+        auditor: remembered.auditor.clone(),
+        reloads: Arc::clone(reloads),
+        kafka: kafka.counters(),
+        kafka_users: kafka.users(),
     })
 }
 
@@ -258,6 +270,41 @@ impl Prepared {
             loaded,
             lasting,
             built,
+        })
+    }
+}
+
+/// What is there before anything is served: the log, what it remembers, and what all workers share.
+struct Ground {
+    clock: Clock,
+    log: OpenLog,
+    bans: Arc<ArcSwap<BanPolicy>>,
+    remembered: Bans,
+    shared: Arc<Shared>,
+    questions: Questions,
+}
+
+impl Ground {
+    fn of(
+        document: &Document,
+        policy: Policy,
+        bans: BanPolicy,
+        disk: Option<Arc<dyn Disk>>,
+    ) -> Result<Self, StartError> {
+        let clock = Clock::system();
+        let log = OpenLog::open(&document.log, disk, &clock)?;
+        let bans = Arc::new(ArcSwap::from_pointee(bans));
+        let remembered = Bans::bring_back(document, &bans, &log, &clock)?;
+        let (bots, questions) = bots::begin(&document.bots)?;
+        let privacy = log.privacy().clone();
+        let shared = shared(document, policy, bots, &remembered.owner, privacy, &clock)?;
+        Ok(Self {
+            clock,
+            log,
+            bans,
+            remembered,
+            shared: Arc::new(shared),
+            questions,
         })
     }
 }
@@ -414,7 +461,7 @@ impl Running {
 
     /// Where the Kafka protocol is spoken, with the port the system picked.
     pub fn kafka(&self) -> Option<&Address> {
-        self.kafka_address.as_ref()
+        self.kafka.address.as_ref()
     }
 
     /// Reads the policy again, as `wardent reload` does. Not for use inside a runtime.
@@ -463,7 +510,7 @@ impl Running {
             let _ = admin.join();
         }
         self.watchdog = None;
-        self.kafka = None;
+        self.kafka.end();
         self.bans = None;
         self.log.close();
         for path in self.own_unix_paths.drain(..) {

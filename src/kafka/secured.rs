@@ -147,18 +147,13 @@ fn who_has_not_logged_in_learns_the_versions_and_nothing_else() {
         assert!(client.is_closed().await);
         for (key, version) in [(Key::DescribeAcls, 1), (Key::CreateAcls, 1)] {
             let mut client = rig.connect();
-            match key {
-                Key::DescribeAcls => {
-                    client
-                        .send(key, version, &DescribeAclsRequest::default())
-                        .await
-                }
-                _ => {
-                    client
-                        .send(key, version, &CreateAclsRequest::default())
-                        .await
-                }
-            };
+            if key == Key::DescribeAcls {
+                let request = DescribeAclsRequest::default();
+                client.send(key, version, &request).await;
+            } else {
+                let request = CreateAclsRequest::default();
+                client.send(key, version, &request).await;
+            }
             assert!(client.is_closed().await);
         }
         let cuts: Vec<_> = rig.broker.counters.cuts().collect();

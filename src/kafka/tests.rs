@@ -241,14 +241,36 @@ fn requests_that_come_at_once_are_answered_in_their_order() {
 }
 
 #[test]
-fn a_request_that_goes_on_behind_its_end_ends_the_connection() {
-    with_broker(&[], async |rig: std::rc::Rc<Rig>| {
+fn what_follows_a_request_in_its_frame_is_passed_over() {
+    with_broker(&[("orders", 1)], async |rig: std::rc::Rc<Rig>| {
         let mut client = rig.connect();
-        let request = ApiVersionsRequest::default();
-        let mut bytes = framed(Key::ApiVersions, 0, 1, &request).to_vec();
-        bytes.push(0);
-        bytes[3] += 1;
+        let request = MetadataRequest::default().with_topics(None);
+        let mut bytes = framed(Key::Metadata, 12, 1, &request).to_vec();
+        bytes.extend_from_slice(&[0; 3]);
+        bytes[3] += 3;
         client.stream.write_all(&bytes).await.unwrap();
-        assert!(timeout(AT_LAST, client.is_closed()).await.unwrap());
+        let answer: MetadataResponse = client.receive(Key::Metadata, 12, 1).await;
+        assert!(!answer.topics.is_empty());
+        let _: MetadataResponse = client.ask(Key::Metadata, 12, &request).await;
+    });
+}
+
+#[test]
+fn the_epoch_of_metadata_is_that_of_the_partition() {
+    with_broker(&[("orders", 2)], async |rig| {
+        let request = MetadataRequest::default().with_topics(None);
+        let answer: MetadataResponse = rig.ask(Key::Metadata, 12, &request).await;
+        let mut compared = 0;
+        for topic in &answer.topics {
+            let name = topic.name.as_ref().unwrap();
+            for partition in &topic.partitions {
+                let index = u32::try_from(partition.partition_index).unwrap();
+                let own = rig.broker.log.partition(name, index).unwrap();
+                assert!(own.leader_epoch() >= 0);
+                assert_eq!(partition.leader_epoch, own.leader_epoch());
+                compared += 1;
+            }
+        }
+        assert!(compared >= 2);
     });
 }

@@ -254,19 +254,20 @@ fn assert_same_fields(root: &Value, schemas: &[&Value], layout: &Layout, avro: &
                 Kind::Fraction => assert_eq!(property["type"], "number", "{name}"),
                 Kind::List(kind) => {
                     let items = &declared["type"][1]["items"];
-                    match &**kind {
-                        Kind::Record(layout) => {
-                            assert_same_fields(root, &[&property["items"]], layout, items);
-                        }
-                        other => {
-                            assert!(matches!(other, Kind::Text), "{name}: {other:?}");
-                            assert_eq!(property["items"]["type"], "string", "{name}");
-                        }
+                    if let Kind::Record(layout) = &**kind {
+                        assert_same_fields(root, &[&property["items"]], layout, items);
+                    } else {
+                        assert_text(kind, &property["items"], name);
                     }
                 }
             }
         }
     }
+}
+
+fn assert_text(kind: &Kind, property: &Value, name: &str) {
+    assert!(matches!(kind, Kind::Text), "{name}: {kind:?}");
+    assert_eq!(property["type"], "string", "{name}");
 }
 
 /// Whoever has the newest schema reads what any older one wrote.

@@ -205,7 +205,7 @@ impl Response<'_> {
         to.array(&self.topics, |to, topic| {
             to.string(&topic.name);
             to.array(&topic.partitions, |to, one| {
-                one.write(to, self.wants_committed)
+                one.write(to, self.wants_committed);
             });
             to.tags();
         });

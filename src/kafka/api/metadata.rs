@@ -223,7 +223,11 @@ async fn look_up(named: &Named, request: &Request, call: &Call<'_>) -> Told {
         return told(topic, request, call);
     }
     if !request.may_create || is_wardents_alone(name) {
-        return refused(ErrorCode::UnknownTopicOrPartition);
+        // Rights are told of one that is not there, too: kafka-python reads the number for none as one.
+        return Told {
+            rights: rights(name, request, call),
+            ..refused(ErrorCode::UnknownTopicOrPartition)
+        };
     }
     if !topics::may_create(call, name) {
         return refused(ErrorCode::TopicAuthorizationFailed);
@@ -250,14 +254,14 @@ fn look_up_id(id: Uuid, request: &Request, call: &Call<'_>) -> Told {
 
 fn told(topic: &Topic, request: &Request, call: &Call<'_>) -> Told {
     // One that takes no appends for now can still be read: it is never told as without a leader.
-    let leader = |index: u32| Leader {
-        error: ErrorCode::None,
-        index: i32::try_from(index).unwrap_or(i32::MAX),
-        epoch: -1,
-    };
-    let rights = match request.with_topic_rights {
-        true => call.bits(Resource::Topic(&topic.name)),
-        false => NOT_ASKED,
+    let leader = |index: u32| {
+        let partition = call.broker.log.partition(&topic.name, index);
+        Leader {
+            error: ErrorCode::None,
+            index: i32::try_from(index).unwrap_or(i32::MAX),
+            // librdkafka takes -1 for 0, and is fenced by every later epoch.
+            epoch: partition.map_or(-1, |partition| super::leader_epoch(&partition)),
+        }
     };
     Told {
         error: ErrorCode::None,
@@ -265,7 +269,15 @@ fn told(topic: &Topic, request: &Request, call: &Call<'_>) -> Told {
         id: topic.id,
         is_internal: topic.name == "__consumer_offsets",
         partitions: (0..topic.partitions()).map(leader).collect(),
-        rights,
+        rights: rights(&topic.name, request, call),
+    }
+}
+
+/// What the client may do with a topic, where it has asked.
+fn rights(name: &str, request: &Request, call: &Call<'_>) -> i32 {
+    match request.with_topic_rights {
+        true => call.bits(Resource::Topic(name)),
+        false => NOT_ASKED,
     }
 }
 

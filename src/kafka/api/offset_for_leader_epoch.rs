@@ -126,7 +126,6 @@ mod tests {
         protocol::StrBytes,
     };
 
-    use super::*;
     use crate::kafka::{rig::with_broker, table::Key, wire::oracle};
 
     fn request(current: i32, epoch: i32) -> OffsetForLeaderEpochRequest {

@@ -101,8 +101,12 @@ mod tests {
     fn memory_is_bounded_and_the_worst_are_remembered() {
         let mut failures = Failures::default();
         (0..BURST).for_each(|_| failures.note(A, 0));
-        for number in 0..2 * ADDRESSES_MAX as u32 {
-            failures.note(IpAddr::V4((0x0a00_0000 + number).into()), 0);
+        let strangers = (0..).take(2 * ADDRESSES_MAX);
+        for number in strangers {
+            failures.note(
+                IpAddr::V4(std::net::Ipv4Addr::from_bits(0x0a00_0000 + number)),
+                0,
+            );
         }
         assert_eq!(failures.0.len(), ADDRESSES_MAX);
         assert!(failures.wait(A, 0).is_some());

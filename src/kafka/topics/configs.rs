@@ -513,7 +513,7 @@ mod tests {
         let default = TopicConfig::default();
         let base = TopicConfig {
             retention: Some(Duration::from_secs(9)),
-            ..default.clone()
+            ..TopicConfig::default()
         };
         let kept = set.applied_to(&base);
         let expected = TopicConfig {

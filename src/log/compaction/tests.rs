@@ -258,7 +258,7 @@ fn patched(records: &[(&str, Option<&str>)], attributes: i16, producer: i64) -> 
 fn a_producers_last_batch_stays_though_it_be_empty_and_its_earlier_ones_go() {
     let mut bans = Bans::new(1 << 20);
     for (sequence, value) in (0..).zip(["1", "2", "3"]) {
-        let batch = numbered(patched(&[("a", Some(value))], 0, -1), 7, 0, sequence);
+        let batch = numbered(&patched(&[("a", Some(value))], 0, -1), 7, 0, sequence);
         bans.rig.append_batch(&bans.partition, batch);
     }
     bans.append(&[("a", Some("4"))]);
@@ -274,7 +274,7 @@ fn a_producers_last_batch_stays_though_it_be_empty_and_its_earlier_ones_go() {
     );
     assert_eq!((second.base_offset(), second.count()), (3, 1));
 
-    let batch = numbered(patched(&[("b", Some("1"))], 0, -1), 7, 0, 3);
+    let batch = numbered(&patched(&[("b", Some("1"))], 0, -1), 7, 0, 3);
     bans.rig.append_batch(&bans.partition, batch);
     bans.roll();
     bans.compact();

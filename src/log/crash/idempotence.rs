@@ -58,7 +58,7 @@ impl Client {
     fn send(&self, rig: &Rig, topic: &str, sequence: i32, count: u64) -> Outcome {
         let number = self.id * SPAN + u64::try_from(sequence).unwrap();
         let id = i64::try_from(self.id).unwrap();
-        rig.offer(topic, numbered(batch(number, count), id, 0, sequence))
+        rig.offer(topic, numbered(&batch(number, count), id, 0, sequence))
     }
 
     fn send_new(&mut self, rig: &Rig, topic: &str, count: u64) {

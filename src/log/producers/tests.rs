@@ -17,7 +17,7 @@ const DAY_NS: u64 = REMEMBERED_NS;
 
 /// A batch of `count` records of producer 7.
 fn of(epoch: i16, sequence: i32, count: u64) -> Batch {
-    numbered(batch(1, count), 7, epoch, sequence)
+    numbered(&batch(1, count), 7, epoch, sequence)
 }
 
 /// Judges a batch, and takes it in at `offset` where it is new.
@@ -99,7 +99,7 @@ fn who_is_silent_for_a_day_or_longest_among_too_many_is_forgotten() {
     let again = sent(&mut producers, of(0, 5, 1), 2, DAY_NS + 9);
     assert_eq!(again, Err(Reason::OutOfOrderSequence));
     assert_eq!(sent(&mut producers, of(0, 5, 1), 2, DAY_NS + 10), Ok(None));
-    let other = |id| numbered(batch(1, 1), id, 0, 0);
+    let other = |id| numbered(&batch(1, 1), id, 0, 0);
     for id in (100..).take(PRODUCERS_MAX - 1) {
         sent(&mut producers, other(id), 0, DAY_NS + 11).unwrap();
     }
@@ -142,7 +142,7 @@ fn files_are_read_back_and_what_is_damaged_is_none() {
     let mut producers = Producers::default();
     for sequence in 0..7 {
         sent(&mut producers, of(0, sequence, 1), sequence.into(), 0).unwrap();
-        let other = numbered(batch(1, 2), i64::from(sequence), 2, 9);
+        let other = numbered(&batch(1, 2), i64::from(sequence), 2, 9);
         sent(&mut producers, other, 100, 0).unwrap();
     }
     let bytes = encoded(&producers);

@@ -182,7 +182,7 @@ pub(in crate::log) fn batch_at(timestamp_ms: i64, number: u64, count: u64) -> Ba
 }
 
 /// The same batch, of a producer that numbers its records.
-pub(in crate::log) fn numbered(batch: Batch, id: i64, epoch: i16, sequence: i32) -> Batch {
+pub(in crate::log) fn numbered(batch: &Batch, id: i64, epoch: i16, sequence: i32) -> Batch {
     let mut bytes = batch.bytes().to_vec();
     bytes[43..51].copy_from_slice(&id.to_be_bytes());
     bytes[51..53].copy_from_slice(&epoch.to_be_bytes());

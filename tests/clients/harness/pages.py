@@ -215,8 +215,9 @@ def connect(broker: Broker) -> None:
 
 
 def groups(broker: Broker) -> None:
-    """`wardent log groups` knows the groups of the page's programs."""
+    """`wardent log groups` knows the group of the page's program."""
     here = wardent(broker)
+    CHECKS["confluent-kafka"](broker)
     command = [wardent_binary(), "log", "groups", "--config", here.config]
     done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     expect(done.returncode == 0 and "refusals" in done.stdout, done.stdout + done.stderr)

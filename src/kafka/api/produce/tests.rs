@@ -246,7 +246,7 @@ fn without_acknowledgement_nothing_is_answered_and_all_is_appended() {
                 .is_none()
         );
         let shown = shown.wait_for(|end| *end == 2);
-        let shown = tokio::time::timeout(Duration::from_secs(30), shown).await;
+        let shown = timeout(Duration::from_secs(30), shown).await;
         assert!(shown.is_ok());
     });
 }
