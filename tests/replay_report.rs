@@ -220,6 +220,16 @@ impl Log {
     }
 
     fn replay_until(&self, until_ms: u64, current: &str, candidate: &str) -> Report {
+        self.replay_unless(&AtomicBool::new(false), until_ms, current, candidate)
+    }
+
+    fn replay_unless(
+        &self,
+        is_over: &AtomicBool,
+        until_ms: u64,
+        current: &str,
+        candidate: &str,
+    ) -> Report {
         let (verifier, _) = Verifier::new(Networks::shipped());
         let plan = Plan {
             partitions: &self.partitions,
@@ -227,7 +237,7 @@ impl Log {
             until_ms: BEGIN_MS + until_ms,
             of: None,
             bots: &Bots::new(Catalogue::shipped(), verifier),
-            is_over: &AtomicBool::new(false),
+            is_over,
         };
         replay(&plan, self.mind(current), self.mind(candidate), &mut |_| {}).unwrap()
     }
@@ -560,4 +570,17 @@ fn a_replay_of_part_of_the_time_knows_no_more() {
     assert_eq!(report.last.as_deref(), Some("2026-11-21T10:00:00.400Z"));
     let nothing = log.replay_until(0, OPEN, OPEN);
     assert_eq!((nothing.requests, nothing.first), (0, None));
+}
+
+#[test]
+fn who_ends_it_early_gets_what_was_replayed_until_then() {
+    let requests: Vec<_> = (0..20_000).map(|nth| was(nth, WHO, "/a")).collect();
+    let log = Log::of(&requests);
+    let report = log.replay_unless(&AtomicBool::new(true), HOUR_MS, OPEN, OPEN);
+    assert!(!report.complete);
+    assert!(
+        report.requests > 0 && report.requests < 20_000,
+        "{}",
+        report.requests
+    );
 }
