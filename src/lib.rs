@@ -29,8 +29,9 @@ pub mod kafka;
 pub mod registry;
 pub mod sink;
 
-// The life of one request.
+// The life of one request; and once more, of all that are in the log.
 pub mod proxy;
+pub mod replay;
 
 // Metrics, health and acts.
 pub mod admin;

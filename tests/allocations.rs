@@ -63,6 +63,7 @@ fn telling_an_event_allocates_nothing() {
             method: b"GET",
             host: b"app.test",
             path: b"/\xff\"a/path/with/what/must/be/escaped",
+            is_cross_site: false,
             status: 200,
             verdict: Verdict::Passed,
             reason: None,

@@ -409,6 +409,35 @@ fn bots_are_treated_as_their_page_shows_it() {
     play(&rig, &text);
 }
 
+#[test]
+fn a_policy_is_tried_as_its_page_shows_it() {
+    let text = page("docs/replay.md");
+    let rig = with_policy_of(&text);
+    fs::write(rig.wardent.dir().join("new.yaml"), blocks(&text, "yaml")[1]).unwrap();
+    for (client, count, line) in [
+        ("198.51.100.7", 5, "POST /accounts/login/"),
+        ("198.51.100.7", 1, "GET /"),
+        ("203.0.113.9", 4, "GET /search"),
+        ("203.0.113.9", 1, "GET /"),
+    ] {
+        for _ in 0..count {
+            let fields = p_from(client);
+            rig.wardent.ask(format!(
+                "{line} HTTP/1.1\r\n{fields}Content-Length: 0\r\n\r\n"
+            ));
+        }
+    }
+    time::eventually("all of it is in the log", || {
+        let said = shell(
+            "wardent replay --policy new.yaml --output json",
+            rig.wardent.dir(),
+            "--config wardent.yaml",
+        );
+        said.contains("\"requests\":11,")
+    });
+    play(&rig, &text);
+}
+
 /// The metrics as a table: name as a query has it, labels, what it says. Of what has no sample yet the labels
 /// are those that `told` says.
 fn metrics_table(scraped: &str, told: &str) -> String {

@@ -326,6 +326,7 @@ impl Writer {
             method: b"GET",
             host: b"shop.example",
             path: self.path.as_bytes(),
+            is_cross_site: false,
             status: if chance.is_multiple_of(50) { 404 } else { 200 },
             verdict: Verdict::Passed,
             reason: None,

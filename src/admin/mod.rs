@@ -19,6 +19,7 @@ mod process;
 mod reading;
 mod registry;
 pub mod server;
+pub mod status;
 pub mod token;
 pub mod topics;
 pub mod traces;

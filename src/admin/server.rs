@@ -27,6 +27,7 @@ use super::{
     exposition, health, metrics,
     reading::Walks,
     registry,
+    status::Looks,
     token::{Shown, Token},
     verify::Jobs,
 };
@@ -51,6 +52,7 @@ pub struct Server {
     /// Places for questions that wait for events.
     pub(super) waits: Arc<Semaphore>,
     pub(super) jobs: Arc<Jobs>,
+    pub(super) looks: Arc<Looks>,
 }
 
 /// Where a question came in.
@@ -98,7 +100,9 @@ impl Server {
     /// A server of what `view` shows, and what `reloader` and the owner of bans do; over the listener for
     /// whoever has the token.
     pub fn new(view: Arc<View>, reloader: Reloader, acts: Acts, token: Option<Token>) -> Self {
+        let looks = Looks::since(view.shared.clock.unix_ms());
         Self {
+            looks,
             view,
             reloader,
             token,
@@ -224,6 +228,7 @@ impl Server {
                 .unwrap_or_else(Answer::from),
             (_, "/api/v1/explain", _) => self.explain(request).await.unwrap_or_else(Answer::from),
             (_, "/api/v1/events", _) => self.events(request).await.unwrap_or_else(Answer::from),
+            (_, "/api/v1/status", _) => self.status(&request).unwrap_or_else(Answer::from),
             (_, "/api/v1/log/users", _) => self
                 .kafka_users(request, door)
                 .await
@@ -241,7 +246,7 @@ impl Server {
             (_, path, _) if path.starts_with("/api/") => Answer::from(Refused::new(
                 StatusCode::NOT_FOUND,
                 "here are /api/v1/bans, /api/v1/bans/import, /api/v1/explain, /api/v1/reload, \
-                 /api/v1/events, /api/v1/log/topics, /api/v1/log/groups, /api/v1/log/users \
+                 /api/v1/events, /api/v1/status, /api/v1/log/topics, /api/v1/log/groups, /api/v1/log/users \
                  and /api/v1/log/verify",
             )),
             _ => text(

@@ -24,6 +24,7 @@ use super::{
     events_cli::{self, EventsCommand},
     explain_cli::{self, ExplainArguments},
     log_cli::{self, LogCommand},
+    replay_cli::{self, ReplayArguments},
     run,
 };
 use crate::{
@@ -63,7 +64,8 @@ const EXAMPLES: &str = "Examples:
   wardent reload                                put an edited policy and rotated keys in force
   wardent bans list                             who is banned, and for how long
   wardent explain --ip 198.51.100.7 --path /    what would become of a request, and why
-  wardent events tail --verdict refused         who is refused, as it happens";
+  wardent events tail --verdict refused         who is refused, as it happens
+  wardent replay --policy new.yaml              what a policy would have done with yesterday's requests";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Output {
@@ -129,6 +131,9 @@ Exit status: 0 when the new policy is in force, 1 when the old one stays.")]
         after_help = "Examples:\n  wardent events tail --verdict refused\n  wardent events query --client 198.51.100.7 --since 1h"
     )]
     Events(EventsCommand),
+    /// Say what another policy would have done with the requests that are in the log.
+    #[command(after_help = replay_cli::EXAMPLES)]
+    Replay(ReplayArguments),
     /// See what the log has, and whether it is sound.
     #[command(
         subcommand,
@@ -198,6 +203,7 @@ pub fn main() -> ExitCode {
         Command::Bans(command) => bans_cli::run(&command, config, output),
         Command::Explain(arguments) => explain_cli::run(&arguments, config, output),
         Command::Events(command) => events_cli::run(&command, config, output),
+        Command::Replay(arguments) => replay_cli::run(&arguments, config, output),
         Command::Log(command) => log_cli::run(&command, config, output),
         Command::Secret(SecretCommand::New) => match generate() {
             Ok(key) => say(output, &key, || json!({"key": key})),
@@ -233,6 +239,17 @@ pub(super) fn start_failed(error: &StartError) -> ExitCode {
         StartError::System(_) => ExitCode::FAILURE,
         StartError::Locked(_) => ExitCode::from(EX_TEMPFAIL),
     }
+}
+
+/// Says what is wrong with a configuration that is not used, as `wardent check` does.
+pub(super) fn refused(problems: &[Problem], output: Output) -> ExitCode {
+    match output {
+        Output::Json => tell(&json!({"ok": false, "problems": problems}).to_string()),
+        Output::Text => problems
+            .iter()
+            .for_each(|problem| complain(problem.to_string().trim_end())),
+    }
+    ExitCode::from(EX_CONFIG)
 }
 
 fn check(config: &Path, output: Output) -> ExitCode {

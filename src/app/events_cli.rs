@@ -152,7 +152,7 @@ impl Which {
     }
 }
 
-fn rfc3339(unix_ms: u64) -> String {
+pub(super) fn rfc3339(unix_ms: u64) -> String {
     let mut text = Vec::new();
     Stamps::default().write_rfc3339(unix_ms, &mut text);
     String::from_utf8_lossy(&text).into_owned()

@@ -18,6 +18,8 @@ mod log_cli;
 mod log_reader;
 mod registry;
 mod reload;
+mod replay_cli;
+mod replay_text;
 mod run;
 mod sockets;
 mod telemetry;
@@ -424,6 +426,7 @@ impl Side {
     }
 
     async fn run(mut self) {
+        tokio::spawn(self.server.clone().remember_counters());
         if let Some(listener) = self.sockets.take_admin_listener() {
             match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => {

@@ -11,10 +11,30 @@ pub struct RequestIds {
 }
 
 /// The text of an id: 26 ASCII characters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RequestId([u8; 26]);
 
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+/// Which bytes are digits.
+const IS_DIGIT: [bool; 256] = {
+    let (mut is_digit, mut byte) = ([false; 256], 0);
+    while byte < 256 {
+        let mut place = 0;
+        while place < ALPHABET.len() {
+            #[expect(
+                clippy::indexing_slicing,
+                reason = "both are below the arrays' lengths"
+            )]
+            if ALPHABET[place] as usize == byte {
+                is_digit[byte] = true;
+            }
+            place += 1;
+        }
+        byte += 1;
+    }
+    is_digit
+};
+
 const TAIL_MASK: u128 = (1 << 80) - 1;
 
 impl RequestIds {
@@ -43,7 +63,9 @@ impl RequestId {
     /// Reads an id back; none for any other text.
     pub fn read(text: &[u8]) -> Option<Self> {
         let id: [u8; 26] = text.try_into().ok()?;
-        let is_id = id.iter().all(|byte| ALPHABET.contains(byte));
+        let is_id = id
+            .iter()
+            .all(|&byte| IS_DIGIT.get(usize::from(byte)).is_some_and(|&is| is));
         is_id.then_some(Self(id))
     }
 

@@ -31,6 +31,8 @@ const TOKEN_MIN: usize = 3;
 #[derive(Debug)]
 pub struct Catalogue {
     entries: Box<[Entry]>,
+    /// The entries' places, by their names.
+    names: HashMap<Box<str>, usize>,
     matcher: Matcher,
 }
 
@@ -196,13 +198,25 @@ impl Catalogue {
             return Err(at_end(Fault::Empty));
         }
         let matcher = Matcher::new(&entries).map_err(|why| at_end(Fault::Unsearchable(why)))?;
-        let entries = entries.into();
-        Ok(Self { entries, matcher })
+        let entries: Box<[Entry]> = entries.into();
+        let places = entries.iter().enumerate();
+        Ok(Self {
+            names: places
+                .map(|(place, entry)| (entry.name.clone(), place))
+                .collect(),
+            entries,
+            matcher,
+        })
     }
 
     /// The bots, in the order of the file.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
+    }
+
+    /// What is known of the bot of this name.
+    pub fn named(&self, name: &str) -> Option<&Entry> {
+        self.entries.get(*self.names.get(name)?)
     }
 
     /// The bot whose requests this origin signs (Web Bot Auth). Some of them look like a browser otherwise.

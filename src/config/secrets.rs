@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 
 use super::values::SecretFrom;
-use crate::secret::{SecretBytes, read};
+use crate::secret::{SecretBytes, generate, read};
 
 /// Secrets that have been read, by what they are for and where they come from.
 #[derive(Debug, Default)]
 pub struct Secrets {
     known: HashMap<(String, String), SecretBytes>,
+    stand_in: Option<SecretBytes>,
 }
 
 /// A secret, and what the operator should know about where it came from.
@@ -21,6 +22,19 @@ pub struct Found {
 }
 
 impl Secrets {
+    /// No secrets: something random stands for each, and nothing is read. For a policy that is to judge
+    /// what is over.
+    ///
+    /// # Errors
+    /// When the operating system gives no random bytes.
+    pub fn stand_ins() -> Result<Self, String> {
+        let value = generate().map_err(|error| format!("no randomness: {error}"))?;
+        Ok(Self {
+            known: HashMap::new(),
+            stand_in: Some(value.into_bytes().into()),
+        })
+    }
+
     /// The secret of `what`, read anew if it comes from a file.
     ///
     /// A new value that cannot be read or that `check` refuses leaves the old one in force.
@@ -34,6 +48,12 @@ impl Secrets {
         from: &SecretFrom,
         check: impl FnOnce(&SecretBytes) -> Result<(), String>,
     ) -> Result<Found, String> {
+        if let Some(value) = &self.stand_in {
+            return Ok(Found {
+                value: value.clone(),
+                kept_because: None,
+            });
+        }
         let source = from.source();
         let key = (what.to_owned(), source.to_string());
         let known = self.known.get(&key);

@@ -16,7 +16,7 @@
 //! them that would have is told, and those after it are not asked.
 
 use super::{
-    bots::{self, Bots, From, People, Seen},
+    bots::{self, Bots, From, People, Seen, Told},
     path,
     policy::{Policy, Rules},
     verdict::{Reason, Refusal},
@@ -70,6 +70,12 @@ pub trait Fields: std::fmt::Debug {
     }
 }
 
+/// Why a request is refused that reaches a route without guards only by normalisation.
+pub const DETOUR: &str = "a detour to a route that skips guards";
+
+/// Why a request is refused that holds more than one secret.
+pub const SEVERAL_SECRETS: &str = "more than one secret";
+
 /// What is known beside the policy.
 #[derive(Debug, Clone, Copy)]
 pub struct Known<'a> {
@@ -114,9 +120,30 @@ pub fn judge<'p>(
     judge_as(Ask::InEarnest, policy, known, head, scratch)
 }
 
+/// Asks all guards once more about a request that came before and of which a record is left: as
+/// [`judge`], with what its head no longer tells taken from what was `found` then.
+pub fn judge_again<'p>(
+    policy: &'p Policy,
+    known: Known<'_>,
+    head: &Head<'_>,
+    found: Found<'_>,
+    scratch: &mut Vec<u8>,
+) -> Judgement<'p> {
+    judge_as(Ask::Again(found), policy, known, head, scratch)
+}
+
+/// What was found of a request when it came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found<'a> {
+    /// Whether it held a valid secret.
+    pub secret_is_valid: bool,
+    /// The bot that it was taken for.
+    pub bot: Option<Told<'a>>,
+}
+
 /// How the guards are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ask {
+pub(super) enum Ask<'a> {
     /// About a request that is there: it is charged to its client.
     InEarnest,
     /// About one that might be: nothing is charged.
@@ -124,11 +151,24 @@ pub(super) enum Ask {
         /// It is taken to hold a valid secret, whatever it holds.
         has_secret: bool,
     },
+    /// About one that was there: it is charged to its client once more.
+    Again(Found<'a>),
+}
+
+impl Ask<'_> {
+    /// Whether the secret is valid; none where the head has to say.
+    fn secret_is_valid(self) -> Option<bool> {
+        match self {
+            Self::InEarnest | Self::AsIf { has_secret: false } => None,
+            Self::AsIf { has_secret: true } => Some(true),
+            Self::Again(found) => Some(found.secret_is_valid),
+        }
+    }
 }
 
 /// As [`judge`], in earnest or as if.
 pub(super) fn judge_as<'p>(
-    ask: Ask,
+    ask: Ask<'_>,
     policy: &'p Policy,
     known: Known<'_>,
     head: &Head<'_>,
@@ -136,8 +176,9 @@ pub(super) fn judge_as<'p>(
 ) -> Judgement<'p> {
     let identity = identify(head.peer, &head.claims, &policy.trust);
     let client = identity.as_ref().ok().copied();
-    let secret_is_valid =
-        ask == Ask::AsIf { has_secret: true } || holds_secret(policy, head, client.as_ref());
+    let secret_is_valid = ask
+        .secret_is_valid()
+        .unwrap_or_else(|| holds_secret(policy, head, client.as_ref()));
     let (rules, route_verdict) = match find_rules(policy, head, scratch) {
         Ok(rules) => (rules, Ok(())),
         Err(refusal) => (&policy.defaults, Err(refusal)),
@@ -174,7 +215,7 @@ impl Judgement<'_> {
     /// What the client has done so far, and whether it may go on: guards 4 to 7.
     fn check_conduct(
         &mut self,
-        ask: Ask,
+        ask: Ask<'_>,
         policy: &Policy,
         known: Known<'_>,
         head: &Head<'_>,
@@ -191,7 +232,7 @@ impl Judgement<'_> {
 
     fn find_fault(
         &mut self,
-        ask: Ask,
+        ask: Ask<'_>,
         policy: &Policy,
         known: Known<'_>,
         head: &Head<'_>,
@@ -219,7 +260,14 @@ impl Judgement<'_> {
                 ip,
                 is_proven: self.is_proven,
             });
-            self.bot = bots::look(known.bots, known.people, actions, head, from);
+            self.bot = match ask {
+                Ask::Again(Found {
+                    bot: Some(told), ..
+                }) => Some(bots::look_again(known.bots, actions, head, from, told)),
+                Ask::InEarnest | Ask::AsIf { .. } | Ask::Again(Found { bot: None, .. }) => {
+                    bots::look(known.bots, known.people, actions, head, from)
+                }
+            };
             if let Some(refusal) = self.bot.as_ref().and_then(Seen::refusal) {
                 self.violation = Some(Cause::Bot);
                 return Err(refusal);
@@ -235,7 +283,7 @@ impl Judgement<'_> {
         if let Some(key) = self.payer() {
             let limits = self.rules.limits.as_slice();
             self.spent = match ask {
-                Ask::InEarnest => {
+                Ask::InEarnest | Ask::Again(_) => {
                     let seen = seen.filter(|seen| seen.client() == key);
                     let seen = seen.unwrap_or_else(|| known.clients.see(key));
                     known.clients.spend(seen, limits, head.now_ns)
@@ -301,10 +349,7 @@ fn find_rules<'p>(
                 .routes
                 .only_by_normalisation(head.method, head.path, route));
     if is_detour {
-        return Err(Refusal::new(
-            Reason::BadRequest,
-            "a detour to a route that skips guards",
-        ));
+        return Err(Refusal::new(Reason::BadRequest, DETOUR));
     }
     Ok(&route.value)
 }
@@ -330,7 +375,7 @@ pub(super) fn holds_secret(policy: &Policy, head: &Head<'_>, client: Option<&Cli
 
 fn check_secret(rules: &Rules, head: &Head<'_>, is_valid: bool) -> Result<(), Refusal> {
     if matches!(head.secret, Claim::Several) {
-        return Err(Refusal::new(Reason::BadSecret, "more than one secret"));
+        return Err(Refusal::new(Reason::BadSecret, SEVERAL_SECRETS));
     }
     if rules.needs_secret && !is_valid {
         return Err(Refusal::new(Reason::BadSecret, "no secret, or a wrong one"));

@@ -3,6 +3,7 @@
 //! Guards see the head alone, so none of them can wait, and none reads a body. Their order and its
 //! reasons stand in [`chain`]; what they decide by is the [`policy`].
 
+pub mod blame;
 pub mod bots;
 pub mod chain;
 pub mod explain;

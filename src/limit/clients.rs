@@ -117,8 +117,20 @@ pub struct Clients {
 
 impl Default for Clients {
     fn default() -> Self {
+        Self::of(Table::default())
+    }
+}
+
+impl Clients {
+    /// Clients that meet in the cold lane as they do in every process with this seed. For traffic that
+    /// is over: who still asks could choose whom to meet.
+    pub fn seeded(seed: u64) -> Self {
+        Self::of(Table::seeded(seed))
+    }
+
+    fn of(table: Table) -> Self {
         Self {
-            table: Table::default(),
+            table,
             cold: ColdLane::default(),
             networks: ArcSwap::default(),
             sights: ArrayQueue::new(SIGHTS_MAX),

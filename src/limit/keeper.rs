@@ -40,8 +40,13 @@ pub struct Keeper {
 impl Keeper {
     /// The keeper of a new table that holds `clients_max` cells, and those of banned clients.
     pub fn new(clients_max: usize) -> Self {
+        Self::of(Clients::default(), clients_max)
+    }
+
+    /// The keeper of this table, which is new, and has room as with [`Keeper::new`].
+    pub fn of(clients: Clients, clients_max: usize) -> Self {
         Self {
-            clients: Arc::default(),
+            clients: Arc::new(clients),
             cells: Vec::new(),
             next: 0,
             cells_max: clients_max,

@@ -12,7 +12,7 @@
 use std::{hash::BuildHasher as _, hint, sync::Arc};
 
 use dashmap::{DashMap, try_result::TryResult};
-use foldhash::quality::RandomState;
+use foldhash::{SharedSeed, quality::SeedableRandomState};
 
 use super::{
     cell::{CellKey, ClientCell},
@@ -40,13 +40,26 @@ pub(super) enum Found {
 /// The map. Read by workers without waiting, written by the keeper.
 #[derive(Debug)]
 pub(super) struct Table {
-    cells: DashMap<CellKey, Arc<ClientCell>, RandomState>,
-    hasher: RandomState,
+    cells: DashMap<CellKey, Arc<ClientCell>, SeedableRandomState>,
+    hasher: SeedableRandomState,
 }
 
 impl Default for Table {
     fn default() -> Self {
-        let hasher = RandomState::default();
+        Self::of(SeedableRandomState::random())
+    }
+}
+
+impl Table {
+    /// A table whose hashes are the same in every process.
+    pub(super) fn seeded(seed: u64) -> Self {
+        Self::of(SeedableRandomState::with_seed(
+            seed,
+            SharedSeed::global_fixed(),
+        ))
+    }
+
+    fn of(hasher: SeedableRandomState) -> Self {
         Self {
             cells: DashMap::with_hasher_and_shard_amount(hasher.clone(), SHARDS),
             hasher,
@@ -68,7 +81,7 @@ impl Table {
         Found::Contended
     }
 
-    /// A hash of one limit of one client, seeded at random when the process starts.
+    /// A hash of one limit of one client.
     #[inline]
     pub(super) fn hash(&self, client: &ClientKey, clock: u16) -> u64 {
         self.hasher.hash_one((client, clock))

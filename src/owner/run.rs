@@ -183,6 +183,18 @@ impl Owner {
 
     /// One turn; says whether there may be more to do at once.
     pub fn turn(&mut self) -> bool {
+        let has_heard = self.listen();
+        let policy = self.policy.load_full();
+        let now_ns = self.clock.monotonic_ns();
+        self.sweep(&policy, now_ns);
+        self.numbers
+            .beat_ms
+            .store(now_ns / 1_000_000, Ordering::Relaxed);
+        has_heard
+    }
+
+    /// A turn without its housekeeping: hears what waits, does what is asked, makes cells for who is new.
+    pub fn listen(&mut self) -> bool {
         let policy = self.policy.load_full();
         let mut heard = 0;
         while heard < HEARD
@@ -195,12 +207,7 @@ impl Owner {
             self.act(act, answer, &policy);
             heard += 1;
         }
-        let now_ns = self.clock.monotonic_ns();
-        let sights = self.keeper.take_sights(now_ns);
-        self.sweep(&policy, now_ns);
-        self.numbers
-            .beat_ms
-            .store(now_ns / 1_000_000, Ordering::Relaxed);
+        let sights = self.keeper.take_sights(self.clock.monotonic_ns());
         heard + sights > 0
     }
 

@@ -8,12 +8,12 @@ use std::net::IpAddr;
 use super::{
     head::{BadHead, RequestHead},
     pipeline,
-    record::is_held_against_its_client,
     worker::Shared,
 };
 use crate::{
     client::{Peer, Trust, fold},
     guard::{
+        blame::counts,
         bots::People,
         chain::Known,
         explain::{Explanation, explain},
@@ -98,7 +98,7 @@ pub fn outcome<'p>(
         .violation
         .filter(|_| judgement.may_be_blamed)
         .map(|cause| (cause, policy.points.of(cause)))
-        .filter(|&(cause, points)| is_held_against_its_client(cause, points, &head));
+        .filter(|&(cause, points)| counts(cause, points, head.is_cross_site()));
     Ok(Outcome::Judged {
         explanation: Box::new(explanation),
         blame,

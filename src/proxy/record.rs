@@ -20,6 +20,7 @@ use crate::{
         privacy::{AddressText, Privacy},
     },
     guard::{
+        blame::Blame,
         bots::Seen,
         chain::Judgement,
         limit::Limits,
@@ -27,7 +28,7 @@ use crate::{
         verdict::{Reason, Refusal},
     },
     limit::Spent,
-    owner::{Cause, Excerpt, Violation},
+    owner::Cause,
     sink::lane::Lane,
     telemetry::trace_context::TraceContext,
 };
@@ -182,25 +183,21 @@ impl<'a> Record<'a> {
     }
 
     /// Holds the request against its client, if that may be blamed: tells the owner of bans.
-    ///
-    /// Where a route only observes, it counts towards no ban that holds, also when the request is
-    /// refused all the same.
     pub(crate) fn blame(&self, cause: Cause, points: u32) {
-        let key = self.client.get().as_ref().and_then(Client::key);
-        if let Some(client) = key
-            && let Some(rules) = self.rules.get()
-            && self.may_be_blamed.get()
-            && is_held_against_its_client(cause, points, self.head)
-        {
-            self.worker.shared.facts.tell(Violation {
-                client,
-                cause,
-                points,
-                enforced: rules.enforces,
-                request: self.id,
-                unix_ms: self.arrived_unix_ms(),
-                path: Excerpt::of(self.head.path()),
-            });
+        let Some(rules) = self.rules.get().filter(|_| points > 0) else {
+            return;
+        };
+        let blame = Blame {
+            rules,
+            client: self.client.get(),
+            may_be_blamed: self.may_be_blamed.get(),
+            is_cross_site: self.head.is_cross_site(),
+            request: self.id,
+            unix_ms: self.arrived_unix_ms(),
+            path: self.head.path(),
+        };
+        if let Some(violation) = blame.violation(cause, points) {
+            self.worker.shared.facts.tell(violation);
         }
     }
 
@@ -333,14 +330,6 @@ impl<'a> Record<'a> {
     }
 }
 
-/// Whether a violation of a proven client counts.
-pub(super) fn is_held_against_its_client(cause: Cause, points: u32, head: &RequestHead) -> bool {
-    // What another site made a browser ask for is not the fault of who sits before it.
-    let by_another_site =
-        || matches!(cause, Cause::Trap | Cause::Penalized) && head.is_cross_site();
-    points > 0 && !by_another_site()
-}
-
 impl Drop for Record<'_> {
     fn drop(&mut self) {
         if !self.is_traffic.get() {
@@ -410,6 +399,7 @@ impl Record<'_> {
             method: self.head.method(),
             host: self.head.host(),
             path: self.head.path(),
+            is_cross_site: self.head.is_cross_site(),
             status: self.status.get(),
             verdict: self.verdict.get(),
             reason: said.map(|refusal| refusal.reason.name()),

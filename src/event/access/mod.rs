@@ -73,6 +73,8 @@ pub struct Access<'a> {
     pub host: &'a [u8],
     /// The target without its query.
     pub path: &'a [u8],
+    /// Whether a browser said that another site made it send this.
+    pub is_cross_site: bool,
     /// The status the client was answered with; zero for none.
     pub status: u16,
     /// What became of it.
@@ -177,6 +179,9 @@ impl Access<'_> {
         text_field(text!("method"), self.method, out);
         text_field(text!("host"), self.host, out);
         text_field(text!("path"), self.path, out);
+        if self.is_cross_site {
+            out.extend_from_slice(b",\"cross_site\":true");
+        }
         number_field(number!("status"), u64::from(self.status), out);
         own_text_field(text!("verdict"), self.verdict.name().as_bytes(), out);
         if let Some(reason) = self.reason {

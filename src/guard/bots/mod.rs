@@ -186,20 +186,66 @@ pub fn look(
         .then(|| signer(&keys, head))
         .flatten()
         .and_then(|origin| catalogue.signed_by(&origin));
-    let mut seen = match signed {
+    let seen = match signed {
         Some(bot) => seen(&bot, Some(Standing::Verified), actions),
         None => {
             let bot = named(&edition, people, head)?;
-            let from = from.filter(|_| actions.of(bot.category) == Action::Verify);
-            let standing = from.map(|from| standing(&bots.verifier, &bot, from, head));
-            seen(&bot, standing, actions)
+            seen(&bot, asked(bots, &bot, actions, head, from), actions)
         }
     };
-    // Whoever blocks a certificate authority's questions loses the certificate.
+    Some(spared(seen, head))
+}
+
+/// A bot, as the record of an earlier request tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Told<'a> {
+    /// What it is called.
+    pub name: &'a str,
+    /// What it is for.
+    pub category: Category,
+    /// What its word was worth, where that was asked.
+    pub standing: Option<Standing>,
+}
+
+/// As [`look`], at who sent a request of which a record is left: its signature is not in it, nor what
+/// the DNS said then.
+pub fn look_again(
+    bots: &Bots,
+    actions: &Actions,
+    head: &Head<'_>,
+    from: Option<From>,
+    told: Told<'_>,
+) -> Seen {
+    let edition = bots.edition.load();
+    let bot = Bot {
+        name: told.name,
+        category: told.category,
+        entry: edition.catalogue.named(told.name),
+    };
+    let standing = told
+        .standing
+        .or_else(|| asked(bots, &bot, actions, head, from));
+    spared(seen(&bot, standing, actions), head)
+}
+
+/// Whoever blocks a certificate authority's questions loses the certificate.
+fn spared(mut seen: Seen, head: &Head<'_>) -> Seen {
     if seen.may_be_refused() && is_challenge(head.path) {
         seen.action = Action::Allow;
     }
-    Some(seen)
+    seen
+}
+
+/// What a bot's word is worth, where that is to be asked.
+fn asked(
+    bots: &Bots,
+    bot: &Bot<'_>,
+    actions: &Actions,
+    head: &Head<'_>,
+    from: Option<From>,
+) -> Option<Standing> {
+    let from = from.filter(|_| actions.of(bot.category) == Action::Verify)?;
+    Some(standing(&bots.verifier, bot, from, head))
 }
 
 /// The bot that the user agent names; none where it may be a person's.

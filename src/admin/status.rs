@@ -1,0 +1,264 @@
+//! `/api/v1/status`: whether anything is enforced, and what the last 24 hours came to.
+//!
+//! Counters know only the time since the start. One look every ten minutes remembers where they stood, so
+//! that the difference to a day ago can be told; a restart begins anew, and the answer says from when.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use http::{Method, Request, StatusCode};
+use hyper::body::Incoming;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    View,
+    api::{Query, Refused, Reply, say},
+    server::Server,
+};
+use crate::{
+    event::{access::Verdict, time::Stamps},
+    guard::verdict::Reason,
+};
+
+/// From one look to the next.
+const LOOK_EVERY: Duration = Duration::from_secs(600);
+
+/// The time that is told of, in milliseconds.
+const DAY_MS: u64 = 24 * 3_600 * 1_000;
+
+/// Looks that are remembered: those of a day, and the one before.
+const LOOKS_MAX: usize = 145;
+
+/// How it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The policy in force, as counted from the start.
+    pub policy: u64,
+    /// How much of it is enforced.
+    pub enforcement: Enforcement,
+    /// From when on the rest is counted: 24 hours ago, to ten minutes, or the start. RFC 3339.
+    pub since: String,
+    /// Finished requests by verdict.
+    pub requests: BTreeMap<String, u64>,
+    /// Refused and failed requests by reason; those that there are.
+    pub refused: BTreeMap<String, u64>,
+    /// Requests that passed only because their routes observe, by the reason to refuse them.
+    pub would_be_refused: BTreeMap<String, u64>,
+    /// Bans.
+    pub bans: BansShown,
+}
+
+/// How much of the policy is enforced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Enforcement {
+    /// Whether anything is: if not, deny, bans, bots, traps and limits refuse nobody.
+    pub any: bool,
+    /// Routes that are, what no route matches counted as one.
+    pub routes_enforced: u64,
+    /// Routes that only observe, likewise.
+    pub routes_observed: u64,
+}
+
+/// Bans that began, and are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BansShown {
+    /// In force now.
+    pub active: u64,
+    /// Began.
+    pub began: u64,
+    /// Would have begun, had what is observed been enforced.
+    pub would_have_begun: u64,
+}
+
+/// What counters said at one moment.
+#[derive(Debug, Clone, Copy, Default)]
+struct Look {
+    unix_ms: u64,
+    requests: [u64; Verdict::ALL.len()],
+    refused: [u64; Reason::ALL.len()],
+    observed: [u64; Reason::ALL.len()],
+    began: u64,
+    would_have_begun: u64,
+}
+
+/// What counters said in the last day. Written and read by tasks of the admin side alone.
+#[derive(Debug)]
+pub(super) struct Looks(Mutex<VecDeque<Look>>);
+
+impl Looks {
+    /// From `unix_ms` on, when all were zero.
+    pub(super) fn since(unix_ms: u64) -> Arc<Self> {
+        let first = Look {
+            unix_ms,
+            ..Look::default()
+        };
+        Arc::new(Self(Mutex::new(VecDeque::from([first]))))
+    }
+
+    fn remember(&self, look: Look) {
+        let mut looks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if looks.len() >= LOOKS_MAX {
+            looks.pop_front();
+        }
+        looks.push_back(look);
+    }
+
+    /// The oldest look of the last day.
+    fn a_day_before(&self, unix_ms: u64) -> Look {
+        let looks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let then_ms = unix_ms.saturating_sub(DAY_MS);
+        let within = looks.iter().find(|look| look.unix_ms >= then_ms);
+        within.or(looks.back()).copied().unwrap_or_default()
+    }
+}
+
+impl Look {
+    fn at(view: &View) -> Self {
+        let mut look = Self {
+            unix_ms: view.shared.clock.unix_ms(),
+            began: load(&view.owner.began),
+            would_have_begun: load(&view.owner.observed),
+            ..Self::default()
+        };
+        for worker in &view.workers {
+            add(
+                &mut look.requests,
+                worker.requests.iter().map(|own| own.get()),
+            );
+            add(
+                &mut look.refused,
+                worker.refusals.iter().map(|own| own.get()),
+            );
+            add(
+                &mut look.observed,
+                worker.observations.iter().map(|own| own.get()),
+            );
+        }
+        look
+    }
+}
+
+fn load(number: &std::sync::atomic::AtomicU64) -> u64 {
+    number.load(std::sync::atomic::Ordering::Relaxed)
+}
+
+fn add(sums: &mut [u64], more: impl Iterator<Item = u64>) {
+    for (sum, more) in sums.iter_mut().zip(more) {
+        *sum += more;
+    }
+}
+
+/// What came between two looks, by name.
+fn between<'a>(
+    names: impl Iterator<Item = &'a str>,
+    before: &[u64],
+    after: &[u64],
+) -> impl Iterator<Item = (String, u64)> {
+    let counts = before.iter().zip(after);
+    let counts = counts.map(|(before, after)| after.saturating_sub(*before));
+    names.map(str::to_owned).zip(counts)
+}
+
+impl Status {
+    fn of(view: &View, looks: &Looks) -> Self {
+        let now = Look::at(view);
+        let then = looks.a_day_before(now.unix_ms);
+        let policy = view.shared.policy.load();
+        let routes = policy.routes.iter().map(|route| route.value.enforces);
+        let all: Vec<bool> = routes.chain([policy.defaults.enforces]).collect();
+        let enforced = all.iter().filter(|&&enforces| enforces).count();
+        let reasons = || Reason::ALL.into_iter().map(Reason::name);
+        let is_some = |(_, count): &(String, u64)| *count > 0;
+        let mut since = Vec::new();
+        Stamps::default().write_rfc3339(then.unix_ms, &mut since);
+        Self {
+            policy: policy.generation,
+            enforcement: Enforcement {
+                any: enforced > 0,
+                routes_enforced: enforced as u64,
+                routes_observed: (all.len() - enforced) as u64,
+            },
+            since: String::from_utf8_lossy(&since).into_owned(),
+            requests: between(
+                Verdict::ALL.into_iter().map(Verdict::name),
+                &then.requests,
+                &now.requests,
+            )
+            .collect(),
+            refused: between(reasons(), &then.refused, &now.refused)
+                .filter(is_some)
+                .collect(),
+            would_be_refused: between(reasons(), &then.observed, &now.observed)
+                .filter(is_some)
+                .collect(),
+            bans: BansShown {
+                active: load(&view.owner.active),
+                began: now.began.saturating_sub(then.began),
+                would_have_begun: now.would_have_begun.saturating_sub(then.would_have_begun),
+            },
+        }
+    }
+}
+
+impl Server {
+    /// Looks at the counters every ten minutes, until the task is dropped.
+    pub async fn remember_counters(self) {
+        let mut ticks = tokio::time::interval(LOOK_EVERY);
+        // The first is now, where all are zero.
+        ticks.tick().await;
+        loop {
+            ticks.tick().await;
+            self.looks.remember(Look::at(&self.view));
+        }
+    }
+
+    /// How it stands.
+    pub(super) fn status(&self, request: &Request<Incoming>) -> Reply {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let words = "another method, please";
+            return Err(Refused::new(StatusCode::METHOD_NOT_ALLOWED, words));
+        }
+        Query::read(request.uri().query(), &[])?;
+        say(StatusCode::OK, &Status::of(&self.view, &self.looks))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn look(unix_ms: u64) -> Look {
+        Look {
+            unix_ms,
+            ..Look::default()
+        }
+    }
+
+    #[test]
+    fn a_day_is_told_of_and_no_more_is_remembered() {
+        let looks = Looks::since(1_000);
+        assert_eq!(looks.a_day_before(2_000).unix_ms, 1_000);
+        let every_ms = 600_000;
+        for nth in 1..=400 {
+            looks.remember(look(1_000 + nth * every_ms));
+        }
+        let now = 1_000 + 400 * every_ms + 5;
+        let then = looks.a_day_before(now).unix_ms;
+        assert!(
+            (now - DAY_MS..now - DAY_MS + every_ms).contains(&then),
+            "{then}"
+        );
+        assert_eq!(looks.0.lock().unwrap().len(), LOOKS_MAX);
+        // A clock that went far ahead leaves the last look.
+        assert_eq!(looks.a_day_before(now * 9).unix_ms, 1_000 + 400 * every_ms);
+    }
+
+    #[test]
+    fn what_came_between_is_told_by_name() {
+        let told: Vec<_> = between(["a", "b"].into_iter(), &[1, 5], &[3, 5]).collect();
+        assert_eq!(told, [("a".to_owned(), 2), ("b".to_owned(), 0)]);
+    }
+}
