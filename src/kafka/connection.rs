@@ -1,4 +1,6 @@
-//! One connection: a request after the other, each answered before the next is looked at, as brokers do.
+//! One connection: a request after the other, each answered before the next is looked at, as brokers do; but
+//! what is produced may follow at once upon what is produced, so that a disk that makes safe what was sent
+//! before it is waited for once. Answers leave in the order of their requests.
 //!
 //! Whoever is slow, silent or greedy is cut off, and counted by why. While a request waits for something, the
 //! connection is listened to: a client that goes away takes its request with it.
@@ -6,6 +8,10 @@
 use std::{future::Future, rc::Rc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
+use futures_util::{
+    future::LocalBoxFuture,
+    stream::{FuturesOrdered, StreamExt as _},
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf},
     sync::SemaphorePermit,
@@ -45,6 +51,12 @@ const ROOM_WITHIN: Duration = Duration::from_secs(10);
 /// Bytes of a longer request that room is taken for at a time.
 const STEP_BYTES: usize = 1024 * 1024;
 
+/// Requests that wait for the log while another is looked at.
+const LATER_MAX: usize = 8;
+
+/// Answers that wait for the log, in the order of their requests.
+type Answers = FuturesOrdered<LocalBoxFuture<'static, Vec<u8>>>;
+
 /// How a connection ends.
 #[derive(Debug)]
 enum End {
@@ -79,12 +91,13 @@ where
         session,
         broker,
     };
+    let mut later = Answers::new();
     let mut logging_in = Box::pin(sleep(LOGIN_WITHIN));
     loop {
         let is_open = connection.session.login.borrow().is_open();
         let turn = tokio::select! {
             biased;
-            turn = connection.turn() => turn,
+            turn = connection.turn(&mut later) => turn,
             () = &mut logging_in, if !is_open => Err(Cut::Login.into()),
         };
         match turn {
@@ -113,9 +126,15 @@ struct Connection<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// One request and its answer.
-    async fn turn(&mut self) -> Result<(), End> {
+    async fn turn(&mut self, later: &mut Answers) -> Result<(), End> {
         let (broker, session) = (Rc::clone(&self.broker), Rc::clone(&self.session));
-        let (frame, room) = self.request(&broker).await?;
+        let (frame, room) = loop {
+            tokio::select! {
+                biased;
+                Some(answer) = later.next() => self.send(&answer).await?,
+                request = self.request(&broker) => break request?,
+            }
+        };
         let is_raw = session.login.borrow().is_raw();
         if is_raw {
             return self.raw(&frame).await;
@@ -123,6 +142,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let header = frame::header(frame).map_err(|_| Cut::Malformed)?;
         if let Some(client_id) = header.client_id {
             *self.session.client_id.borrow_mut() = client_id;
+        }
+        let is_produce = matches!(&header.asked, Asked::Spoken(row, _) if row.key == Key::Produce);
+        if !is_produce || later.len() >= LATER_MAX {
+            self.send_all(later).await?;
         }
         let answer = match header.asked {
             Asked::Spoken(row, body) => {
@@ -155,6 +178,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         match answer {
             Answer::Bytes(bytes) => self.send(&bytes).await?,
             Answer::Held(bytes, _room) => self.send(&bytes).await?,
+            Answer::Later(answer) => {
+                let broker = Rc::clone(&broker);
+                later.push_back(Box::pin(async move { answer.bytes(&broker).await }));
+            }
             Answer::Nothing => {}
         }
         if let Some(why) = session.ending.get() {
@@ -162,7 +189,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         let muted = self.session.muted.take();
         if !muted.is_zero() {
+            // Who is told to wait is told at once.
+            self.send_all(later).await?;
             self.unless_gone(sleep(muted)).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends the answers that wait, each as soon as it is there.
+    async fn send_all(&mut self, later: &mut Answers) -> Result<(), End> {
+        while let Some(answer) = self.unless_gone(later.next()).await? {
+            self.send(&answer).await?;
         }
         Ok(())
     }

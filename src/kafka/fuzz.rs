@@ -291,6 +291,11 @@ async fn answered(rig: &Rig, input: &[u8]) -> u64 {
         None => 0,
         Some(Err(_)) => return 0,
         Some(Ok(Answer::Nothing)) => 1,
+        Some(Ok(Answer::Later(later))) => {
+            let later = later.bytes(&rig.broker);
+            let within = Duration::from_millis(20);
+            timeout(within, later).await.map_or(2, |bytes| bytes.len())
+        }
         Some(Ok(Answer::Bytes(bytes) | Answer::Held(bytes, _))) => bytes.len(),
     };
     hash(&(row.key, call.version, length.checked_ilog2()))

@@ -176,6 +176,7 @@ impl Rig {
         };
         let bytes = match api::answer(row, 7, body, &call).await? {
             Answer::Bytes(bytes) | Answer::Held(bytes, _) => bytes,
+            Answer::Later(later) => later.bytes(&self.broker).await,
             Answer::Nothing => return Ok(None),
         };
         Ok(Some(unframed(

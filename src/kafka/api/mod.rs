@@ -45,7 +45,7 @@ use std::time::Duration;
 use tokio::sync::SemaphorePermit;
 
 use super::{
-    broker::Call,
+    broker::{Broker, Call},
     error::ErrorCode,
     frame,
     table::{Key, Row},
@@ -60,8 +60,26 @@ pub(crate) enum Answer<'a> {
     Bytes(Vec<u8>),
     /// The same, with the room that they take until they are sent.
     Held(Vec<u8>, SemaphorePermit<'a>),
+    /// The request is begun, and the next may begin; its answer comes when the log has done its part.
+    Later(Later),
     /// Nothing is answered, and the connection goes on.
     Nothing,
+}
+
+/// An answer that waits for the log.
+#[derive(Debug)]
+pub(crate) struct Later {
+    begun: produce::Begun,
+    to: Writer,
+}
+
+impl Later {
+    /// The answer, complete, when it is there.
+    pub(crate) async fn bytes(mut self, broker: &Broker) -> Vec<u8> {
+        let response = self.begun.ended(broker).await;
+        response.write(&mut self.to);
+        complete(self.to)
+    }
 }
 
 macro_rules! answered {
@@ -91,11 +109,10 @@ pub(crate) async fn answer<'a>(
     match row.key {
         Key::Produce => {
             let request = produce::Request::read(from)?;
-            let Some(response) = produce::answer(request, call).await else {
-                return Ok(Answer::Nothing);
-            };
-            response.write(&mut to);
-            Ok(Answer::Bytes(complete(to)))
+            Ok(match produce::begin(request, call).await {
+                None => Answer::Nothing,
+                Some(begun) => Answer::Later(Later { begun, to }),
+            })
         }
         Key::Fetch => {
             let request = fetch::Request::read(from)?;

@@ -17,7 +17,7 @@ use tokio::{
 
 use super::super::{
     auth::{Operation, Resource},
-    broker::Call,
+    broker::{Broker, Call},
     error::ErrorCode,
     quota::Flow,
     wire::{Malformed, Reader, Writer},
@@ -172,16 +172,24 @@ fn ns_of(wait: Duration) -> u64 {
 }
 
 /// How long may still be waited.
-fn left(until_ns: u64, call: &Call<'_>) -> Duration {
-    let now_ns = call.broker.clock.monotonic_ns();
+fn left(until_ns: u64, broker: &Broker) -> Duration {
+    let now_ns = broker.clock.monotonic_ns();
     Duration::from_nanos(until_ns.saturating_sub(now_ns))
 }
 
 /// What the log will say of a batch.
 type Coming = oneshot::Receiver<Result<Appended, NotAppended>>;
 
-/// None where nothing is to be answered.
-pub(super) async fn answer(request: Request, call: &Call<'_>) -> Option<Response> {
+/// Batches that were offered to the log, and what is to be told of those that were not.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    topics: Vec<Topic<(i32, Result<Coming, Refused>)>>,
+    until_ns: u64,
+    throttle_ms: i32,
+}
+
+/// Checks the batches and offers them to the log, in their order. None where nothing is to be answered.
+pub(super) async fn begin(request: Request, call: &Call<'_>) -> Option<Begun> {
     let until_ns = ns_of(request.wait).saturating_add(call.broker.clock.monotonic_ns());
     let batches = request.topics.iter().flat_map(|topic| &topic.partitions);
     let bytes = batches.map(|sent| sent.records.len()).sum();
@@ -190,45 +198,56 @@ pub(super) async fn answer(request: Request, call: &Call<'_>) -> Option<Response
     for topic in request.topics {
         let mut partitions = Vec::new();
         for sent in topic.partitions {
-            let index = sent.index;
             let stated = (request.acks, request.is_transactional);
             let offered = match checked(&topic.name, &sent, stated, call, &mut scratch) {
                 Ok((partition, batch)) => offer(partition, batch, until_ns, call).await,
                 Err(refused) => Err(refused),
             };
-            partitions.push((index, offered));
+            partitions.push((sent.index, offered));
         }
-        topics.push((topic.name, partitions));
+        topics.push(Topic {
+            name: topic.name,
+            partitions,
+        });
     }
-    drop(scratch);
     let throttle_ms = call.throttle(Flow::Produce, bytes);
-    if request.acks == 0 {
-        return None;
-    }
-    let mut told = Vec::new();
-    for (name, offered) in topics {
-        let mut partitions = Vec::new();
-        for (index, offered) in offered {
-            let partition = u32::try_from(index).ok();
-            let partition = partition.and_then(|index| call.broker.log.partition(&name, index));
-            let outcome = match offered {
-                Ok(coming) => heard(coming, until_ns, call).await,
-                Err(refused) => Err(refused),
-            };
-            let is_told = outcome.is_ok();
-            let log_start = partition.filter(|_| is_told);
-            partitions.push(Told {
-                index,
-                outcome,
-                log_start: log_start.map_or(-1, |partition| partition.log_start_offset()),
-            });
-        }
-        told.push(Topic { name, partitions });
-    }
-    Some(Response {
-        topics: told,
+    (request.acks != 0).then_some(Begun {
+        topics,
+        until_ns,
         throttle_ms,
     })
+}
+
+impl Begun {
+    /// What has become of the batches, as soon as the log says it of all.
+    pub(super) async fn ended(self, broker: &Broker) -> Response {
+        let mut told = Vec::new();
+        for Topic { name, partitions } in self.topics {
+            let mut of_topic = Vec::new();
+            for (index, offered) in partitions {
+                let outcome = match offered {
+                    Ok(coming) => heard(coming, self.until_ns, broker).await,
+                    Err(refused) => Err(refused),
+                };
+                let partition = u32::try_from(index).ok();
+                let partition = partition.and_then(|index| broker.log.partition(&name, index));
+                let partition = partition.filter(|_| outcome.is_ok());
+                of_topic.push(Told {
+                    index,
+                    outcome,
+                    log_start: partition.map_or(-1, |partition| partition.log_start_offset()),
+                });
+            }
+            told.push(Topic {
+                name,
+                partitions: of_topic,
+            });
+        }
+        Response {
+            topics: told,
+            throttle_ms: self.throttle_ms,
+        }
+    }
 }
 
 /// The batch, and where it goes, if it may.
@@ -326,7 +345,7 @@ async fn offer(
             Ok(()) => return Ok(coming),
             Err(back) => back,
         };
-        if left(until_ns, call).is_zero() {
+        if left(until_ns, call.broker).is_zero() {
             return Err(refused(
                 ErrorCode::RequestTimedOut,
                 &"too much waits for the disk",
@@ -337,8 +356,8 @@ async fn offer(
 }
 
 /// The first offset of the batch, when the log says it.
-async fn heard(coming: Coming, until_ns: u64, call: &Call<'_>) -> Result<i64, Refused> {
-    match timeout(left(until_ns, call), coming).await {
+async fn heard(coming: Coming, until_ns: u64, broker: &Broker) -> Result<i64, Refused> {
+    match timeout(left(until_ns, broker), coming).await {
         Ok(Ok(Ok(appended))) => Ok(appended.base_offset),
         Ok(Ok(Err(not))) => {
             let error = match not.reason {

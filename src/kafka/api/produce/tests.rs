@@ -2,7 +2,8 @@
 
 use kafka_protocol::{
     messages::{
-        InitProducerIdRequest, InitProducerIdResponse, ProduceRequest, ProduceResponse, TopicName,
+        InitProducerIdRequest, InitProducerIdResponse, MetadataRequest, MetadataResponse,
+        ProduceRequest, ProduceResponse, TopicName,
         produce_request::{PartitionProduceData, TopicProduceData},
         produce_response::PartitionProduceResponse,
     },
@@ -295,7 +296,8 @@ fn versions_of_old_formats_are_answered_in_their_own_shape() {
                 session: &rig.session,
                 version,
             };
-            let response = answer(request, &call).await.unwrap();
+            let begun = begin(request, &call).await.unwrap();
+            let response = begun.ended(&rig.broker).await;
             let mut to = Writer::new(Vec::new(), shape);
             response.write(&mut to);
             let tail: &[u8] = match version {
@@ -312,5 +314,35 @@ fn versions_of_old_formats_are_answered_in_their_own_shape() {
             ];
             assert_eq!(to.into_bytes(), expected.concat(), "v{version}");
         }
+    });
+}
+
+#[test]
+fn requests_that_follow_each_other_at_once_are_answered_in_their_order() {
+    with_broker(&[("orders", 1)], |rig| async move {
+        let mut client = rig.connect();
+        let records = |name: &[u8]| batch(&[Some(name)], 0, Compression::None);
+        let mut asked = Vec::new();
+        // More than wait for the log at once, and another question in their midst.
+        for _ in 0..10 {
+            let produce = request("orders", 0, -1, records(b"before"));
+            asked.push(client.send(Key::Produce, 9, &produce).await);
+        }
+        let all = MetadataRequest::default().with_topics(None);
+        let between = client.send(Key::Metadata, 9, &all).await;
+        let unheard = request("orders", 0, 0, records(b"unheard"));
+        client.send(Key::Produce, 9, &unheard).await;
+        let last = request("orders", 0, -1, records(b"after"));
+        let last = client.send(Key::Produce, 9, &last).await;
+        for (offset, correlation) in (0..).zip(asked) {
+            let answer: ProduceResponse = client.receive(Key::Produce, 9, correlation).await;
+            assert_eq!(
+                answer.responses[0].partition_responses[0].base_offset,
+                offset
+            );
+        }
+        let _: MetadataResponse = client.receive(Key::Metadata, 9, between).await;
+        let answer: ProduceResponse = client.receive(Key::Produce, 9, last).await;
+        assert_eq!(answer.responses[0].partition_responses[0].base_offset, 11);
     });
 }
