@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     kafka,
-    log::{Cleanup, Log, Partition, Topic},
+    log::{Log, Partition, Topic},
 };
 
 /// All topics.
@@ -110,10 +110,7 @@ impl Kept {
                 .map(|(name, value)| (name.to_owned(), value))
                 .collect(),
             durable: config.flush.is_durable(),
-            cleanup: match config.cleanup {
-                Cleanup::Delete => "delete".to_owned(),
-                Cleanup::Compact => "compact".to_owned(),
-            },
+            cleanup: config.cleanup.name().to_owned(),
             retention_ms: config
                 .retention
                 .map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),

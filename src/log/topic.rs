@@ -23,6 +23,29 @@ pub enum Cleanup {
     Delete,
     /// The last record of each key stays.
     Compact,
+    /// Both: the last record of each key stays, until its age or the size takes it.
+    CompactDelete,
+}
+
+impl Cleanup {
+    /// Whether records go by age and size.
+    pub fn deletes(self) -> bool {
+        matches!(self, Self::Delete | Self::CompactDelete)
+    }
+
+    /// Whether an older record of a key goes.
+    pub fn compacts(self) -> bool {
+        matches!(self, Self::Compact | Self::CompactDelete)
+    }
+
+    /// As Kafka writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Delete => "delete",
+            Self::Compact => "compact",
+            Self::CompactDelete => "compact,delete",
+        }
+    }
 }
 
 /// When appended records are safe, and when they are shown.

@@ -70,6 +70,10 @@ impl Schema {
             }),
             "items" | "maxItems" => self.faults_of_items(keyword, rule, value),
             "const" => unless(value == rule),
+            "minProperties" => {
+                let count = value.as_object().map_or(0, serde_json::Map::len);
+                unless(count as u64 >= rule.as_u64().unwrap())
+            }
             "enum" => unless(rule.as_array().unwrap().contains(value)),
             "minimum" => unless(value.as_i64() >= rule.as_i64()),
             "maximum" => unless(value.as_i64() <= rule.as_i64()),

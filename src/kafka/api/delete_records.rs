@@ -11,7 +11,7 @@ use super::super::{
     topics,
     wire::{Malformed, Reader, Writer},
 };
-use crate::log::{Cleanup, Command, NotDone, Partition};
+use crate::log::{Command, NotDone, Partition};
 
 /// All that is shown.
 const ALL: i64 = -1;
@@ -110,7 +110,7 @@ async fn delete(
     let index = u32::try_from(asked.index).map_err(|_| ErrorCode::UnknownTopicOrPartition)?;
     let partition = call.broker.log.partition(topic, index);
     let partition = partition.ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    if partition.topic().config().cleanup == Cleanup::Compact {
+    if !partition.topic().config().cleanup.deletes() {
         return Err(ErrorCode::PolicyViolation);
     }
     let end = partition.high_watermark();

@@ -155,16 +155,20 @@ fn bound_text(bound: Option<i64>) -> String {
 }
 
 fn set_cleanup(config: &mut TopicConfig, text: &str) -> Result<String, String> {
-    config.cleanup = match text {
-        "delete" => Cleanup::Delete,
-        "compact" => Cleanup::Compact,
-        other => {
+    let mut wanted: Vec<_> = text.split(',').map(str::trim).collect();
+    wanted.sort_unstable();
+    wanted.dedup();
+    config.cleanup = match wanted.as_slice() {
+        ["delete"] => Cleanup::Delete,
+        ["compact"] => Cleanup::Compact,
+        ["compact", "delete"] => Cleanup::CompactDelete,
+        _ => {
             return Err(format!(
-                "{other:?} is neither \"delete\" nor \"compact\"; a topic has one of them here, not both"
+                "{text:?} is neither \"delete\" nor \"compact\" nor \"compact,delete\""
             ));
         }
     };
-    Ok(text.to_owned())
+    Ok(config.cleanup.name().to_owned())
 }
 
 fn set_flush_messages(config: &mut TopicConfig, text: &str) -> Result<String, String> {
@@ -203,14 +207,8 @@ const CONFIGS: &[Config] = &[
     Config {
         name: "cleanup.policy",
         kind: Kind::List,
-        what: "what becomes of old records: \"delete\" by age and size, \"compact\" to the last of each key",
-        how: How::Obeyed(
-            |config| match config.cleanup {
-                Cleanup::Delete => "delete".to_owned(),
-                Cleanup::Compact => "compact".to_owned(),
-            },
-            set_cleanup,
-        ),
+        what: "what becomes of old records: \"delete\" by age and size, \"compact\" to the last of each key, or both",
+        how: How::Obeyed(|config| config.cleanup.name().to_owned(), set_cleanup),
     },
     fixed("compression.gzip.level", Kind::Int, "-1"),
     fixed("compression.lz4.level", Kind::Int, "9"),
@@ -551,11 +549,7 @@ mod tests {
     #[test]
     fn what_cannot_be_is_refused_with_words() {
         let cases = [
-            (
-                "cleanup.policy",
-                "compact,delete",
-                "a topic has one of them here",
-            ),
+            ("cleanup.policy", "compact,erase", "neither"),
             ("cleanup.policy", "", "neither"),
             ("retention.ms", "-2", "is not between -1"),
             ("retention.ms", "a", "is no number"),

@@ -17,7 +17,6 @@ use crate::log::{
     compaction::{Compaction, Halt, Job, KEYS_MAX, Source, Step, Summary, Tombstones},
     partition::Partition,
     segment::{LOG, base_of},
-    topic::Cleanup,
     topics::Topics,
 };
 
@@ -209,7 +208,7 @@ impl Compacting {
         let compacted = topics
             .partitions()
             .iter()
-            .filter(|one| one.topic().config().cleanup == Cleanup::Compact && !one.is_offline());
+            .filter(|one| one.topic().config().cleanup.compacts() && !one.is_offline());
         for partition in compacted {
             let first_dirty = self.first_dirty.get(&partition.number).copied();
             let first_dirty = first_dirty.unwrap_or_default();

@@ -17,7 +17,7 @@ use crate::log::{
     retention::{
         AtCap, Budget, Decision, Deletion, Holding, Reason, Rules, Segment, credible, decide,
     },
-    topic::{Cleanup, Topic},
+    topic::Topic,
     trusted_time::{Doubt, Kept, TrustedTime, millis},
 };
 
@@ -323,7 +323,7 @@ fn with_indexes(bytes: u64) -> u64 {
 
 fn rules(topic: &Topic) -> Rules {
     let config = topic.config();
-    let is_deleted = config.cleanup == Cleanup::Delete;
+    let is_deleted = config.cleanup.deletes();
     // Names that only Wardent itself writes to.
     let is_own = topic.name.starts_with("wardent.") || topic.name.starts_with("__");
     Rules {

@@ -23,7 +23,7 @@ use super::query::EventTopic;
 use crate::{
     base::disk::Disk,
     event::avro,
-    log::{Cleanup, Partition, SegmentFacts, View},
+    log::{Partition, SegmentFacts, View},
 };
 
 /// What is told in full of what is wrong.
@@ -309,7 +309,7 @@ fn files_of(subject: Subject<'_>, partition: &Partition) -> Vec<Files> {
     let dir = subject.dir.join(partition.name());
     let topic = partition.topic();
     let may_skip = match subject.is_running {
-        true => topic.config().cleanup == Cleanup::Compact,
+        true => topic.config().cleanup.compacts(),
         // How it is kept is not known then, but for Wardent's own.
         false => ![EventTopic::Access, EventTopic::Audit]
             .map(EventTopic::name)

@@ -23,8 +23,7 @@ use super::super::{
     wire::{Malformed, Reader, Writer},
 };
 use crate::log::{
-    Append, Appended, Batch, Cleanup, Damage, Demands, Fault, Header, NotAppended, Partition,
-    Reason, Unfit,
+    Append, Appended, Batch, Damage, Demands, Fault, Header, NotAppended, Partition, Reason, Unfit,
 };
 
 /// The first version with batches of today's format.
@@ -282,7 +281,7 @@ fn checked(
     }
     let now_ms = i64::try_from(call.broker.clock.unix_ms()).unwrap_or(i64::MAX);
     let demands = Demands {
-        keys: config.cleanup == Cleanup::Compact,
+        keys: config.cleanup.compacts(),
         latest_ms: now_ms.saturating_add(AHEAD_MAX_MS),
     };
     if let Ok(header) = Header::read(&sent.records)

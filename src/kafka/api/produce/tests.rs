@@ -17,7 +17,7 @@ use crate::{
         table::Key,
         wire::oracle,
     },
-    log::{Builder, Change, Compression, TopicConfig},
+    log::{Builder, Change, Cleanup, Compression, TopicConfig},
 };
 
 fn batch(keys: &[Option<&[u8]>], time_ms: i64, compression: Compression) -> Vec<u8> {
