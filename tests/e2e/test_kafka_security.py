@@ -158,10 +158,10 @@ def test_librdkafka_reads_what_it_may_and_nothing_else(guarded: Guarded) -> None
 
 @needs_produce
 def test_nobody_writes_what_wardent_writes(guarded: Guarded) -> None:
-    with closing(KafkaProducer(retries=0, **guarded.client("ops"))) as producer:
-        for topic in (ACCESS, "__consumer_offsets"):
+    for topic in (ACCESS, "wardent.client.ban", "__wardent_metadata"):
+        with closing(KafkaProducer(retries=0, **guarded.client("ops"))) as producer:
             with pytest.raises(TopicAuthorizationFailedError):
-                producer.send(topic, b"forged").get(timeout=20)
+                producer.send(topic, b"forged", key=b"key", partition=0).get(timeout=20)
 
 
 def test_a_wrong_password_is_refused_and_counted(rig: Any) -> None:

@@ -187,7 +187,7 @@ def test_the_api_is_strict_and_says_what_would_be_right(wardent: Wardent) -> Non
     act = request(
         wardent.admin, "/api/v1/log/verify", "POST", {"Host": "localhost"}, b"", timeout_s=5
     )
-    assert act.status == 403
+    assert act.status == 401
 
 
 def test_misuse_has_a_status_of_its_own_and_no_log_is_told(rig, upstream: RawUpstream) -> None:
