@@ -287,6 +287,11 @@ impl Wardent {
         self.running().admin().unwrap()
     }
 
+    /// Where Kafka's clients connect.
+    pub(crate) fn kafka(&self) -> Address {
+        self.running().kafka().unwrap().clone()
+    }
+
     /// A connection from a trusted peer.
     pub(crate) fn client(&self) -> RawClient {
         RawClient::connect(self.address())
