@@ -589,7 +589,11 @@ mod tests {
             .unwrap();
         assert_eq!(set.0["cleanup.policy"], "delete");
         set.set_list("cleanup.policy", "compact", true, &base)
-            .unwrap_err();
+            .unwrap();
+        assert_eq!(set.0["cleanup.policy"], "compact,delete");
+        assert_eq!(set.applied_to(&base).cleanup, Cleanup::CompactDelete);
+        set.set_list("cleanup.policy", "compact", false, &base)
+            .unwrap();
         set.set_list("cleanup.policy", "delete", false, &base)
             .unwrap_err();
         set.set_list("retention.ms", "1", true, &base).unwrap_err();
