@@ -81,7 +81,7 @@ What it has open stays open, and may do nothing any more.")]
     },
     /// Give a user another password.
     #[command(after_help = "Examples:\n  wardent log users passwd reader
-  wardent log users passwd reader --password-file /root/reader.password")]
+  wardent log users passwd reader --password-file reader.password")]
     Passwd {
         /// Whom.
         name: String,
