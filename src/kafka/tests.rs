@@ -11,7 +11,10 @@ use kafka_protocol::{
     },
     protocol::StrBytes,
 };
-use tokio::{io::AsyncWriteExt as _, time::timeout};
+use tokio::{
+    io::AsyncWriteExt as _,
+    time::{pause, timeout},
+};
 
 use super::{
     rig::{Rig, framed, with_broker},
@@ -272,5 +275,81 @@ fn the_epoch_of_metadata_is_that_of_the_partition() {
             }
         }
         assert!(compared >= 2);
+    });
+}
+
+/// How often connections were ended for that.
+fn cuts(rig: &Rig, why: &str) -> u64 {
+    let counts = rig.broker.counters.cuts();
+    counts
+        .filter(|(name, _)| *name == why)
+        .map(|(_, count)| count)
+        .sum()
+}
+
+#[test]
+fn who_says_nothing_or_does_not_end_what_it_says_is_cut_off() {
+    with_broker(&[], async |rig| {
+        pause();
+        let mut silent = rig.connect();
+        assert!(silent.is_closed().await);
+        assert_eq!(cuts(&rig, "idle"), 1);
+        let mut slow = rig.connect();
+        let request = framed(Key::ApiVersions, 0, 1, &ApiVersionsRequest::default());
+        for byte in &request[..request.len() - 1] {
+            slow.stream.write_all(&[*byte]).await.unwrap();
+        }
+        assert!(slow.is_closed().await);
+        assert_eq!(cuts(&rig, "slow_request"), 1);
+    });
+}
+
+#[test]
+fn who_does_not_take_its_answer_is_cut_off() {
+    with_broker(&[("orders", 1)], async |rig| {
+        let long = "x".repeat(500_000);
+        rig.append("orders", 0, &[&long]).await;
+        pause();
+        let mut client = rig.connect();
+        client.send(Key::Fetch, 11, &fetch("orders", 0)).await;
+        // Far more than the way to the client holds; none of it is read.
+        tokio::time::sleep(Duration::from_secs(31)).await;
+        until(|| cuts(&rig, "slow_answer") == 1).await;
+    });
+}
+
+#[test]
+fn long_requests_share_a_bounded_room() {
+    with_broker(&[], async |rig| {
+        pause();
+        let mut greedy = Vec::new();
+        for _ in 0..5 {
+            let mut client = rig.connect();
+            greedy.push(tokio::task::spawn_local(async move {
+                let length: i32 = 16 * 1024 * 1024;
+                client
+                    .stream
+                    .write_all(&length.to_be_bytes())
+                    .await
+                    .unwrap();
+                let some = vec![0; 64 * 1024];
+                // All of it but the last part; whoever is cut off finds that nobody takes it.
+                for _ in 0..255 {
+                    if client.stream.write_all(&some).await.is_err() {
+                        break;
+                    }
+                }
+                assert!(client.is_closed().await);
+            }));
+        }
+        for client in greedy {
+            client.await.unwrap();
+        }
+        let (refused, slow) = (cuts(&rig, "no_memory"), cuts(&rig, "slow_request"));
+        assert!(refused >= 1 && refused + slow == 5, "{refused} and {slow}");
+        // What they held is there again.
+        let mut client = rig.connect();
+        let request = ApiVersionsRequest::default();
+        let _: ApiVersionsResponse = client.ask(Key::ApiVersions, 0, &request).await;
     });
 }
