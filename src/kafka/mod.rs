@@ -46,6 +46,8 @@ pub use listener::{Listening, Socket, start};
 pub use topics::differing;
 
 #[cfg(test)]
+mod denied;
+#[cfg(test)]
 mod fuzz;
 #[cfg(test)]
 mod rig;
