@@ -43,7 +43,7 @@ impl LogView {
         json!({"state": state, "reasons": reasons})
     }
 
-    fn reasons(&self, now_ms: u64, of_bans: &Trouble) -> Vec<String> {
+    pub(super) fn reasons(&self, now_ms: u64, of_bans: &Trouble) -> Vec<String> {
         let health = self.log.health();
         let mut reasons = Vec::new();
         for (beat_ms, bound_ms, silent) in [

@@ -7,7 +7,7 @@
 use std::{convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
 
 use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::{
     body::{Bytes, Incoming},
     server::conn::http1,
@@ -23,6 +23,7 @@ use tokio::{
 use super::{
     Reloader, View,
     api::{Answer, Refused},
+    dash::{self, Dash},
     events::WAITS_MAX,
     exposition, health, metrics,
     reading::Walks,
@@ -44,15 +45,16 @@ const AFTER_ACCEPT_ERROR: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone)]
 pub struct Server {
     pub(super) view: Arc<View>,
-    reloader: Reloader,
+    pub(super) reloader: Reloader,
     /// What acts over the listener need; without one there are none.
-    token: Option<Token>,
+    pub(super) token: Option<Token>,
     pub(super) acts: Acts,
     pub(super) walks: Walks,
     /// Places for questions that wait for events.
     pub(super) waits: Arc<Semaphore>,
     pub(super) jobs: Arc<Jobs>,
     pub(super) looks: Arc<Looks>,
+    pub(super) dash: Arc<Dash>,
 }
 
 /// Where a question came in.
@@ -92,6 +94,7 @@ fn methods_of(path: &str) -> &'static str {
         "/api/v1/bans/import" | "/api/v1/explain" | "/api/v1/reload" => "POST",
         "/api/v1/log/verify" => "GET, POST",
         "/api/v1/log/users" => "GET, POST, PUT, DELETE",
+        path if dash::is_act(path) => "POST",
         _ => "GET, HEAD",
     }
 }
@@ -110,6 +113,7 @@ impl Server {
             walks: Walks::new(),
             waits: Arc::new(Semaphore::new(WAITS_MAX)),
             jobs: Arc::default(),
+            dash: Arc::default(),
         }
     }
 
@@ -229,6 +233,7 @@ impl Server {
             (_, "/api/v1/explain", _) => self.explain(request).await.unwrap_or_else(Answer::from),
             (_, "/api/v1/events", _) => self.events(request).await.unwrap_or_else(Answer::from),
             (_, "/api/v1/status", _) => self.status(&request).unwrap_or_else(Answer::from),
+            (_, path, _) if dash::is_here(path) => self.dash(request, door).await,
             (_, "/api/v1/log/users", _) => self
                 .kafka_users(request, door)
                 .await
@@ -325,7 +330,7 @@ fn text(status: StatusCode, words: impl Into<String>) -> Answer {
 }
 
 pub(super) fn answer(status: StatusCode, content_type: &'static str, body: String) -> Answer {
-    let mut answer = Response::new(Full::new(Bytes::from(body)));
+    let mut answer = Response::new(Either::Left(Full::new(Bytes::from(body))));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(
