@@ -29,6 +29,7 @@ use super::{
     registry,
     status::Looks,
     token::{Shown, Token},
+    top::Following,
     verify::Jobs,
 };
 use crate::owner::Acts;
@@ -53,6 +54,7 @@ pub struct Server {
     pub(super) waits: Arc<Semaphore>,
     pub(super) jobs: Arc<Jobs>,
     pub(super) looks: Arc<Looks>,
+    pub(super) following: Arc<Following>,
 }
 
 /// Where a question came in.
@@ -110,6 +112,7 @@ impl Server {
             walks: Walks::new(),
             waits: Arc::new(Semaphore::new(WAITS_MAX)),
             jobs: Arc::default(),
+            following: Arc::default(),
         }
     }
 
@@ -229,6 +232,7 @@ impl Server {
             (_, "/api/v1/explain", _) => self.explain(request).await.unwrap_or_else(Answer::from),
             (_, "/api/v1/events", _) => self.events(request).await.unwrap_or_else(Answer::from),
             (_, "/api/v1/status", _) => self.status(&request).unwrap_or_else(Answer::from),
+            (_, "/api/v1/top", _) => self.top(&request).await.unwrap_or_else(Answer::from),
             (_, "/api/v1/log/users", _) => self
                 .kafka_users(request, door)
                 .await
@@ -246,7 +250,7 @@ impl Server {
             (_, path, _) if path.starts_with("/api/") => Answer::from(Refused::new(
                 StatusCode::NOT_FOUND,
                 "here are /api/v1/bans, /api/v1/bans/import, /api/v1/explain, /api/v1/reload, \
-                 /api/v1/events, /api/v1/status, /api/v1/log/topics, /api/v1/log/groups, /api/v1/log/users \
+                 /api/v1/events, /api/v1/status, /api/v1/top, /api/v1/log/topics, /api/v1/log/groups, /api/v1/log/users \
                  and /api/v1/log/verify",
             )),
             _ => text(
