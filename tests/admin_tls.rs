@@ -2,6 +2,7 @@
 //! nobody who does not shake hands.
 #![expect(
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     reason = "a broken fixture should stop the test loudly"
 )]
 
