@@ -17,6 +17,7 @@ use super::{
     heal,
     mend::mend,
     partition::{Partition, Standing},
+    producers::{self, ALL_PRODUCERS_MAX},
     store::Log,
     swap,
     topic::{Topic, TopicConfig},
@@ -25,6 +26,9 @@ use super::{
 
 /// Batches appended before anything else gets a turn.
 const BATCHES: usize = 256;
+
+/// Batches that have producers, until it is looked how many of these the log remembers.
+const CLAIMED: usize = 1024;
 
 /// How long it sleeps when nothing wakes it, and between looks at what is not well.
 const TICK: Duration = Duration::from_secs(1);
@@ -49,6 +53,8 @@ pub struct Appender {
     refused: BTreeMap<usize, Refused>,
     /// Partitions that are still durable, and shall not be.
     unsettled: BTreeSet<usize>,
+    /// Batches that had producers, since it was looked how many of these the log remembers.
+    claimed: usize,
     /// Until when the operator has been told of writes that fail.
     told_until_ns: u64,
     next_tick_ns: u64,
@@ -87,6 +93,7 @@ impl Appender {
             ailing: BTreeMap::new(),
             refused: BTreeMap::new(),
             unsettled: BTreeSet::new(),
+            claimed: 0,
             told_until_ns: 0,
             log,
             writers: by_number(writers),
@@ -228,6 +235,12 @@ impl Appender {
             done,
         } = append;
         let is_durable = partition.is_durable();
+        if batch.producer_id() >= 0 {
+            self.claimed += 1;
+            if self.claimed >= CLAIMED {
+                self.hold_producers();
+            }
+        }
         match self.written(&partition, &mut batch, now_ns) {
             Ok(Written::Before(appended)) => {
                 let pending = Pending {
@@ -268,6 +281,16 @@ impl Appender {
                 self.log.health().appending(is_durable).errors.add(1);
                 self.log.appends().refused(was_durable, batch, done, reason);
             }
+        }
+    }
+
+    /// Holds the bound of producers that the whole log remembers.
+    fn hold_producers(&mut self) {
+        self.claimed = 0;
+        let count: usize = self.writers.values().map(|one| one.producers.len()).sum();
+        if count > ALL_PRODUCERS_MAX {
+            let all = self.writers.values_mut().map(|one| &mut one.producers);
+            producers::fit(all, ALL_PRODUCERS_MAX);
         }
     }
 
@@ -421,6 +444,7 @@ impl Appender {
             self.ballast.restore();
             self.log.health().has_ballast.set(self.ballast.is_there());
         }
+        self.hold_producers();
         let mut offline = 0;
         let numbers: Vec<_> = self.writers.keys().copied().collect();
         for number in numbers {
