@@ -18,6 +18,7 @@ use super::{
     mend::mend,
     partition::{Partition, Standing},
     producers::{self, ALL_PRODUCERS_MAX},
+    segment::SEGMENTS_MAX,
     store::Log,
     swap,
     topic::{Topic, TopicConfig},
@@ -55,6 +56,8 @@ pub struct Appender {
     unsettled: BTreeSet<usize>,
     /// Batches that had producers, since it was looked how many of these the log remembers.
     claimed: usize,
+    /// Segments of all partitions; counted once a second, and what begins in between.
+    segments: usize,
     /// Until when the operator has been told of writes that fail.
     told_until_ns: u64,
     next_tick_ns: u64,
@@ -94,6 +97,7 @@ impl Appender {
             refused: BTreeMap::new(),
             unsettled: BTreeSet::new(),
             claimed: 0,
+            segments: 0,
             told_until_ns: 0,
             log,
             writers: by_number(writers),
@@ -340,7 +344,8 @@ impl Appender {
         if partition.is_offline() {
             return Err(Reason::Offline);
         }
-        let bytes_max = partition.topic().config().max_batch_bytes;
+        let config = partition.topic().config();
+        let (bytes_max, is_reserved) = (config.max_batch_bytes, config.is_reserved);
         if u32::try_from(batch.bytes().len()).is_ok_and(|bytes| bytes > bytes_max) {
             return Err(Reason::TooLarge);
         }
@@ -354,14 +359,21 @@ impl Appender {
         {
             return Ok(Written::Before(before));
         }
-        let mut result = writer.write(batch, now_ns);
+        let must_roll = writer.must_roll(batch);
+        let is_crowded = self.segments >= SEGMENTS_MAX && !is_reserved;
+        if must_roll && is_crowded {
+            return Err(Reason::TooManySegments);
+        }
+        let rolls = must_roll || partition.is_overdue(now_ns) && !is_crowded;
+        self.segments += usize::from(rolls);
+        let mut result = writer.write(batch, rolls);
         if is_durable && matches!(&result, Err(error) if is_full(error)) && self.ballast.give_up() {
             self.log.health().has_ballast.set(false);
             tracing::warn!(
                 "the log's disk is full: its ballast is given up for {}",
                 partition.name()
             );
-            result = writer.write(batch, now_ns);
+            result = writer.write(batch, rolls);
         }
         match result {
             Ok(appended) => {
@@ -445,6 +457,8 @@ impl Appender {
             self.log.health().has_ballast.set(self.ballast.is_there());
         }
         self.hold_producers();
+        let all = self.writers.values().map(|writer| &writer.partition);
+        self.segments = all.map(|one| one.segment_count()).sum();
         let mut offline = 0;
         let numbers: Vec<_> = self.writers.keys().copied().collect();
         for number in numbers {

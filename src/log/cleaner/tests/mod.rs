@@ -373,6 +373,25 @@ fn an_active_segment_that_reached_its_age_is_closed_though_nothing_comes() {
 }
 
 #[test]
+fn records_of_long_ago_close_no_segment_that_was_just_begun() {
+    let mut config = access(None);
+    config.segment_age = Duration::from_hours(1);
+    let mut house = House::of(vec![topic(FOREIGN, 1, config)]);
+    let foreign = house.partition(FOREIGN);
+    let mut cleaner = house.rig.cleaner(UNBOUNDED);
+    let long_ago = i64::try_from(NOW_MS - 400 * DAY_MS).unwrap();
+    for _ in 0..3 {
+        let imported = batch(long_ago, &[("a", Some("1"))]);
+        house.rig.append_batch(&foreign, imported);
+        house.rig.clean(&mut cleaner);
+    }
+    assert_eq!(bases(&foreign), [0]);
+    house.rig.clock.advance_ms(HOUR_MS);
+    house.rig.clean(&mut cleaner);
+    assert_eq!(bases(&foreign), [0, 3]);
+}
+
+#[test]
 fn a_compacted_topic_is_compacted_when_half_of_it_is_new_and_a_tombstone_goes_in_time() {
     let mut house = House::new();
     let bans = house.partition(BANS);
