@@ -349,6 +349,12 @@ impl Appender {
         if u32::try_from(batch.bytes().len()).is_ok_and(|bytes| bytes > bytes_max) {
             return Err(Reason::TooLarge);
         }
+        let is_vital = is_durable && is_reserved;
+        if self.ballast.is_spent() && !is_vital {
+            // What is left is what the ballast kept, for those that are.
+            self.log.health().is_full.set(true);
+            return Err(Reason::DiskFull);
+        }
         if let Some(refused) = self.refused.get(&partition.number)
             && now_ns < refused.until_ns
         {
@@ -367,7 +373,7 @@ impl Appender {
         let rolls = must_roll || partition.is_overdue(now_ns) && !is_crowded;
         self.segments += usize::from(rolls);
         let mut result = writer.write(batch, rolls);
-        if is_durable && matches!(&result, Err(error) if is_full(error)) && self.ballast.give_up() {
+        if is_vital && matches!(&result, Err(error) if is_full(error)) && self.ballast.give_up() {
             self.log.health().has_ballast.set(false);
             tracing::warn!(
                 "the log's disk is full: its ballast is given up for {}",
@@ -377,7 +383,7 @@ impl Appender {
         }
         match result {
             Ok(appended) => {
-                self.succeeded(partition.number, is_durable);
+                self.succeeded(partition.number);
                 Ok(Written::Now(appended))
             }
             Err(error) => {
@@ -387,9 +393,9 @@ impl Appender {
         }
     }
 
-    /// A write succeeded. What a durable topic got into its ballast says nothing of the others.
-    fn succeeded(&mut self, number: usize, is_durable: bool) {
-        if self.log.health().is_full.get() && (!is_durable || self.ballast.is_whole()) {
+    /// A write succeeded. What found room that the ballast gave says nothing of the others.
+    fn succeeded(&mut self, number: usize) {
+        if self.log.health().is_full.get() && !self.ballast.is_spent() {
             tracing::info!("the log's disk has room again");
             self.log.health().is_full.set(false);
         }
@@ -511,8 +517,9 @@ impl Appender {
         }
         let name = writer.partition.name();
         let mut healed = heal::heal(writer, &self.log.disk);
-        let is_durable = writer.partition.is_durable();
-        if is_durable && matches!(&healed, Err(error) if is_full(error)) && self.ballast.give_up() {
+        let is_vital =
+            writer.partition.is_durable() && writer.partition.topic().config().is_reserved;
+        if is_vital && matches!(&healed, Err(error) if is_full(error)) && self.ballast.give_up() {
             healed = heal::heal(writer, &self.log.disk);
         }
         match healed {
