@@ -355,6 +355,9 @@ impl Appender {
             self.log.health().is_full.set(true);
             return Err(Reason::DiskFull);
         }
+        if self.log.health().is_over.get() && !is_reserved {
+            return Err(Reason::DiskFull);
+        }
         if let Some(refused) = self.refused.get(&partition.number)
             && now_ns < refused.until_ns
         {

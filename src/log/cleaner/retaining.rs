@@ -236,10 +236,11 @@ impl Retaining {
     fn tell_over(&mut self, shared: &Shared, decision: &Decision) {
         shared.health.bytes_over.set(decision.bytes_over);
         let is_over = decision.bytes_over > 0 && decision.rolls.is_empty();
+        shared.log.health().is_over.set(is_over);
         if is_over && !self.is_over_told {
             tracing::warn!(
                 "the log takes {} bytes more than it may, and nothing is left that may be deleted for it: \
-                 raise `log.disk_max`, free space on its disk, or shorten what is kept",
+                 clients' topics take nothing until then; raise `log.disk_max`, free space on its disk, or shorten what is kept",
                 decision.bytes_over
             );
         }
