@@ -372,6 +372,7 @@ fn why(not: &NotAppended) -> NotKept {
         | Reason::Deleted
         | Reason::OutOfOrderSequence
         | Reason::Fenced
+        | Reason::TooManySegments
         | Reason::Stopping => NotKept::NotNow,
     }
 }
