@@ -15,8 +15,16 @@ use support::{client::RawClient, message::Response, rig::Rig, time::eventually, 
 use wardent::base::net::Address;
 
 /// All pages that need no name.
-const PAGES: [&str; 7] = [
-    "/", "/bans", "/policy", "/bots", "/log", "/health", "/login",
+const PAGES: [&str; 9] = [
+    "/",
+    "/clients",
+    "/clients?by=path&window=5m",
+    "/bans",
+    "/policy",
+    "/bots",
+    "/log",
+    "/health",
+    "/login",
 ];
 
 /// Asks the admin listener, with further header lines.

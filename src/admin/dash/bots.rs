@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{
     now::{mark, tile},
     page::{Part, part},
-    shell::table,
+    shell::{nothing, table},
     words,
 };
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
         api::{Query, Reply, say},
         now::only_reading,
         server::Server,
+        top::Top,
     },
     bots::Category,
 };
@@ -115,7 +116,8 @@ impl Server {
     }
 }
 
-pub(super) fn parts(shown: &BotsShown) -> Vec<Part> {
+/// The page, with those that came lately where that is known.
+pub(super) fn parts(shown: &BotsShown, lately: Option<&Top>) -> Vec<Part> {
     vec![
         part("catalogue", "", catalogue(shown)),
         part(
@@ -123,6 +125,7 @@ pub(super) fn parts(shown: &BotsShown) -> Vec<Part> {
             "By category, since the start",
             categories(&shown.categories),
         ),
+        part("lately", "Seen in the last five minutes", seen(lately)),
     ]
 }
 
@@ -137,6 +140,29 @@ fn catalogue(shown: &BotsShown) -> Markup {
             (tile("Remembered", &words::count(lookups.remembered), "addresses", ""))
         }
     }
+}
+
+fn seen(lately: Option<&Top>) -> Markup {
+    let rows = lately.map_or(&[][..], |top| &top.rows);
+    if rows.is_empty() {
+        return nothing("None. What comes from now on is counted.");
+    }
+    let rows = html! {
+        @for row in rows {
+            tr {
+                th scope="row" { (row.key) }
+                td.n { (words::count(row.requests)) }
+                td.n { (words::count(row.refused)) }
+                td.n { (words::bytes(row.bytes_out)) }
+                td { (words::time(&row.last)) }
+            }
+        }
+    };
+    table(
+        "Bots seen lately",
+        &["Bot", "Requests", "Refused", "Sent", "Last"],
+        &rows,
+    )
 }
 
 fn categories(categories: &[CategoryShown]) -> Markup {

@@ -10,6 +10,7 @@ mod bans;
 mod bots;
 mod chart;
 mod client;
+mod clients;
 mod health;
 mod log;
 mod login;
@@ -91,6 +92,11 @@ pub(super) fn is_here(path: &str) -> bool {
         || Page::at(path, "").is_some()
 }
 
+/// Whether a path is for who has not shown the token yet, too: the form that takes it, and how it looks.
+pub(super) fn is_for_strangers(path: &str) -> bool {
+    path == "/login" || path.starts_with("/static/")
+}
+
 /// Whether a path of the dashboard or its twins is for acts alone.
 pub(super) fn is_act(path: &str) -> bool {
     path.starts_with("/act/") || path == "/api/v1/policy/mode"
@@ -104,6 +110,14 @@ struct Viewer {
 }
 
 impl Server {
+    /// Whether a request is of a session and may go by that alone: it reads, or is a form, which shows more.
+    pub(super) fn is_in_session(&self, request: &Request<Incoming>) -> bool {
+        let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+        let now_ms = self.view.shared.clock.monotonic_ns() / 1_000_000;
+        (reads || request.uri().path().starts_with("/act/"))
+            && self.dash.sessions.find(request.headers(), now_ms).is_some()
+    }
+
     /// Answers what the dashboard is asked, and its twins.
     pub(super) async fn dash(&self, request: Request<Incoming>, door: Door) -> Answer {
         let path = request.uri().path().to_owned();

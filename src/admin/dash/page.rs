@@ -2,7 +2,9 @@
 
 use maud::Markup;
 
-use super::{Viewer, bans, bots, client, health, log, now, policy, request};
+use super::{
+    Viewer, bans, bots, client, clients, clients::Ranking, health, log, now, policy, request,
+};
 use crate::admin::{
     api::{Query, Refused, decoded},
     live::{Teller, event},
@@ -14,6 +16,8 @@ use crate::admin::{
 pub(super) enum Page {
     /// How it goes.
     Now,
+    /// Who asks most.
+    Clients(Ranking),
     /// One client's, or network's, whole story.
     Client(String),
     /// What became of one request.
@@ -64,6 +68,7 @@ impl Page {
         };
         match path {
             "/" => Some(Self::Now),
+            "/clients" => Ranking::of(query).map(Self::Clients),
             "/bans" => {
                 let after = Query::read(Some(query), &["after"]).ok()?;
                 Some(Self::Bans(after.get("after").map(str::to_owned)))
@@ -83,6 +88,7 @@ impl Page {
         let encoded = super::words::encoded;
         match self {
             Self::Now => "/".to_owned(),
+            Self::Clients(ranking) => format!("/clients?{}", ranking.query()),
             Self::Client(target) => format!("/client/{}", encoded(target)),
             Self::Request(id) => format!("/request/{}", encoded(id)),
             Self::Bans(None) => "/bans".to_owned(),
@@ -98,6 +104,7 @@ impl Page {
     pub(super) fn title(&self) -> String {
         match self {
             Self::Now => "Now".to_owned(),
+            Self::Clients(_) => "Clients".to_owned(),
             Self::Client(target) => format!("Client {target}"),
             Self::Request(id) => format!("Request {id}"),
             Self::Bans(_) => "Bans".to_owned(),
@@ -113,6 +120,7 @@ impl Page {
         let encoded = super::words::encoded;
         match self {
             Self::Now => "/api/v1/now".to_owned(),
+            Self::Clients(ranking) => format!("/api/v1/top?{}", ranking.query()),
             Self::Client(target) => format!("/api/v1/client?target={}", encoded(target)),
             Self::Request(id) => format!("/api/v1/events?id={}", encoded(id)),
             Self::Bans(None) => "/api/v1/bans".to_owned(),
@@ -139,6 +147,10 @@ impl Server {
         let back = page.path();
         Ok(match page {
             Page::Now => now::parts(&self.now().await),
+            Page::Clients(ranking) => {
+                let top = self.ranked(ranking).await?;
+                clients::parts(&top, ranking, viewer, &back)
+            }
             Page::Client(target) => {
                 let story = self.story(target, moment).await?;
                 client::parts(&story, viewer, &back, moment)
@@ -149,7 +161,13 @@ impl Server {
                 bans::parts(&listed, after.is_some(), viewer, &back)
             }
             Page::Policy => policy::parts(&self.view.policy(), viewer, &back),
-            Page::Bots => bots::parts(&self.view.bots()),
+            Page::Bots => {
+                let seen = Ranking {
+                    by: "bot".to_owned(),
+                    window: "5m".to_owned(),
+                };
+                bots::parts(&self.view.bots(), self.ranked(&seen).await.ok().as_ref())
+            }
             Page::Log => log::parts(&self.view),
             Page::Health => health::parts(&self.view.health()),
         })

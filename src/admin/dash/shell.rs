@@ -11,13 +11,14 @@ use super::{
 };
 
 /// The pages that lead to all others.
-const WAYS: [(Page, &str); 6] = [
-    (Page::Now, "Now"),
-    (Page::Bans(None), "Bans"),
-    (Page::Policy, "Policy"),
-    (Page::Bots, "Bots"),
-    (Page::Log, "Log"),
-    (Page::Health, "Health"),
+const WAYS: [(&str, &str); 7] = [
+    ("/", "Now"),
+    ("/clients", "Clients"),
+    ("/bans", "Bans"),
+    ("/policy", "Policy"),
+    ("/bots", "Bots"),
+    ("/log", "Log"),
+    ("/health", "Health"),
 ];
 
 /// A file of the page, by its version: a browser keeps it until that changes.
@@ -48,7 +49,7 @@ pub(super) fn page(page: &Page, parts: &[Part], viewer: &Viewer, said: Option<&S
 
 /// The path of a page as a parameter.
 fn live_name(page: &Page) -> String {
-    words::encoded(&page.path()).replace('&', "%26")
+    words::encoded(&page.path())
 }
 
 /// A page that says what is wrong.
@@ -90,11 +91,10 @@ fn around(
     live: Option<&str>,
     content: &Markup,
 ) -> Markup {
-    let is_here = |way: &Page| match (page, way) {
-        (Some(Page::Bans(_)), Page::Bans(_)) => true,
-        (page, way) => page == Some(way),
-    };
-    let back = page.map_or_else(|| "/".to_owned(), Page::path);
+    let path = page.map(Page::path);
+    let without_query = path.as_deref().and_then(|path| path.split('?').next());
+    let is_here = |way: &str| without_query == Some(way);
+    let back = path.as_deref().unwrap_or("/");
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -114,7 +114,7 @@ fn around(
                     nav aria-label="Pages" {
                         ul {
                             @for (way, name) in &WAYS {
-                                li { a href=(way.path()) aria-current=[is_here(way).then_some("page")] { (name) } }
+                                li { a href=(way) aria-current=[is_here(way).then_some("page")] { (name) } }
                             }
                         }
                     }
@@ -125,9 +125,9 @@ fn around(
                     }
                     div.who {
                         @if viewer.seen.is_some() {
-                            (act(viewer, "/act/logout", &back, &html! { button.quiet type="submit" { "Log out" } }))
+                            (act(viewer, "/act/logout", back, &html! { button.quiet type="submit" { "Log out" } }))
                         } @else {
-                            a href={ "/login?back=" (words::encoded(&back)) } { "Log in" }
+                            a href={ "/login?back=" (words::encoded(back)) } { "Log in" }
                         }
                     }
                 }
