@@ -5,6 +5,7 @@ mod ascii;
 pub mod audit;
 pub mod avro;
 pub mod ban;
+pub mod exchange;
 pub mod place;
 pub mod privacy;
 pub mod time;
