@@ -11,6 +11,7 @@ use rdkafka::{
 };
 
 use super::{Delivery, Failure, Settings, Side, letters::Undelivered};
+use crate::base::node::NodeName;
 
 /// A consumer of either side.
 pub(super) type Consumer = BaseConsumer<Teller>;
@@ -67,6 +68,8 @@ pub(super) struct Sent {
     pub(super) offset: i64,
     /// Its key and value, in bytes.
     pub(super) bytes: usize,
+    /// When it was written, in milliseconds since 1970.
+    pub(super) written_ms: Option<i64>,
 }
 
 /// What became of a record.
@@ -150,7 +153,7 @@ pub(super) fn is_of_topic(code: RDKafkaErrorCode) -> bool {
 }
 
 /// What both sides are asked by.
-fn base(side: &Side, node: &str) -> ClientConfig {
+fn base(side: &Side, node: &NodeName) -> ClientConfig {
     let mut config = ClientConfig::new();
     config
         .set("bootstrap.servers", &side.bootstrap)
@@ -191,7 +194,7 @@ fn base(side: &Side, node: &str) -> ClientConfig {
 }
 
 /// A consumer that neither makes topics nor commits by itself.
-fn consumer(side: &Side, node: &str, group: Option<&str>) -> ClientConfig {
+fn consumer(side: &Side, node: &NodeName, group: Option<&str>) -> ClientConfig {
     let mut config = base(side, node);
     config
         .set("enable.auto.commit", "false")
@@ -276,7 +279,10 @@ pub(super) fn producing(settings: &Settings) -> ClientConfig {
 pub(super) fn producer(settings: &Settings) -> Result<Producer, Failure> {
     let mut config = producing(settings);
     if settings.delivery == Delivery::ExactlyOnce {
-        config.set("transactional.id", format!("wardent-mirror.{}", settings.node));
+        config.set(
+            "transactional.id",
+            format!("wardent-mirror.{}", settings.node),
+        );
     }
     let made = Producer::from_config_and_context(&config, Deliveries::default());
     made.map_err(|error| refused(&error))

@@ -24,8 +24,8 @@ use super::{
     letters::{self, Place, Undelivered},
     nanos,
     pace::Pace,
-    reader::{self, Reader},
-    status::{State, Status},
+    reader::{self, Arrived, Reader},
+    status::{Doing, Status},
     target::{self, ASKED_WITHIN, Wanted},
 };
 use crate::base::clock::Clock;
@@ -45,7 +45,7 @@ pub(super) fn run(settings: &Settings, status: &Status, clock: &Clock, ending: &
     while !ending.has_begun() {
         let begin_ns = clock.monotonic_ns();
         if let Err(failure) = copier.carry() {
-            status.set(State::Waiting(failure.0), clock.unix_ms());
+            status.set(PART, Doing::Waiting(failure.0), clock.unix_ms());
             let lasted_ns = clock.monotonic_ns().saturating_sub(begin_ns);
             if lasted_ns > nanos(PAUSE_MAX) {
                 pause = PAUSE_MIN;
@@ -55,6 +55,9 @@ pub(super) fn run(settings: &Settings, status: &Status, clock: &Clock, ending: &
         }
     }
 }
+
+/// What this is called where it is told how it goes.
+pub(super) const PART: &str = "topics";
 
 /// Between two tries.
 const PAUSE_MIN: Duration = Duration::from_millis(200);
@@ -95,7 +98,7 @@ impl Copier<'_> {
     /// One try. Returns when the mirror ends, or what is mirrored has changed.
     fn carry(&mut self) -> Result<(), Failure> {
         let mut try_ = self.begin()?;
-        self.status.set(State::Running, self.clock.unix_ms());
+        self.status.set(PART, Doing::Running, self.clock.unix_ms());
         match self.settings.delivery {
             Delivery::AtLeastOnce => try_.carry(self),
             Delivery::ExactlyOnce => try_.carry_in_transactions(self),
@@ -341,13 +344,14 @@ impl Try {
             of,
             offset: message.offset(),
             bytes: message.payload_len() + message.key_len(),
+            written_ms: message.timestamp().to_millis(),
         };
         let mut record = BaseRecord::with_opaque_to(message.topic(), Box::new(sent))
             .partition(message.partition())
             .headers(headed(message, copier.settings));
         record.key = message.key();
         record.payload = message.payload();
-        record.timestamp = message.timestamp().to_millis();
+        record.timestamp = sent.written_ms;
         loop {
             record = match self.producer.send::<[u8], [u8]>(record) {
                 Ok(()) => return Ok(true),
@@ -367,13 +371,13 @@ impl Try {
         self.producer.poll(span);
         let mut delivered = std::mem::take(&mut self.delivered);
         self.producer.client().context().take(&mut delivered);
-        let mut copied = BTreeMap::new();
+        let mut arrived: BTreeMap<usize, Arrived> = BTreeMap::new();
         for told in delivered.drain(..) {
             match told {
                 Delivered::Acknowledged(sent) => {
                     if let Some(partition) = self.reader.partitions.get_mut(sent.of) {
                         partition.position.acknowledged(sent.offset, sent.bytes);
-                        *copied.entry(partition.topic).or_insert(0) += 1;
+                        arrived.entry(partition.topic).or_default().add(&sent);
                     }
                 }
                 Delivered::Failed(sent, code, record) => {
@@ -382,8 +386,8 @@ impl Try {
             }
         }
         self.delivered = delivered;
-        for (topic, count) in copied {
-            self.reader.count(topic, count, copier.status);
+        for (topic, arrived) in arrived {
+            self.reader.count(topic, &arrived, copier.status);
         }
         Ok(())
     }
@@ -490,7 +494,8 @@ impl Try {
             self.producer
                 .send_offsets_to_transaction(&reached, &group, TRANSACTED_WITHIN)
         });
-        let done = told.and_then(|()| patiently(|| self.producer.commit_transaction(TRANSACTED_WITHIN)));
+        let done =
+            told.and_then(|()| patiently(|| self.producer.commit_transaction(TRANSACTED_WITHIN)));
         // Why a record was not taken says more than that the transaction was not.
         self.settle(Duration::ZERO, copier)?;
         if self.has_refused {

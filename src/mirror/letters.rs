@@ -63,7 +63,12 @@ impl ProducerContext for Last {
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
         if let Ok(mut last) = self.0.lock() {
-            *last = Some(result.as_ref().map(drop).map_err(|(error, _)| error.clone()));
+            *last = Some(
+                result
+                    .as_ref()
+                    .map(drop)
+                    .map_err(|(error, _)| error.clone()),
+            );
         }
     }
 }

@@ -1,16 +1,16 @@
 //! Looks from outside how far behind the mirror is, and tells the log.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use rdkafka::consumer::Consumer as _;
+use rdkafka::{consumer::Consumer as _, metadata::MetadataBroker};
 
 use super::{
     Ending, Failure, Settings,
     client::{self, Consumer},
-    status::Status,
+    status::{Cluster, Status},
     target::ASKED_WITHIN,
 };
-use crate::base::clock::Clock;
+use crate::{base::clock::Clock, event::exchange::BANS};
 
 const EVERY: Duration = Duration::from_secs(2);
 /// How often the log is told how it goes.
@@ -19,13 +19,13 @@ const TOLD_EVERY: u64 = 60_000_000_000;
 /// Looks until the end.
 pub(super) fn run(settings: &Settings, status: &Status, clock: &Clock, ending: &Ending) {
     let mut told_ns = clock.monotonic_ns();
-    let mut askers = None;
+    let (mut askers, mut seen) = (None, Seen::new());
     while !ending.has_begun() {
         if askers.is_none() {
             askers = askers_of(settings).ok();
         }
         if let Some((local, cluster)) = &askers {
-            look(local, cluster, status);
+            look(local, cluster, &mut seen, status, clock.unix_ms());
         }
         if clock.monotonic_ns().saturating_sub(told_ns) >= TOLD_EVERY {
             told_ns = clock.monotonic_ns();
@@ -42,7 +42,10 @@ fn askers_of(settings: &Settings) -> Result<(Consumer, Consumer), Failure> {
     ))
 }
 
-fn look(local: &Consumer, cluster: &Consumer, status: &Status) {
+/// The brokers that the cluster has told of in this run, by id.
+type Seen = BTreeMap<i32, String>;
+
+fn look(local: &Consumer, cluster: &Consumer, seen: &mut Seen, status: &Status, now_ms: u64) {
     // Serves what the clients have to say; no records come.
     for asker in [local, cluster] {
         while asker.poll(Duration::ZERO).is_some() {}
@@ -58,16 +61,35 @@ fn look(local: &Consumer, cluster: &Consumer, status: &Status) {
             }
         }
     }
-    let first = told.topics.keys().next();
-    let seen = first.and_then(|topic| cluster.fetch_metadata(Some(topic), ASKED_WITHIN).ok());
-    let brokers = seen.map(|seen| seen.brokers().iter().map(|broker| broker.id()).collect());
-    status.set_brokers(brokers.unwrap_or_default());
+    // Some topic has to be named, or all of the cluster's would be told.
+    let topic = told.topics.keys().next().map_or(BANS, String::as_str);
+    let answer = cluster.fetch_metadata(Some(topic), ASKED_WITHIN);
+    let there: Seen = answer.map_or_else(
+        |_| Seen::new(),
+        |answer| {
+            let address = |broker: &MetadataBroker| format!("{}:{}", broker.host(), broker.port());
+            let brokers = answer.brokers().iter();
+            brokers
+                .map(|broker| (broker.id(), address(broker)))
+                .collect()
+        },
+    );
+    let is_up = |id: &i32| there.contains_key(id);
+    seen.extend(there.iter().map(|(&id, address)| (id, address.clone())));
+    let brokers = seen
+        .iter()
+        .map(|(id, address)| (*id, address.clone(), is_up(id)));
+    let cluster = Cluster {
+        id: cluster.client().fetch_cluster_id(Duration::ZERO),
+        brokers: brokers.collect(),
+    };
+    status.set_cluster(cluster, now_ms);
 }
 
 fn tell(status: &Status) {
     let told = status.now();
     for (name, topic) in &told.topics {
-        let (copied, lag) = (topic.copied, topic.lag());
-        tracing::info!(topic = name, copied, lag, "since the start");
+        let (sent, lag) = (topic.sent, topic.lag());
+        tracing::info!(topic = name, sent, lag, "mirrored");
     }
 }

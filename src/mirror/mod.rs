@@ -28,14 +28,14 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use crate::base::clock::Clock;
+use crate::base::{clock::Clock, node::NodeName};
 use status::Status;
 
 /// What a mirror goes by.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// This node's name in the cluster.
-    pub node: String,
+    pub node: NodeName,
     /// The local listener.
     pub local: Side,
     /// The cluster.
@@ -48,6 +48,12 @@ pub struct Settings {
     pub delivery: Delivery,
     /// Bytes of keys and values a second, at most.
     pub catch_up: u64,
+    /// Whether bans are shared.
+    pub shares_bans: bool,
+    /// Whether limits are.
+    pub shares_limits: bool,
+    /// The admin socket of the local Wardent.
+    pub socket: PathBuf,
 }
 
 /// How to reach one of the two.
@@ -170,7 +176,11 @@ impl Mirror {
         let ending = Ending::default();
         let clock = Clock::system();
         let settings = Arc::new(settings);
-        let status = Arc::new(Status::new(&settings.topics, clock.unix_ms()));
+        let status = Arc::new(Status::new(
+            &[copy::PART],
+            &settings.topics,
+            clock.unix_ms(),
+        ));
         let mut threads = Vec::new();
         if !settings.topics.is_empty() {
             let shared = (Arc::clone(&settings), Arc::clone(&status));

@@ -33,7 +33,10 @@ impl Pace {
     /// How long to wait at `now_ns` before more is sent.
     pub(super) fn wait(&self, now_ns: u64) -> Duration {
         let burst_ns = super::nanos(BURST);
-        Duration::from_nanos(self.ahead_ns.saturating_sub(now_ns.saturating_add(burst_ns)))
+        Duration::from_nanos(
+            self.ahead_ns
+                .saturating_sub(now_ns.saturating_add(burst_ns)),
+        )
     }
 }
 

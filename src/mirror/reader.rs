@@ -9,7 +9,7 @@ use rdkafka::{
 
 use super::{
     Failure, Settings,
-    client::{self, Consumer, IN_FLIGHT_BYTES_MAX},
+    client::{self, Consumer, IN_FLIGHT_BYTES_MAX, Sent},
     position::Position,
     status::Status,
     target::ASKED_WITHIN,
@@ -167,9 +167,13 @@ impl Reader {
         self.topics.get(topic).map_or("", |(name, _)| name)
     }
 
-    /// So many records of a topic have arrived.
-    pub(super) fn count(&self, topic: usize, copied: u64, status: &Status) {
-        status.of(self.name(topic), |topic| topic.copied += copied);
+    /// Records of a topic have arrived.
+    pub(super) fn count(&self, topic: usize, arrived: &Arrived, status: &Status) {
+        status.of(self.name(topic), |topic| {
+            topic.sent += arrived.records;
+            topic.sent_bytes += arrived.bytes;
+            topic.written_ms = topic.written_ms.max(arrived.written_ms);
+        });
     }
 
     /// The next record of each partition.
@@ -266,6 +270,23 @@ impl Reader {
             }
         }
         Ok(())
+    }
+}
+
+/// Records that the cluster has acknowledged.
+#[derive(Debug, Default)]
+pub(super) struct Arrived {
+    records: u64,
+    bytes: u64,
+    /// When the last of them was written.
+    written_ms: Option<i64>,
+}
+
+impl Arrived {
+    pub(super) fn add(&mut self, sent: &Sent) {
+        self.records += 1;
+        self.bytes += u64::try_from(sent.bytes).unwrap_or(0);
+        self.written_ms = self.written_ms.max(sent.written_ms);
     }
 }
 

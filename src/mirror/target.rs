@@ -72,7 +72,9 @@ pub(super) fn partitions(
     };
     match found.error().map(RDKafkaErrorCode::from) {
         None => Ok(Ok(found.partitions().len())),
-        Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => Ok(Ok(0)),
+        Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+            Ok(Ok(0))
+        }
         // It is there, only not all of it at this moment.
         Some(RDKafkaErrorCode::LeaderNotAvailable) => Ok(Ok(found.partitions().len())),
         Some(code) => Ok(Err(code)),
@@ -81,7 +83,9 @@ pub(super) fn partitions(
 
 fn told(error: &KafkaError) -> Result<Result<usize, RDKafkaErrorCode>, Failure> {
     match error.rdkafka_error_code() {
-        Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => Ok(Ok(0)),
+        Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+            Ok(Ok(0))
+        }
         Some(code @ RDKafkaErrorCode::TopicAuthorizationFailed) => Ok(Err(code)),
         _ => Err(Failure(error.to_string())),
     }
