@@ -16,6 +16,8 @@ mod kafka;
 mod log;
 mod log_cli;
 mod log_reader;
+#[cfg(feature = "cluster")]
+mod mirror_cli;
 mod registry;
 mod reload;
 mod replay_cli;

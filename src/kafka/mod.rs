@@ -46,6 +46,8 @@ pub use topics::differing;
 #[cfg(test)]
 mod denied;
 #[cfg(test)]
+mod frugal;
+#[cfg(test)]
 mod fuzz;
 #[cfg(test)]
 mod rig;
