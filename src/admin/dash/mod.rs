@@ -184,11 +184,8 @@ impl Server {
     fn live_page(&self, request: &Request<Incoming>, viewer: Viewer) -> Answer {
         let asked = super::api::Query::read(request.uri().query(), &["page"]);
         let page = asked.map(|asked| {
-            let (path, query) = asked
-                .get("page")
-                .unwrap_or("/")
-                .split_once('?')
-                .map_or_else(|| (asked.get("page").unwrap_or("/"), ""), |parts| parts);
+            let wanted = asked.get("page").unwrap_or("/");
+            let (path, query) = wanted.split_once('?').unwrap_or((wanted, ""));
             Page::at(path, query)
         });
         match page {
