@@ -14,7 +14,7 @@ use crossbeam_queue::ArrayQueue;
 
 use super::{
     Appender, Found, Health,
-    appends::{Appends, BATCHES_MAX},
+    appends::{ALL_BATCHES_MAX, Appends},
     changer::Changer,
     changes::{Change, Changed, Changes},
     commands::{Command, CommandDone, Commands},
@@ -163,7 +163,7 @@ impl Log {
             clock,
             commands: Commands::new(),
             changes: Changes::new(),
-            pending: ArrayQueue::new(2 * BATCHES_MAX),
+            pending: ArrayQueue::new(ALL_BATCHES_MAX),
             flusher_bell: Bell::default(),
             is_appender_over: AtomicBool::new(false),
             lock: Mutex::new(Some(lock)),
@@ -262,13 +262,9 @@ impl Log {
             // is safe; it would be told as failed, and offered again.
             debug_assert!(false, "more wait to be safe than were let in");
             let Pending {
-                was_durable,
-                batch,
-                done,
-                ..
+                class, batch, done, ..
             } = pending;
-            self.appends
-                .refused(was_durable, batch, done, super::Reason::Io);
+            self.appends.refused(class, batch, done, super::Reason::Io);
         }
     }
 
