@@ -194,11 +194,7 @@ fn the_ballast_is_for_wardents_own_topics_alone() {
     foreign.config.is_reserved = false;
     settings.topics.push(foreign);
     let mut rig = Rig::with(settings.clone(), Arc::new(sim.clone()));
-    let fill = |rig: &mut Rig, topic: &str| {
-        let fits = |number| rig.append(topic, batch(number * 20, 20)).is_ok();
-        (0..).take_while(|number| fits(*number)).count()
-    };
-    fill(&mut rig, FOREIGN);
+    while rig.append(FOREIGN, batch(0, 20)).is_ok() {}
     assert!(rig.log.health().has_ballast.get(), "it is kept");
     while rig.log.health().has_ballast.get() {
         rig.append(DURABLE, batch(0, 1)).unwrap();
