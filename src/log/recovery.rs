@@ -188,7 +188,7 @@ impl Recovery<'_> {
             self.end_swap(base)?;
         }
         let is_half_made = |name: &String| {
-            [".cleaned", ".swap", ".deleted", ".tmp"]
+            [".cleaned", ".mended", ".swap", ".deleted", ".tmp"]
                 .iter()
                 .any(|end| name.ends_with(end))
         };
