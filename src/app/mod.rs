@@ -16,12 +16,14 @@ mod kafka;
 mod log;
 mod log_cli;
 mod log_reader;
+mod paint;
 mod registry;
 mod reload;
 mod replay_cli;
 mod replay_text;
 mod run;
 mod sockets;
+mod status_cli;
 mod telemetry;
 mod users_cli;
 
