@@ -82,6 +82,15 @@ enum LogFormat {
     Human,
 }
 
+impl LogFormat {
+    fn look(self) -> Look {
+        match self {
+            Self::Json => Look::Json,
+            Self::Human => Look::Human,
+        }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve.
@@ -144,6 +153,17 @@ Exit status: 0 when the new policy is in force, 1 when the old one stays.")]
         after_help = "Examples:\n  wardent log topics\n  wardent log verify"
     )]
     Log(LogCommand),
+    /// Carry the log to a Kafka cluster, and share bans and limits with its other nodes.
+    #[command(
+        after_help = "Example:\n  wardent mirror --config /etc/wardent/wardent.yaml\n
+A process of its own, beside `wardent run`: docs/scale-out.md. SIGTERM and SIGINT end it; what is
+under way arrives first."
+    )]
+    Mirror {
+        /// What log lines look like: for people on a terminal, else JSON.
+        #[arg(long, value_enum)]
+        log_format: Option<LogFormat>,
+    },
     /// Make keys, and sign requests with them.
     #[command(
         subcommand,
@@ -190,13 +210,8 @@ pub fn main() -> ExitCode {
     let output = arguments.output;
     let config = arguments.config.as_path();
     match arguments.command {
-        Command::Run { log_format } => run::run(
-            config,
-            log_format.map(|format| match format {
-                LogFormat::Json => Look::Json,
-                LogFormat::Human => Look::Human,
-            }),
-        ),
+        Command::Run { log_format } => run::run(config, log_format.map(LogFormat::look)),
+        Command::Mirror { log_format } => mirror(config, log_format.map(LogFormat::look)),
         Command::Demo { upstream } => match demo::run(upstream.as_deref()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => start_failed(&error),
@@ -233,6 +248,18 @@ pub fn main() -> ExitCode {
             }
         }
     }
+}
+
+#[cfg(feature = "cluster")]
+fn mirror(config: &Path, look: Option<Look>) -> ExitCode {
+    super::mirror_cli::run(config, look)
+}
+
+/// Not in this build; a supervisor need not try again.
+#[cfg(not(feature = "cluster"))]
+fn mirror(_config: &Path, _look: Option<Look>) -> ExitCode {
+    complain("this wardent was built without it: cargo build --release --features cluster");
+    ExitCode::from(EX_CONFIG)
 }
 
 /// Says why it did not start; a bad configuration has an exit status of its own.

@@ -5,6 +5,7 @@ pub mod ascii;
 pub mod audit;
 pub mod avro;
 pub mod ban;
+pub mod exchange;
 pub mod flat;
 pub mod place;
 pub mod privacy;

@@ -81,13 +81,15 @@ pub enum Reason {
     Fenced,
     /// It is longer than the topic's `max.message.bytes`.
     TooLarge,
+    /// It would begin a segment, and the log has as many as it may have.
+    TooManySegments,
     /// The log is being closed.
     Stopping,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::DiskFull,
         Self::Io,
         Self::Offline,
@@ -95,6 +97,7 @@ impl Reason {
         Self::OutOfOrderSequence,
         Self::Fenced,
         Self::TooLarge,
+        Self::TooManySegments,
         Self::Stopping,
     ];
 
@@ -108,6 +111,7 @@ impl Reason {
             Self::OutOfOrderSequence => "out_of_order_sequence",
             Self::Fenced => "fenced",
             Self::TooLarge => "too_large",
+            Self::TooManySegments => "too_many_segments",
             Self::Stopping => "stopping",
         }
     }
@@ -123,6 +127,7 @@ impl fmt::Display for Reason {
             Self::OutOfOrderSequence => "the batch does not follow its producer's last",
             Self::Fenced => "a later producer has its id",
             Self::TooLarge => "the batch is longer than the topic allows",
+            Self::TooManySegments => "the log has as many segments as it may have",
             Self::Stopping => "the log is being closed",
         })
     }

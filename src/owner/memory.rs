@@ -76,6 +76,8 @@ impl Memory {
             why: Cow::Borrowed(&self.why),
             by: Cow::Borrowed(self.decided.name()),
             request: request.map(|id| String::from_utf8_lossy(id.as_bytes())),
+            node: None,
+            hlc: None,
         }
     }
 }

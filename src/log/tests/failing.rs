@@ -182,6 +182,45 @@ fn a_full_disk_has_room_for_bans_until_the_ballast_is_used_up() {
     assert_eq!(found, number + 20);
 }
 
+/// What clients flush at each append is as safe as bans, and as dear to them; the ballast is not for it.
+#[test]
+fn the_ballast_is_for_wardents_own_topics_alone() {
+    const FOREIGN: &str = "foreign";
+    let mut sim = Sim::new(1, Path::new("/"));
+    sim.set_capacity(200_000);
+    let mut settings = settings(Path::new(DIR));
+    settings.ballast_bytes = 64 * 1024;
+    let mut foreign = topic(FOREIGN, Flush::EachAppend);
+    foreign.config.is_reserved = false;
+    settings.topics.push(foreign);
+    let mut rig = Rig::with(settings.clone(), Arc::new(sim.clone()));
+    let fill = |rig: &mut Rig, topic: &str| {
+        let fits = |number: u64| rig.append(topic, batch(number * 20, 20)).is_ok();
+        (0..).take_while(|number| fits(*number)).count()
+    };
+    fill(&mut rig, FOREIGN);
+    assert!(rig.log.health().has_ballast.get(), "it is kept");
+    while rig.log.health().has_ballast.get() {
+        rig.append(DURABLE, batch(0, 1)).unwrap();
+    }
+    // What it gave is for bans, also after the process was killed.
+    for left in 0..2 {
+        rig.clock.advance_ms(2_000);
+        for topic in [FOREIGN, LAZY] {
+            let refused = rig.append(topic, batch(0, 1)).unwrap_err();
+            assert_eq!(refused.reason, Reason::DiskFull, "{topic}, {left}");
+        }
+        rig.append(DURABLE, batch(0, 1)).unwrap();
+        sim = sim.kill();
+        rig = Rig::with(settings.clone(), Arc::new(sim.clone()));
+    }
+    sim.set_capacity(1_000_000);
+    rig.clock.advance_ms(1_000);
+    rig.settle();
+    assert!(rig.log.health().has_ballast.get());
+    rig.append(FOREIGN, batch(0, 1)).unwrap();
+}
+
 #[test]
 fn a_batch_that_is_too_long_is_given_back() {
     let sim = Sim::new(1, Path::new("/"));
