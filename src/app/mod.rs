@@ -18,12 +18,14 @@ mod log_cli;
 mod log_reader;
 #[cfg(feature = "cluster")]
 mod mirror_cli;
+mod paint;
 mod registry;
 mod reload;
 mod replay_cli;
 mod replay_text;
 mod run;
 mod sockets;
+mod status_cli;
 mod telemetry;
 mod tls;
 mod users_cli;

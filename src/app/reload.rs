@@ -201,7 +201,7 @@ impl Reloading {
                 Ok(words)
             }
             Err(report) => {
-                self.reloads.failed();
+                self.reloads.failed(&report);
                 tracing::error!(
                     generation = self.generation,
                     "policy refused, the old one stays in force: {report}"
