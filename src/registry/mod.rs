@@ -306,7 +306,9 @@ impl Registry {
     ) -> Result<(), Refused> {
         let (own, subject) = (self.clone(), subject.map(str::to_owned));
         self.change(async move {
-            if let Some(subject) = &subject {
+            if level.is_some() {
+                own.state().may_set_level(subject.as_deref())?;
+            } else if let Some(subject) = &subject {
                 own.state().may_write(subject)?;
             }
             Ok(((), vec![Record::Level { subject, level }]))
