@@ -14,7 +14,6 @@ use futures_util::{
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf},
-    sync::SemaphorePermit,
     time::{sleep, timeout},
 };
 
@@ -24,6 +23,7 @@ use super::{
     counters::Cut,
     frame::{self, Asked, LENGTH_BYTES, LOGIN_BYTES_MAX, REQUEST_BYTES_MAX},
     login::{self, Turn},
+    room::{FREE_BYTES, NoRoom, Part},
     table::{self, Key},
 };
 
@@ -39,14 +39,14 @@ const LOGIN_WITHIN: Duration = Duration::from_secs(10);
 /// How long nothing of an answer may be taken.
 const STILL_MAX: Duration = Duration::from_secs(30);
 
+/// Bytes of an answer that are to be taken in a second, beside that.
+const TAKEN_EACH_SECOND: u64 = 32 * 1024;
+
 /// How long it takes to say that a connection is at its end.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(1);
 
-/// Bytes that are read ahead while a request is answered, and up to which one needs no room.
-const AHEAD_BYTES: usize = 64 * 1024;
-
-/// How long a request waits for room that others have.
-const ROOM_WITHIN: Duration = Duration::from_secs(10);
+/// Bytes that are read ahead while a request is answered.
+const AHEAD_BYTES: usize = FREE_BYTES;
 
 /// Bytes of a longer request that room is taken for at a time.
 const STEP_BYTES: usize = 1024 * 1024;
@@ -54,8 +54,11 @@ const STEP_BYTES: usize = 1024 * 1024;
 /// Requests that wait for the log while another is looked at.
 const LATER_MAX: usize = 8;
 
+/// An answer, and the room that it takes until it is sent.
+type Made = (Vec<u8>, Part);
+
 /// Answers that wait for the log, in the order of their requests.
-type Answers = FuturesOrdered<LocalBoxFuture<'static, Vec<u8>>>;
+type Answers = FuturesOrdered<LocalBoxFuture<'static, Result<Made, NoRoom>>>;
 
 /// How a connection ends.
 #[derive(Debug)]
@@ -69,6 +72,12 @@ enum End {
 impl From<Cut> for End {
     fn from(why: Cut) -> Self {
         Self::Cut(why)
+    }
+}
+
+impl From<NoRoom> for End {
+    fn from(why: NoRoom) -> Self {
+        Self::Cut(why.into())
     }
 }
 
@@ -131,7 +140,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let (frame, room) = loop {
             tokio::select! {
                 biased;
-                Some(answer) = later.next() => self.send(&answer).await?,
+                Some(answer) = later.next() => self.send(&answer?.0).await?,
                 request = self.request(&broker) => break request?,
             }
         };
@@ -159,10 +168,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     session: &session,
                     version: body.version(),
                 };
-                let answer = api::answer(row, header.correlation, body, &call);
-                self.unless_gone(answer)
-                    .await?
-                    .map_err(|_| Cut::Malformed)?
+                let answer = api::answer(row, header.correlation, body, room, &call);
+                self.unless_gone(answer).await??
             }
             Asked::Version(Key::ApiVersions, _) => api::unsupported_versions(header.correlation),
             Asked::Version(key, version) => {
@@ -174,13 +181,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 return Err(Cut::Unsupported.into());
             }
         };
-        drop(room);
+        let mut taken = session.answer.replace(broker.rooms.answer());
         match answer {
-            Answer::Bytes(bytes) => self.send(&bytes).await?,
-            Answer::Held(bytes, _room) => self.send(&bytes).await?,
+            Answer::Bytes(bytes) => {
+                let held = broker.rooms.hold_made(&mut taken, bytes.len());
+                self.unless_gone(held).await??;
+                self.send(&bytes).await?;
+            }
             Answer::Later(answer) => {
                 let broker = Rc::clone(&broker);
-                later.push_back(Box::pin(async move { answer.bytes(&broker).await }));
+                later.push_back(Box::pin(async move {
+                    let bytes = answer.bytes(&broker).await;
+                    broker.rooms.hold_made(&mut taken, bytes.len()).await?;
+                    Ok((bytes, taken))
+                }));
             }
             Answer::Nothing => {}
         }
@@ -199,7 +213,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Sends the answers that wait, each as soon as it is there.
     async fn send_all(&mut self, later: &mut Answers) -> Result<(), End> {
         while let Some(answer) = self.unless_gone(later.next()).await? {
-            self.send(&answer).await?;
+            self.send(&answer?.0).await?;
         }
         Ok(())
     }
@@ -225,10 +239,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// The next request, and the room that it takes.
-    async fn request<'b>(
-        &mut self,
-        broker: &'b Broker,
-    ) -> Result<(Bytes, Option<SemaphorePermit<'b>>), End> {
+    async fn request(&mut self, broker: &Broker) -> Result<(Bytes, Part), End> {
         if self.came.is_empty() {
             timeout(IDLE_MAX, self.more(AHEAD_BYTES))
                 .await
@@ -243,16 +254,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             };
             let length = self.length_of(prefix).ok_or(Cut::FrameLength)?;
             let whole = LENGTH_BYTES + length;
-            let mut room: Option<SemaphorePermit<'b>> = None;
+            let mut room = broker.rooms.request();
             let mut has = AHEAD_BYTES;
             while self.came.len() < whole {
                 if self.came.len() >= has {
-                    let step = room_for(broker).await?;
-                    match &mut room {
-                        Some(room) => room.merge(step),
-                        None => room = Some(step),
-                    }
                     has += STEP_BYTES;
+                    room.hold(has).await?;
                 }
                 // No more than there is room for, and nothing of what follows a long request.
                 let wanted = whole.min(has).saturating_sub(self.came.len());
@@ -300,8 +307,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    async fn send(&mut self, mut bytes: &[u8]) -> Result<(), End> {
-        self.broker.counters.bytes_out.add(bytes.len() as u64);
+    /// Sends an answer. Who takes nothing of it for long, or little of it for very long, is cut off.
+    async fn send(&mut self, bytes: &[u8]) -> Result<(), End> {
+        let length = bytes.len() as u64;
+        self.broker.counters.bytes_out.add(length);
+        let within = STILL_MAX + Duration::from_secs(length / TAKEN_EACH_SECOND);
+        let sent = timeout(within, self.send_on(bytes)).await;
+        sent.map_err(|_| Cut::SlowAnswer)?
+    }
+
+    async fn send_on(&mut self, mut bytes: &[u8]) -> Result<(), End> {
         while !bytes.is_empty() {
             let sent = timeout(STILL_MAX, self.to.write(bytes))
                 .await
@@ -315,17 +330,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             .await
             .map_err(|_| Cut::SlowAnswer)??;
         Ok(())
-    }
-}
-
-/// Takes room for another part of a request, as soon as there is some.
-async fn room_for(broker: &Broker) -> Result<SemaphorePermit<'_>, End> {
-    let permits = u32::try_from(STEP_BYTES).unwrap_or(u32::MAX);
-    let room = broker.request_room.acquire_many(permits);
-    match timeout(ROOM_WITHIN, room).await {
-        Ok(Ok(room)) => Ok(room),
-        // It is never closed.
-        Ok(Err(_)) | Err(_) => Err(Cut::NoMemory.into()),
     }
 }
 
