@@ -5,7 +5,7 @@
 //! Whoever is slow, silent or greedy is cut off, and counted by why. While a request waits for something, the
 //! connection is listened to: a client that goes away takes its request with it.
 
-use std::{future::Future, rc::Rc, time::Duration};
+use std::{future::Future, pin::Pin, rc::Rc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{
@@ -14,7 +14,7 @@ use futures_util::{
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf},
-    time::{sleep, timeout},
+    time::{Sleep, sleep, timeout},
 };
 
 use super::{
@@ -97,6 +97,7 @@ where
         from,
         to,
         came: BytesMut::new(),
+        coming: None,
         session,
         broker,
     };
@@ -129,8 +130,18 @@ struct Connection<S> {
     to: WriteHalf<S>,
     /// What came and was not looked at.
     came: BytesMut,
+    /// The request that has begun to come, where it did not come at once.
+    coming: Option<Coming>,
     session: Rc<Session>,
     broker: Rc<Broker>,
+}
+
+/// A request that is not there whole.
+struct Coming {
+    /// When it should be.
+    late: Pin<Box<Sleep>>,
+    /// What it takes so far.
+    room: Part,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
@@ -141,7 +152,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             tokio::select! {
                 biased;
                 Some(answer) = later.next() => self.send(&answer?.0).await?,
-                request = self.request(&broker) => break request?,
+                request = self.request() => break request?,
             }
         };
         let is_raw = session.login.borrow().is_raw();
@@ -238,41 +249,51 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// The next request, and the room that it takes.
-    async fn request(&mut self, broker: &Broker) -> Result<(Bytes, Part), End> {
+    /// The next request, and the room that it takes. What of it has come stays where this is given up.
+    async fn request(&mut self) -> Result<(Bytes, Part), End> {
         if self.came.is_empty() {
-            timeout(IDLE_MAX, self.more(AHEAD_BYTES))
-                .await
-                .map_err(|_| Cut::Idle)??;
+            let more = read_more(&mut self.from, &mut self.came, AHEAD_BYTES);
+            timeout(IDLE_MAX, more).await.map_err(|_| Cut::Idle)??;
         }
-        let whole = timeout(REQUEST_WITHIN, async {
-            let prefix = loop {
-                match self.came.first_chunk::<LENGTH_BYTES>() {
-                    Some(prefix) => break *prefix,
-                    None => self.more(AHEAD_BYTES).await?,
+        loop {
+            let whole = match self.came.first_chunk::<LENGTH_BYTES>() {
+                None => None,
+                Some(prefix) => {
+                    let length = self.length_of(*prefix).ok_or(Cut::FrameLength)?;
+                    Some(LENGTH_BYTES + length)
                 }
             };
-            let length = self.length_of(prefix).ok_or(Cut::FrameLength)?;
-            let whole = LENGTH_BYTES + length;
-            let mut room = broker.rooms.request();
-            let mut has = AHEAD_BYTES;
-            while self.came.len() < whole {
-                if self.came.len() >= has {
-                    has += STEP_BYTES;
-                    room.hold(has).await?;
-                }
-                // No more than there is room for, and nothing of what follows a long request.
-                let wanted = whole.min(has).saturating_sub(self.came.len());
-                self.more(wanted).await?;
+            if let Some(whole) = whole.filter(|whole| self.came.len() >= *whole) {
+                return Ok(self.taken(whole));
             }
-            Ok::<_, End>((whole, room))
-        });
-        let (whole, room) = whole.await.map_err(|_| Cut::SlowRequest)??;
-        broker.counters.bytes_in.add(whole as u64);
+            let coming = self.coming.get_or_insert_with(|| Coming {
+                late: Box::pin(sleep(REQUEST_WITHIN)),
+                room: self.broker.rooms.request(),
+            });
+            let part = read_part(&mut self.from, &mut self.came, &mut coming.room, whole);
+            tokio::select! {
+                biased;
+                part = part => part?,
+                () = &mut coming.late => return Err(Cut::SlowRequest.into()),
+            }
+        }
+    }
+
+    /// The first bytes of what came, as a request.
+    fn taken(&mut self, whole: usize) -> (Bytes, Part) {
+        self.broker.counters.bytes_in.add(whole as u64);
+        let mut room = match self.coming.take() {
+            Some(coming) => coming.room,
+            None => self.broker.rooms.request(),
+        };
+        room.shrink_to(whole);
         let mut frame = self.came.split_to(whole);
+        if whole > AHEAD_BYTES {
+            // Else the memory of a long request would be used again, and never given back.
+            self.came = BytesMut::from(&*self.came);
+        }
         // What others see of it is their own.
-        let frame = frame.split_off(LENGTH_BYTES).freeze();
-        Ok((frame, room))
+        (frame.split_off(LENGTH_BYTES).freeze(), room)
     }
 
     /// How long the next request is; none where it cannot be one.
@@ -286,11 +307,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 (length <= LOGIN_BYTES_MAX).then_some(length)
             }
         }
-    }
-
-    /// Reads what has come, `bytes_max` at the most.
-    async fn more(&mut self, bytes_max: usize) -> Result<(), End> {
-        read_more(&mut self.from, &mut self.came, bytes_max).await
     }
 
     /// Waits for something, unless the client goes away.
@@ -333,6 +349,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 }
 
+/// Reads another part of a request, as soon as there is room for it: of one that is so long in all, where that is
+/// known. Nothing is lost where it is given up.
+async fn read_part(
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut BytesMut,
+    room: &mut Part,
+    whole: Option<usize>,
+) -> Result<(), End> {
+    let Some(whole) = whole else {
+        return read_more(from, to, AHEAD_BYTES).await;
+    };
+    let mut has = room.bytes().max(AHEAD_BYTES);
+    while to.len() >= has {
+        has += STEP_BYTES;
+        room.hold(has).await?;
+    }
+    // No more than there is room for, and nothing of what follows a long request.
+    let wanted = whole.min(has).saturating_sub(to.len());
+    read_more(from, to, wanted).await
+}
+
 /// Reads what has come, `bytes_max` at the most. Nothing is lost where it is given up.
 async fn read_more(
     from: &mut (impl AsyncRead + Unpin),
@@ -348,5 +385,77 @@ async fn read_more(
     match limited.read_buf(to).await? {
         0 => Err(End::Gone),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use tokio::{
+        io::DuplexStream,
+        task::{spawn_local, yield_now},
+    };
+
+    use super::*;
+    use crate::kafka::rig::{Rig, with_broker};
+
+    fn connection(rig: &Rig) -> (DuplexStream, Connection<DuplexStream>) {
+        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        let (from, to) = tokio::io::split(theirs);
+        let connection = Connection {
+            from,
+            to,
+            came: BytesMut::new(),
+            coming: None,
+            session: Rc::new(Session::new(&rig.broker, None, false)),
+            broker: Rc::clone(&rig.broker),
+        };
+        (ours, connection)
+    }
+
+    fn sends(mut client: DuplexStream, lengths: &'static [i32]) {
+        spawn_local(async move {
+            for length in lengths {
+                client.write_i32(*length).await.unwrap();
+                let bytes = vec![b'x'; usize::try_from(*length).unwrap()];
+                client.write_all(&bytes).await.unwrap();
+            }
+            std::future::pending::<()>().await;
+        });
+    }
+
+    #[test]
+    fn a_request_that_is_given_up_at_any_moment_goes_on_where_it_was() {
+        with_broker(&[], async |rig| {
+            let (client, mut connection) = connection(&rig);
+            sends(client, &[4_000_000, 100]);
+            for length in [4_000_000, 100] {
+                let (frame, room) = loop {
+                    // As when an earlier answer is there to be sent.
+                    match connection.request().now_or_never() {
+                        Some(request) => break request.unwrap(),
+                        None => yield_now().await,
+                    }
+                };
+                assert_eq!(frame.len(), length);
+                assert_eq!(
+                    room.bytes(),
+                    if length > AHEAD_BYTES { length + 4 } else { 0 }
+                );
+            }
+        });
+    }
+
+    #[test]
+    fn a_long_request_leaves_nothing_behind() {
+        with_broker(&[], async |rig| {
+            let (client, mut connection) = connection(&rig);
+            sends(client, &[8_000_000, 100, 100_000, 100]);
+            for _ in 0..4 {
+                drop(connection.request().await.unwrap());
+                let kept = connection.came.capacity();
+                assert!(kept <= 2 * AHEAD_BYTES, "{kept} bytes");
+            }
+        });
     }
 }
