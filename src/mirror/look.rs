@@ -10,7 +10,10 @@ use super::{
     status::{Cluster, Status},
     target::ASKED_WITHIN,
 };
-use crate::{base::clock::Clock, event::exchange::BANS};
+use crate::{
+    base::clock::Clock,
+    event::{ban, exchange::BANS},
+};
 
 const EVERY: Duration = Duration::from_secs(2);
 /// How often the log is told how it goes.
@@ -52,6 +55,7 @@ fn look(local: &Consumer, cluster: &Consumer, seen: &mut Seen, status: &Status, 
     }
     let told = status.now();
     for (name, topic) in &told.topics {
+        let name = if name == BANS { ban::TOPIC } else { name };
         for &number in topic.partitions.keys() {
             if let Ok((low, high)) = local.fetch_watermarks(name, number, ASKED_WITHIN) {
                 status.of(name, |topic| {
