@@ -1,6 +1,10 @@
 //! The admin socket of the local Wardent: one connection, kept, and made anew when it is gone.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -9,6 +13,7 @@ use hyper::{
     client::conn::http1::{self, SendRequest},
 };
 use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
 use tokio::{net::UnixStream, runtime::Runtime, time::timeout};
 
 use super::Failure;
@@ -49,44 +54,64 @@ impl Door {
     /// # Errors
     /// When there is none in time, or what was told is refused. It may have been heard all the same.
     pub(super) fn exchange(&mut self, told: &Told) -> Result<Answer, Failure> {
-        let failed =
-            |what: &dyn std::fmt::Display| Failure(format!("{}: {what}", self.socket.display()));
-        let body = serde_json::to_vec(told).map_err(|error| failed(&error))?;
+        let body = serde_json::to_vec(told).map_err(|error| self.failed(&error))?;
+        self.ask(Method::POST, PATH, Bytes::from(body))
+    }
+
+    /// What stands at `path`.
+    ///
+    /// # Errors
+    /// When there is no answer in time, or another one than is asked for.
+    pub(super) fn get<T: DeserializeOwned>(&mut self, path: &str) -> Result<T, Failure> {
+        self.ask(Method::GET, path, Bytes::new())
+    }
+
+    fn ask<T: DeserializeOwned>(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<T, Failure> {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "wardent")
+            .header("content-type", "application/json")
+            .body(Full::new(body));
+        let request = request.map_err(|error| self.failed(&error))?;
         let kept = self.sender.take();
         let asked = self.runtime.block_on(async {
-            let asking = ask(&self.socket, kept, Bytes::from(body));
+            let asking = ask(&self.socket, kept, request);
             timeout(WITHIN, asking).await
         });
-        let (sender, answer) = asked
-            .map_err(|_| failed(&"no answer in time"))?
-            .map_err(|error| failed(&error))?;
+        let (sender, said) = asked
+            .map_err(|_| self.failed(&"no answer in time"))?
+            .map_err(|error| self.failed(&error))?;
         self.sender = Some(sender);
-        Ok(answer)
+        serde_json::from_slice(&said).map_err(|error| self.failed(&error))
+    }
+
+    fn failed(&self, what: &dyn fmt::Display) -> Failure {
+        Failure(format!("{}: {what}", self.socket.display()))
     }
 }
 
 async fn ask(
-    socket: &std::path::Path,
+    socket: &Path,
     kept: Option<Sender>,
-    body: Bytes,
-) -> Result<(Sender, Answer), DoorError> {
+    request: Request<Full<Bytes>>,
+) -> Result<(Sender, Bytes), DoorError> {
     let mut sender = match kept {
         Some(sender) if !sender.is_closed() => sender,
         Some(_) | None => {
             let stream = UnixStream::connect(socket).await?;
             let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-            // It is looked after whenever this runtime runs: while an exchange is under way.
+            // It is looked after whenever this runtime runs: while something is asked.
             tokio::spawn(connection);
             sender
         }
     };
     sender.ready().await?;
-    let request = Request::builder()
-        .method(Method::POST)
-        .uri(PATH)
-        .header("host", "wardent")
-        .header("content-type", "application/json")
-        .body(Full::new(body))?;
     let answer = sender.send_request(request).await?;
     let status = answer.status();
     let said = Limited::new(answer.into_body(), BYTES_MAX)
@@ -97,5 +122,5 @@ async fn ask(
         let said = String::from_utf8_lossy(&said);
         return Err(format!("{status}: {}", said.trim_end()).into());
     }
-    Ok((sender, serde_json::from_slice(&said)?))
+    Ok((sender, said))
 }

@@ -13,6 +13,7 @@ mod exchange;
 mod letters;
 mod look;
 mod others;
+mod overtake;
 mod pace;
 mod position;
 mod reader;
@@ -61,6 +62,8 @@ pub struct Settings {
     pub shares_bans: bool,
     /// Whether limits are.
     pub shares_limits: bool,
+    /// How many bytes the local log may have.
+    pub disk_max: u64,
     /// The admin socket of the local Wardent.
     pub socket: PathBuf,
 }
