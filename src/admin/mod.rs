@@ -21,6 +21,7 @@ mod registry;
 pub mod server;
 pub mod status;
 pub mod token;
+pub mod top;
 pub mod topics;
 pub mod traces;
 pub mod verify;

@@ -25,6 +25,7 @@ mod replay_text;
 mod run;
 mod sockets;
 mod telemetry;
+mod tls;
 mod users_cli;
 
 use std::{
@@ -57,6 +58,7 @@ use crate::{
     },
     event::privacy::Privacy,
     guard::{bots::Bots, policy::Policy},
+    kafka::tls::Tls,
     owner::{BanPolicy, Owner},
     proxy::{
         canary::Canary,
@@ -72,6 +74,7 @@ use log::OpenLog;
 use reload::{InForce, Reloading};
 use sockets::Sockets;
 use telemetry::Told;
+use tls::Certificates;
 
 /// Why Wardent could not start, in words for the operator.
 #[derive(Debug)]
@@ -174,7 +177,7 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
     let kafka = Kafka::start(
         served,
         document,
-        prepared.tls.as_ref(),
+        prepared.certificates.of_log(),
         auditor,
         &log,
         &clock,
@@ -192,11 +195,12 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
     let (reloader, asked) = Reloader::pair();
     let notes = notes(&loaded, built.notes);
     let (ended, until_ended) = watch::channel(false);
-    let in_force = InForce::new(&shared, bans, threads.auditor(), prepared.tls);
+    let in_force = InForce::new(&shared, bans, threads.auditor(), prepared.certificates);
     let (lasting, watch) = (prepared.lasting, prepared.watch);
     let side = Side {
         told: Told::of(&loaded.wardent.telemetry, &view),
         server: Server::new(view, reloader.clone(), threads.acts(), token),
+        admin_tls: in_force.certificates.of_admin(),
         sockets,
         health: health_check(&loaded),
         questions,
@@ -257,7 +261,7 @@ fn notes(loaded: &Loaded, of_secrets: Vec<String>) -> Vec<String> {
 struct Prepared {
     watch: Watch,
     loaded: Loaded,
-    tls: Option<kafka::Renewed>,
+    certificates: Certificates,
     lasting: Lasting,
     built: Built,
 }
@@ -271,7 +275,7 @@ impl Prepared {
         let mut lasting = Lasting::default();
         let built = settings::policy(&loaded, &mut lasting, 1).map_err(StartError::Secrets)?;
         Ok(Self {
-            tls: kafka::Renewed::open(&loaded.wardent.log)?,
+            certificates: Certificates::open(&loaded.wardent)?,
             watch,
             loaded,
             lasting,
@@ -405,6 +409,7 @@ fn health_check(loaded: &Loaded) -> Option<HealthCheck> {
 /// What runs beside the workers, on one thread with a runtime of its own.
 struct Side {
     server: Server,
+    admin_tls: Option<Tls>,
     sockets: Sockets,
     health: Option<HealthCheck>,
     told: Told,
@@ -432,7 +437,7 @@ impl Side {
         if let Some(listener) = self.sockets.take_admin_listener() {
             match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => {
-                    tokio::spawn(self.server.clone().serve_listener(listener));
+                    tokio::spawn(self.server.clone().serve_listener(listener, self.admin_tls));
                 }
                 Err(error) => tracing::error!(%error, "the admin listener cannot be used"),
             }

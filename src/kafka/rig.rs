@@ -165,10 +165,16 @@ impl Rig {
         version: i16,
         request: &impl Encodable,
     ) -> Result<Option<Bytes>, Malformed> {
-        let header = frame::header(framed(key, version, 7, request).split_off(4))?;
+        self.try_answer(framed(key, version, 7, request)).await
+    }
+
+    /// Has a request answered that has the correlation 7, as [`Self::try_ask`].
+    pub(crate) async fn try_answer(&self, mut framed: Bytes) -> Result<Option<Bytes>, Malformed> {
+        let header = frame::header(framed.split_off(4))?;
         let Asked::Spoken(row, body) = header.asked else {
-            panic!("{key:?} {version} is not spoken")
+            panic!("it is not spoken")
         };
+        let (key, version) = (row.key, body.version());
         let call = Call {
             broker: &self.broker,
             session: &self.session,

@@ -6,13 +6,14 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     ask::{Beat, Commit, Committed, Join, Joined, Leave, Sync, Synced, Ticket, TopicPartition},
+    coordinator::Coordinator,
     owner::{Act, Gone, Owner, Waiter},
     shown::{Described, Listed},
 };
 use crate::kafka::ErrorCode;
 
-/// What a group has committed; none where nothing is.
-pub(crate) type Fetched = Vec<(TopicPartition, Option<Committed>)>;
+/// What a group has committed, topic by topic and partition by partition; none where nothing is.
+pub(crate) type Fetched = Vec<(String, Vec<(i32, Option<Committed>)>)>;
 
 /// Asks the owner of all groups, and waits for what it says.
 ///
@@ -170,31 +171,24 @@ impl Groups {
         codes.unwrap_or_else(|| vec![ErrorCode::CoordinatorNotAvailable; count])
     }
 
-    /// How far a group is in these partitions, or wherever it has said.
+    /// How far a group is in these partitions of topics, or wherever it has said.
     ///
     /// # Errors
     /// While groups are being read.
     pub(crate) async fn fetch(
         &self,
         group: String,
-        of: Option<Vec<TopicPartition>>,
+        of: Option<Vec<(String, Vec<i32>)>>,
     ) -> Result<Fetched, ErrorCode> {
         let act = move |owner: &mut Owner| {
             if owner.is_loading() {
                 return Err(ErrorCode::CoordinatorLoadInProgress);
             }
             let groups = &owner.coordinator;
-            let Some(of) = of else {
-                let all = groups.all_committed(&group);
-                return Ok(all
-                    .map(|(of, one)| (of.clone(), Some(one.clone())))
-                    .collect());
-            };
-            let committed = |of: TopicPartition| {
-                let committed = groups.committed(&group, &of).cloned();
-                (of, committed)
-            };
-            Ok(of.into_iter().map(committed).collect())
+            Ok(match of {
+                None => all_of(groups, &group),
+                Some(of) => some_of(groups, &group, of),
+            })
         };
         let fetched = self.look(act).await;
         fetched.unwrap_or(Err(ErrorCode::CoordinatorNotAvailable))
@@ -278,4 +272,34 @@ impl Groups {
             Some(_) | None => Ok(codes),
         }
     }
+}
+
+/// All that a group has committed.
+fn all_of(groups: &Coordinator, group: &str) -> Fetched {
+    let mut all = Fetched::new();
+    for (of, one) in groups.all_committed(group) {
+        let committed = (of.partition, Some(one.clone()));
+        match all.last_mut() {
+            Some((topic, partitions)) if *topic == of.topic => partitions.push(committed),
+            _ => all.push((of.topic.clone(), vec![committed])),
+        }
+    }
+    all
+}
+
+/// What a group has committed there. A topic's name is there once, however many partitions are named.
+fn some_of(groups: &Coordinator, group: &str, of: Vec<(String, Vec<i32>)>) -> Fetched {
+    let topics = of.into_iter().map(|(topic, partitions)| {
+        let mut of = TopicPartition {
+            topic,
+            partition: 0,
+        };
+        let committed = partitions.into_iter().map(|partition| {
+            of.partition = partition;
+            (partition, groups.committed(group, &of).cloned())
+        });
+        let committed = committed.collect();
+        (of.topic, committed)
+    });
+    topics.collect()
 }

@@ -7,6 +7,9 @@ use super::{Malformed, Shape, Uuid};
 /// Elements that are allocated for before the first of them was read.
 const ELEMENTS_AT_FIRST: usize = 16;
 
+/// The longest string, in both shapes, as Kafka has it.
+const STRING_BYTES_MAX: usize = 32_767;
+
 /// Reads a request, or a part of one.
 #[derive(Debug)]
 pub(crate) struct Reader {
@@ -149,6 +152,9 @@ impl Reader {
         let Some(length) = self.short()? else {
             return Ok(None);
         };
+        if length > STRING_BYTES_MAX {
+            return Err(Malformed("a string is longer than one may be"));
+        }
         let bytes = self.take(length)?;
         let text = std::str::from_utf8(&bytes).map_err(|_| Malformed("a string is not UTF-8"))?;
         Ok(Some(text.to_owned()))
@@ -220,7 +226,7 @@ impl Reader {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::Writer, *};
 
     fn reader(bytes: &'static [u8], is_flexible: bool) -> Reader {
         let shape = Shape {
@@ -253,6 +259,23 @@ mod tests {
             reader(b"\x01", true).nullable_array(each).unwrap(),
             Some(vec![])
         );
+    }
+
+    #[test]
+    fn a_string_has_32_767_bytes_at_most() {
+        let shape = Shape {
+            version: 0,
+            is_flexible: true,
+        };
+        let read = |length: u32| {
+            let mut writer = Writer::new(Vec::new(), shape);
+            writer.varint(length + 1);
+            let mut bytes = writer.into_bytes();
+            bytes.resize(bytes.len() + length as usize, b'x');
+            Reader::new(bytes.into(), shape).string()
+        };
+        assert_eq!(read(32_767).unwrap().len(), 32_767);
+        read(32_768).unwrap_err();
     }
 
     #[test]
