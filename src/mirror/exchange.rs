@@ -2,7 +2,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::mpsc::{Receiver, RecvTimeoutError},
+    sync::{
+        Mutex,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
     time::Duration,
 };
 
@@ -11,7 +14,6 @@ use rdkafka::{
     config::FromClientConfigAndContext as _,
     producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext},
 };
-use std::sync::Mutex;
 
 use super::{
     Ending, Settings, client,
@@ -50,10 +52,14 @@ pub(super) fn run(
         Err(failure) => return tracing::error!("{failure}"),
     };
     let mut spent = Spent::default();
-    let mut waiting = Waiting::of(clock.unix_ms());
+    let mut waiting = Waiting::default();
     let mut report_ns = 0;
     while !ending.has_begun() {
-        gather(news, &mut waiting);
+        // The proxy's own word comes first: it numbers readings.
+        match waiting.next_read {
+            Some(_) => gather(news, &mut waiting),
+            None => {}
+        }
         let now_ns = clock.monotonic_ns();
         let mut told = waiting.next();
         if now_ns >= report_ns {
@@ -64,6 +70,7 @@ pub(super) fn run(
             Ok(answer) => {
                 status.set(PART, Doing::Running, clock.unix_ms());
                 waiting.heard();
+                waiting.next_read = Some(answer.next_read);
                 if told.report.is_some() {
                     report_ns = now_ns.saturating_add(nanos(REPORT));
                 }
@@ -114,7 +121,7 @@ fn gather(news: &Receiver<News>, waiting: &mut Waiting) {
 }
 
 /// What is to be told, in the order in which it came; kept until it was heard.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Waiting {
     /// Bans, in exchanges; the first one is being told.
     bans: VecDeque<(Vec<BanRecord>, Option<Part>)>,
@@ -125,32 +132,18 @@ struct Waiting {
     reading: Option<(u64, u64)>,
     /// Whether all bans are being read, or will be soon.
     is_reading: bool,
-    /// The number of the next reading.
-    next_read: u64,
+    /// The number of the next reading, as the proxy last gave it.
+    next_read: Option<u64>,
     /// How much usage is in what is being told.
     telling: usize,
 }
 
 impl Waiting {
-    /// Nothing waits; readings are numbered from `first` on.
-    fn of(first: u64) -> Self {
-        Self {
-            bans: VecDeque::new(),
-            gathered: (Vec::new(), 0),
-            usage: Vec::new(),
-            reading: None,
-            is_reading: false,
-            next_read: first,
-            telling: 0,
-        }
-    }
-
     fn put(&mut self, what: News) {
         match what {
             News::Begins => {
                 self.close(false);
-                self.reading = Some((self.next_read, 0));
-                self.next_read += 1;
+                self.reading = self.next_read.map(|read| (read, 0));
                 self.is_reading = true;
             }
             News::Ban(ban) => {
@@ -303,6 +296,13 @@ mod tests {
         })
     }
 
+    fn numbered(next_read: u64) -> Waiting {
+        Waiting {
+            next_read: Some(next_read),
+            ..Waiting::default()
+        }
+    }
+
     fn told(waiting: &mut Waiting) -> Vec<(usize, Option<Part>)> {
         let mut told = Vec::new();
         loop {
@@ -317,7 +317,7 @@ mod tests {
 
     #[test]
     fn a_reading_is_told_in_parts_that_are_counted() {
-        let mut waiting = Waiting::of(7);
+        let mut waiting = numbered(7);
         waiting.put(News::Begins);
         waiting.put(ban(1));
         waiting.put(ban(2));
@@ -337,7 +337,7 @@ mod tests {
 
     #[test]
     fn a_reading_that_finds_nothing_is_told_too() {
-        let mut waiting = Waiting::of(1);
+        let mut waiting = numbered(1);
         waiting.put(News::Begins);
         waiting.put(News::Ends);
         let part = Part {
@@ -350,7 +350,7 @@ mod tests {
 
     #[test]
     fn what_was_not_heard_is_told_again_as_it_was() {
-        let mut waiting = Waiting::of(1);
+        let mut waiting = numbered(1);
         waiting.put(News::Begins);
         waiting.put(ban(1));
         let first = waiting.next();
@@ -362,9 +362,10 @@ mod tests {
 
     #[test]
     fn a_reading_that_begins_anew_has_another_number() {
-        let mut waiting = Waiting::of(1);
+        let mut waiting = numbered(1);
         waiting.put(News::Begins);
         waiting.put(ban(1));
+        waiting.next_read = Some(2);
         waiting.put(News::Begins);
         waiting.put(News::Ends);
         let reads: Vec<_> = told(&mut waiting)
