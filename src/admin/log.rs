@@ -116,6 +116,11 @@ impl LogView {
         kept(&self.cleaner, encoder)
     }
 
+    /// Events that are not in the log, since the start.
+    pub(super) fn events_lost(&self) -> u64 {
+        self.sum(LaneCounts::lost) + self.builder.given_up()
+    }
+
     fn sum(&self, of: impl Fn(&LaneCounts) -> u64) -> u64 {
         self.lanes.iter().map(|lane| of(lane)).sum()
     }

@@ -23,6 +23,7 @@ mod process;
 mod reading;
 mod registry;
 pub mod server;
+pub mod standing;
 pub mod status;
 pub mod token;
 pub mod top;
@@ -120,26 +121,32 @@ impl Reloads {
         self.told.load_full()
     }
 
-    /// When the policy in force was loaded, in milliseconds since 1970.
-    pub fn last_success_unix_ms(&self) -> u64 {
-        self.last_success_unix_ms.load(Ordering::Relaxed)
-    }
-
     /// Takes note of a reload that took effect.
     pub fn succeeded(&self, unix_ms: u64) {
         self.succeeded.fetch_add(1, Ordering::Relaxed);
         self.last_failed.store(0, Ordering::Relaxed);
         self.last_success_unix_ms.store(unix_ms, Ordering::Relaxed);
+        self.noted(self.told.load().notes.clone());
     }
 
     /// Takes note of a reload that was refused, and why.
     pub fn failed(&self, report: &str) {
         self.told.store(Arc::new(Told {
-            refused: Some(report.to_owned()),
+            refused: Some(report.trim_end().to_owned()),
             notes: self.told.load().notes.clone(),
         }));
         self.failed.fetch_add(1, Ordering::Relaxed);
         self.last_failed.store(1, Ordering::Relaxed);
+    }
+
+    /// Why the last reload was refused, if it was.
+    pub fn error(&self) -> Option<String> {
+        self.told.load().refused.clone()
+    }
+
+    /// When the policy in force got so, in milliseconds since 1970.
+    pub fn last_success_unix_ms(&self) -> u64 {
+        self.last_success_unix_ms.load(Ordering::Relaxed)
     }
 
     /// Whether the last reload was refused.

@@ -109,6 +109,7 @@ fn settings(document: &Document) -> Result<Settings, StartError> {
         catch_up: cluster.catch_up.per_second,
         shares_bans: cluster.shares(Shared::Bans),
         shares_limits: cluster.shares(Shared::Limits),
+        disk_max: document.log.disk_max,
         socket: document.admin.socket.clone(),
     })
 }

@@ -93,7 +93,8 @@ pub struct BanRecord {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Part {
-    /// Which reading, another each time.
+    /// Which reading: what the last answer before its first part gave as `next_read`. So one that comes
+    /// late is known as such, and lifts nothing.
     pub read: u64,
     /// Which part of it, counted from 0. One that is sent again has the same number; where one is missing,
     /// the reading comes to nothing, and another is asked for.
@@ -111,6 +112,8 @@ pub struct Answer {
     /// Whether the whole topic of bans is to be read, from its beginning: there was no whole reading since
     /// the proxy began, and none is under way.
     pub wants_bans: bool,
+    /// The number of the next reading of it.
+    pub next_read: u64,
     /// Bans that were refused, and why; the first of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<Refused>,
@@ -324,11 +327,12 @@ mod tests {
         let answer = Answer {
             usage: told.usage.first().cloned(),
             wants_bans: true,
+            next_read: 1,
             refused: Vec::new(),
         };
         assert_eq!(
             serde_json::to_string(&answer).unwrap(),
-            r#"{"usage":{"node":"web-2","number":{"run":1,"seq":2},"spent":[{"limit":"login/1","client":"198.51.100.7","spent":3}]},"wants_bans":true}"#
+            r#"{"usage":{"node":"web-2","number":{"run":1,"seq":2},"spent":[{"limit":"login/1","client":"198.51.100.7","spent":3}]},"wants_bans":true,"next_read":1}"#
         );
     }
 

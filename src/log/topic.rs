@@ -14,7 +14,7 @@ use data_encoding::HEXLOWER;
 use super::meta::Id;
 
 /// The longest name Kafka allows, in bytes.
-const NAME_BYTES_MAX: usize = 249;
+pub(super) const NAME_BYTES_MAX: usize = 249;
 
 /// What becomes of old records (`cleanup.policy`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

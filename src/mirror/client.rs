@@ -320,3 +320,65 @@ pub(super) fn writing_locally(settings: &Settings) -> ClientConfig {
 pub(super) fn asking(settings: &Settings) -> ClientConfig {
     base(&settings.cluster, &settings.node)
 }
+
+/// Who reads what this node decided, as soon as it can be read.
+///
+/// # Errors
+/// When the client refuses its settings.
+pub(super) fn local_at_once(settings: &Settings) -> Result<Consumer, Failure> {
+    let config = consumer(&settings.local, &settings.node, Some(super::reader::GROUP));
+    create(&at_once(config), "local")
+}
+
+/// Who hears what other nodes decided and spent, as soon as it can be heard.
+///
+/// # Errors
+/// When the client refuses its settings.
+pub(super) fn hearing(settings: &Settings) -> Result<Consumer, Failure> {
+    // No group keeps where it is: a group's name is only what the client wants of who reads.
+    let group = format!("{}.{}", super::reader::GROUP, settings.node);
+    let config = consumer(&settings.cluster, &settings.node, Some(&group));
+    create(&at_once(config), "cluster")
+}
+
+fn at_once(mut config: ClientConfig) -> ClientConfig {
+    config
+        .set("fetch.min.bytes", "1")
+        .set("fetch.wait.max.ms", "500")
+        // One that was refused or found no leader is asked for again soon.
+        .set("fetch.error.backoff.ms", "50")
+        .set("queued.max.messages.kbytes", "4096");
+    config
+}
+
+/// Who tells the cluster what this node decided.
+///
+/// # Errors
+/// When the client refuses its settings.
+pub(super) fn telling_bans(settings: &Settings) -> Result<Producer, Failure> {
+    let mut config = base(&settings.cluster, &settings.node);
+    config
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        .set("compression.type", "lz4")
+        .set("linger.ms", "0")
+        .set("message.timeout.ms", "0")
+        .set("partitioner", "murmur2_random")
+        .set("queue.buffering.max.kbytes", "16384")
+        .set("topic.metadata.propagation.max.ms", "5000");
+    let made = Producer::from_config_and_context(&config, Deliveries::default());
+    made.map_err(|error| refused(&error))
+}
+
+/// What who tells the cluster of usage goes by: an old word is worth nothing, and nothing is waited for.
+pub(super) fn telling_usage(settings: &Settings) -> ClientConfig {
+    let mut config = base(&settings.cluster, &settings.node);
+    config
+        .set("acks", "1")
+        .set("compression.type", "lz4")
+        .set("linger.ms", "0")
+        .set("message.timeout.ms", "5000")
+        .set("partitioner", "murmur2_random")
+        .set("queue.buffering.max.kbytes", "4096");
+    config
+}

@@ -19,12 +19,12 @@ use rdkafka::{
 };
 
 use super::{
-    Delivery, Ending, Failure, Settings,
+    Delivery, Ending, Failure, PAUSE_MAX, PAUSE_MIN, REFUSED, Settings,
     client::{self, Consumer, Delivered, Producer, Sent},
     letters::{self, Place, Undelivered},
     nanos,
     pace::Pace,
-    reader::{self, Arrived, Reader},
+    reader::{self, Arrived, Pulled, Reader},
     status::{Doing, Status},
     target::{self, ASKED_WITHIN, Wanted},
 };
@@ -59,11 +59,6 @@ pub(super) fn run(settings: &Settings, status: &Status, clock: &Clock, ending: &
 /// What this is called where it is told how it goes.
 pub(super) const PART: &str = "topics";
 
-/// Between two tries.
-const PAUSE_MIN: Duration = Duration::from_millis(200);
-const PAUSE_MAX: Duration = Duration::from_secs(10);
-/// Until a topic is tried again that was refused.
-const REFUSED: Duration = Duration::from_secs(30);
 /// How often it is looked at what there is to mirror.
 const LOOK: Duration = Duration::from_secs(10);
 /// How often what is acknowledged is committed.
@@ -115,13 +110,13 @@ impl Copier<'_> {
         let cluster = client::cluster_asker(self.settings, Some(&group))?;
         let there = self.there(&local)?;
         let wanted: Vec<_> = there.iter().map(wanted).collect();
-        let in_the_way = target::prepare(self.settings, &cluster, &wanted)?;
-        for (topic, why) in &in_the_way {
+        let prepared = target::prepare(self.settings, &cluster, &wanted)?;
+        for (topic, why) in &prepared.refused {
             self.refuse(topic, why);
         }
         let topics: Vec<_> = there
             .iter()
-            .filter(|(name, _)| !in_the_way.contains_key(name))
+            .filter(|(name, _)| !prepared.refused.contains_key(name))
             .cloned()
             .collect();
         for (name, _) in &topics {
@@ -139,7 +134,8 @@ impl Copier<'_> {
                 Some(asked.map_err(|error| cluster_says(&error))?)
             }
         };
-        let reader = Reader::open(self.settings, &topics, elsewhere.as_ref(), self.status)?;
+        let consumer = client::local(self.settings, reader::GROUP)?;
+        let reader = Reader::open(consumer, &topics, elsewhere.as_ref(), false, self.status)?;
         Ok(Try {
             known: there,
             local,
@@ -275,7 +271,7 @@ impl Try {
         let partitions = self.reader.partitions.iter();
         let mut taken = partitions
             .filter(|partition| !copier.refused.contains_key(self.reader.topic(partition)));
-        taken.any(|partition| partition.position.bytes() > 0)
+        taken.any(|partition| partition.position.is_under_way())
     }
 
     /// Whether there is something else to mirror than when the try began.
@@ -305,18 +301,14 @@ impl Try {
         match self.reader.consumer.poll(IDLE) {
             None => return Ok(false),
             Some(Err(error)) => {
-                judge(&error)?;
+                Pulled::judge(&error)?;
                 return Ok(false);
             }
             Some(Ok(message)) => {
                 let (offset, bytes) = (message.offset(), message.payload_len() + message.key_len());
-                let Some(of) = self.reader.find(message.topic(), message.partition()) else {
+                let Some(of) = self.reader.new_at(&message) else {
                     return Ok(true);
                 };
-                let is_known = |of: &reader::Partition| of.position.has(offset);
-                if self.reader.partitions.get(of).is_none_or(is_known) {
-                    return Ok(true);
-                }
                 let is_buried = copier.has_buried(&message);
                 if !is_buried && !self.send(&message, of, copier)? {
                     return Ok(false);
@@ -541,27 +533,6 @@ fn headed(message: &BorrowedMessage<'_>, settings: &Settings) -> OwnedHeaders {
 const NODE: &str = "wardent.node";
 const PARTITION: &str = "wardent.partition";
 const OFFSET: &str = "wardent.offset";
-
-/// Whether what the local client says ends the try: otherwise it sees to it itself.
-fn judge(error: &KafkaError) -> Result<(), Failure> {
-    match error {
-        KafkaError::MessageConsumption(
-            code @ (RDKafkaErrorCode::AutoOffsetReset
-            | RDKafkaErrorCode::OffsetOutOfRange
-            | RDKafkaErrorCode::UnknownTopicOrPartition
-            | RDKafkaErrorCode::UnknownTopic
-            | RDKafkaErrorCode::UnknownPartition
-            | RDKafkaErrorCode::TopicAuthorizationFailed),
-        ) => Err(Failure(format!("the local listener: {code}"))),
-        KafkaError::MessageConsumptionFatal(code) => {
-            Err(Failure(format!("the local listener: {code}")))
-        }
-        other => {
-            tracing::debug!(error = %other, "the local listener");
-            Ok(())
-        }
-    }
-}
 
 fn cluster_says(error: &KafkaError) -> Failure {
     Failure(format!("the cluster: {error}"))

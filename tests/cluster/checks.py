@@ -45,14 +45,22 @@ def settled(node: Node, given: Given, once: bool, deadline_s: float = 120) -> in
     """Waits until all that the node has is on the cluster, and compares."""
     topic = topic_of(node.node)
     source = read(node.address, topic)
-    last: list[Any] = []
+    seen: list[str] = []
 
     def is_there() -> bool:
-        last[:] = [record.origin() for record in read(given.cluster.bootstrap, topic)]
-        return len(set(last)) >= len(source)
+        try:
+            there = {record.origin() for record in read(given.cluster.bootstrap, topic)}
+        except AssertionError as error:
+            # A cluster that has just been started may not answer everybody yet.
+            seen[:] = [str(error)]
+            return False
+        seen[:] = [f"{len(there)} of {len(source)}"]
+        return len(there) >= len(source)
 
-    with contextlib.suppress(AssertionError):
+    try:
         wait_until("all is there", is_there, deadline_s)
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {seen}; the mirror: {node.mirror_said()}") from error
     return compare(source, node.node, read(given.cluster.bootstrap, topic), once)
 
 
