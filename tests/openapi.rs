@@ -77,7 +77,7 @@ fn every_path_takes_the_methods_that_the_document_tells() {
     // What Kafka's users are and what `log verify` does is told in docs/kafka-security.md and docs/log.md.
     let of_others = ["/api/v1/log/users", "/api/v1/log/verify"];
     let named: Vec<&str> = told
-        .split([' ', ','])
+        .split([' ', ',', ':'])
         .filter(|word| word.starts_with("/api/"))
         .collect();
     assert!(named.len() > 10, "{told}");
