@@ -26,6 +26,7 @@ use super::{
     log_cli::{self, LogCommand},
     replay_cli::{self, ReplayArguments},
     run,
+    soak::{self, SoakArguments},
 };
 use crate::{
     base::clock::Clock,
@@ -33,6 +34,7 @@ use crate::{
         self, Problem, Severity,
         secrets::Secrets,
         settings::{self, Lasting},
+        wardent::Document,
     },
     secret::{Signed, Signer, generate},
     telemetry::log::Look,
@@ -140,6 +142,9 @@ Exit status: 0 when the new policy is in force, 1 when the old one stays.")]
         after_help = "Examples:\n  wardent log topics\n  wardent log verify"
     )]
     Log(LogCommand),
+    /// Prove that this binary serves with this configuration, beside the one that runs.
+    #[command(after_help = soak::EXAMPLES)]
+    Soak(SoakArguments),
     /// Make keys, and sign requests with them.
     #[command(
         subcommand,
@@ -205,6 +210,7 @@ pub fn main() -> ExitCode {
         Command::Events(command) => events_cli::run(&command, config, output),
         Command::Replay(arguments) => replay_cli::run(&arguments, config, output),
         Command::Log(command) => log_cli::run(&command, config, output),
+        Command::Soak(arguments) => soak::run(&arguments, config, output),
         Command::Secret(SecretCommand::New) => match generate() {
             Ok(key) => say(output, &key, || json!({"key": key})),
             Err(error) => fail(&format!("no randomness: {error}")),
@@ -312,7 +318,14 @@ fn reload(config: &Path, output: Output) -> ExitCode {
 }
 
 fn sign(config: &Path, id: Option<&str>, request: &Signed<'_>) -> Result<String, StartError> {
-    let document = config::load_wardent(config)?;
+    let signer = signer(&config::load_wardent(config)?, id)?;
+    let mut signed = Vec::new();
+    signer.write(request, Clock::system().unix_ms() / 1_000, &mut signed);
+    Ok(String::from_utf8_lossy(&signed).into_owned())
+}
+
+/// Signs with the key called `id`, the first when none.
+pub(super) fn signer(document: &Document, id: Option<&str>) -> Result<Signer, StartError> {
     let key = document
         .secret
         .keys
@@ -331,10 +344,7 @@ fn sign(config: &Path, id: Option<&str>, request: &Signed<'_>) -> Result<String,
         })
         .map_err(StartError::Secrets)?
         .value;
-    let signer = Signer::new(name, value).map_err(|bad| StartError::Secrets(bad.to_string()))?;
-    let mut signed = Vec::new();
-    signer.write(request, Clock::system().unix_ms() / 1_000, &mut signed);
-    Ok(String::from_utf8_lossy(&signed).into_owned())
+    Signer::new(name, value).map_err(|bad| StartError::Secrets(bad.to_string()))
 }
 
 /// Says a result, as text or as JSON.
