@@ -63,7 +63,7 @@ def test_the_page_leads_to_a_protected_site(
         CARGO.format(binary=wardent_binary(), cargo=cargo / "cargo"),
         mode="755",
     )
-    machine.run(f"git -c safe.directory='*' clone --quiet {repository} /root/wardent")
+    machine.run(f"git -c safe.directory='*' clone --quiet file://{repository} /root/wardent")
 
     page = blocks((repository / "docs" / "newcomer.md").read_text())
     steps = [text for language, text in page if language == "sh"]
@@ -78,6 +78,7 @@ def test_the_page_leads_to_a_protected_site(
     for language, text in page:
         if language == "sh":
             last = next(said)
+            print(text, last, sep="\n")
         else:
             missing = shows(last, text)
             assert missing is None, f"no {missing!r} in:\n{last}"
