@@ -19,15 +19,17 @@ mod process;
 mod reading;
 mod registry;
 pub mod server;
+pub mod standing;
 pub mod status;
 pub mod token;
+pub mod top;
 pub mod topics;
 pub mod traces;
 pub mod verify;
 pub mod watchdog;
 
 use std::sync::{
-    Arc,
+    Arc, Mutex, PoisonError,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -81,6 +83,8 @@ pub struct Reloads {
     failed: AtomicU64,
     last_failed: AtomicU64,
     last_success_unix_ms: AtomicU64,
+    /// Why the last one was refused. Locked by who shows it and who reloads, both of the admin side.
+    error: Mutex<Option<String>>,
 }
 
 impl Reloads {
@@ -96,12 +100,26 @@ impl Reloads {
         self.succeeded.fetch_add(1, Ordering::Relaxed);
         self.last_failed.store(0, Ordering::Relaxed);
         self.last_success_unix_ms.store(unix_ms, Ordering::Relaxed);
+        *self.error.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Takes note of a reload that was refused.
-    pub fn failed(&self) {
+    /// Takes note of a reload that was refused, and why.
+    pub fn failed(&self, why: &str) {
         self.failed.fetch_add(1, Ordering::Relaxed);
         self.last_failed.store(1, Ordering::Relaxed);
+        let mut error = self.error.lock().unwrap_or_else(PoisonError::into_inner);
+        *error = Some(why.trim_end().to_owned());
+    }
+
+    /// Why the last reload was refused, if it was.
+    pub fn error(&self) -> Option<String> {
+        let error = self.error.lock().unwrap_or_else(PoisonError::into_inner);
+        error.clone()
+    }
+
+    /// When the policy in force got so, in milliseconds since 1970.
+    pub fn last_success_unix_ms(&self) -> u64 {
+        self.last_success_unix_ms.load(Ordering::Relaxed)
     }
 
     /// Whether the last reload was refused.

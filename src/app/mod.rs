@@ -16,6 +16,9 @@ mod kafka;
 mod log;
 mod log_cli;
 mod log_reader;
+#[cfg(feature = "cluster")]
+mod mirror_cli;
+mod paint;
 mod probe;
 mod registry;
 mod reload;
@@ -24,7 +27,9 @@ mod replay_text;
 mod run;
 mod soak;
 mod sockets;
+mod status_cli;
 mod telemetry;
+mod tls;
 mod users_cli;
 
 use std::{
@@ -57,6 +62,7 @@ use crate::{
     },
     event::privacy::Privacy,
     guard::{bots::Bots, policy::Policy},
+    kafka::tls::Tls,
     owner::{BanPolicy, Owner},
     proxy::{
         canary::Canary,
@@ -72,6 +78,7 @@ use log::OpenLog;
 use reload::{InForce, Reloading};
 use sockets::Sockets;
 use telemetry::Told;
+use tls::Certificates;
 
 /// Why Wardent could not start, in words for the operator.
 #[derive(Debug)]
@@ -177,7 +184,7 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
     let kafka = Kafka::start(
         served,
         document,
-        prepared.tls.as_ref(),
+        prepared.certificates.of_log(),
         auditor,
         &log,
         &clock,
@@ -195,11 +202,12 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
     let (reloader, asked) = Reloader::pair();
     let notes = notes(&loaded, built.notes);
     let (ended, until_ended) = watch::channel(false);
-    let in_force = InForce::new(&shared, bans, threads.auditor(), prepared.tls);
+    let in_force = InForce::new(&shared, bans, threads.auditor(), prepared.certificates);
     let (lasting, watch) = (prepared.lasting, prepared.watch);
     let side = Side {
         told: Told::of(&loaded.wardent.telemetry, &view),
         server: Server::new(view, reloader.clone(), threads.acts(), token),
+        admin_tls: in_force.certificates.of_admin(),
         sockets,
         health: health_check(&loaded),
         questions,
@@ -260,7 +268,7 @@ fn notes(loaded: &Loaded, of_secrets: Vec<String>) -> Vec<String> {
 struct Prepared {
     watch: Watch,
     loaded: Loaded,
-    tls: Option<kafka::Renewed>,
+    certificates: Certificates,
     lasting: Lasting,
     built: Built,
 }
@@ -277,7 +285,7 @@ impl Prepared {
         let mut lasting = Lasting::default();
         let built = settings::policy(&loaded, &mut lasting, 1).map_err(StartError::Secrets)?;
         Ok(Self {
-            tls: kafka::Renewed::open(&loaded.wardent.log)?,
+            certificates: Certificates::open(&loaded.wardent)?,
             watch,
             loaded,
             lasting,
@@ -408,9 +416,13 @@ fn health_check(loaded: &Loaded) -> Option<HealthCheck> {
     })
 }
 
+/// Threads for what would keep the admin thread: two for schemas, and some to spare.
+const ADMIN_BLOCKING_MAX: usize = 4;
+
 /// What runs beside the workers, on one thread with a runtime of its own.
 struct Side {
     server: Server,
+    admin_tls: Option<Tls>,
     sockets: Sockets,
     health: Option<HealthCheck>,
     told: Told,
@@ -425,6 +437,7 @@ impl Side {
     fn start(self) -> Result<JoinHandle<()>, StartError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
+            .max_blocking_threads(ADMIN_BLOCKING_MAX)
             .build()
             .map_err(|error| StartError::System(format!("cannot start a runtime: {error}")))?;
         std::thread::Builder::new()
@@ -438,7 +451,7 @@ impl Side {
         if let Some(listener) = self.sockets.take_admin_listener() {
             match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => {
-                    tokio::spawn(self.server.clone().serve_listener(listener));
+                    tokio::spawn(self.server.clone().serve_listener(listener, self.admin_tls));
                 }
                 Err(error) => tracing::error!(%error, "the admin listener cannot be used"),
             }

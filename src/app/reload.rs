@@ -8,7 +8,7 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 
-use super::{bans::WARDENT, bots, kafka::Renewed};
+use super::{bans::WARDENT, bots, tls::Certificates};
 use crate::{
     admin::{ActResult, Reloads, WantedReload},
     config::{
@@ -46,8 +46,8 @@ pub(super) struct InForce {
     pub(super) bans: Arc<ArcSwap<BanPolicy>>,
     /// Where it is accounted for.
     pub(super) auditor: Auditor,
-    /// What Kafka's clients are shown.
-    pub(super) tls: Option<Renewed>,
+    /// What those who connect are shown.
+    pub(super) certificates: Certificates,
 }
 
 impl InForce {
@@ -55,13 +55,13 @@ impl InForce {
         shared: &Arc<Shared>,
         bans: Arc<ArcSwap<BanPolicy>>,
         auditor: Auditor,
-        tls: Option<Renewed>,
+        certificates: Certificates,
     ) -> Self {
         Self {
             shared: Arc::clone(shared),
             bans,
             auditor,
-            tls,
+            certificates,
         }
     }
 }
@@ -184,8 +184,7 @@ impl Reloading {
                 let known = &self.in_force.shared.bots;
                 notes.extend(bots.and_then(|files| bots::replace(known, files)));
                 if scope == Scope::PolicyAndKeys {
-                    let tls = self.in_force.tls.as_ref();
-                    notes.extend(tls.and_then(Renewed::renew));
+                    notes.extend(self.in_force.certificates.renew());
                 }
                 self.loaded = loaded;
                 self.in_force.shared.policy.store(Arc::new(policy));
@@ -202,7 +201,7 @@ impl Reloading {
                 Ok(words)
             }
             Err(report) => {
-                self.reloads.failed();
+                self.reloads.failed(&report);
                 tracing::error!(
                     generation = self.generation,
                     "policy refused, the old one stays in force: {report}"

@@ -1,7 +1,7 @@
 //! `wardent soak`: proves that a Wardent serves with this configuration, before it is put in force and after.
 //!
-//! Beside the one that runs: on ports and with a log of its own, which end with it; to the monitor and the
-//! collector it says nothing. Its clients are addresses that no host has (RFC 5737).
+//! Beside the one that runs: on ports and with a log of its own, which end with it; monitor, collector and
+//! cluster hear nothing of it. Its clients are addresses that no host has (RFC 5737).
 
 use std::{
     collections::BTreeMap,
@@ -137,7 +137,7 @@ fn soak(arguments: &SoakArguments, config: &Path) -> Result<Found, Ended> {
 
 const SOCKET: &str = "admin.sock";
 
-/// Gives `document` ports, a log and a socket of its own in `folder`, and nobody to tell.
+/// Gives `document` ports, a log and a socket of its own in `folder`, and nobody to tell anything.
 pub(super) fn move_beside(document: &mut Document, folder: &Path) {
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     for (index, address) in document.listen.iter_mut().enumerate() {
@@ -150,6 +150,7 @@ pub(super) fn move_beside(document: &mut Document, folder: &Path) {
         log,
         admin,
         telemetry,
+        cluster,
         ..
     } = document;
     log.dir = folder.join("log");
@@ -159,6 +160,7 @@ pub(super) fn move_beside(document: &mut Document, folder: &Path) {
     admin.socket = folder.join(SOCKET);
     telemetry.otlp = None;
     telemetry.ping = None;
+    *cluster = None;
 }
 
 /// Watches `running` for `time`, or until something is wrong.
