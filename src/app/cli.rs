@@ -25,7 +25,9 @@ use super::{
     explain_cli::{self, ExplainArguments},
     log_cli::{self, LogCommand},
     replay_cli::{self, ReplayArguments},
-    run, status_cli,
+    run,
+    soak::{self, SoakArguments},
+    status_cli,
 };
 use crate::{
     base::clock::Clock,
@@ -33,6 +35,7 @@ use crate::{
         self, Problem, Severity,
         secrets::Secrets,
         settings::{self, Lasting},
+        wardent::Document,
     },
     secret::{Signed, Signer, generate},
     telemetry::log::Look,
@@ -164,6 +167,9 @@ under way arrives first."
         #[arg(long, value_enum)]
         log_format: Option<LogFormat>,
     },
+    /// Prove that this binary serves with this configuration, beside the one that runs.
+    #[command(after_help = soak::EXAMPLES)]
+    Soak(SoakArguments),
     /// Make keys, and sign requests with them.
     #[command(
         subcommand,
@@ -225,6 +231,7 @@ pub fn main() -> ExitCode {
         Command::Events(command) => events_cli::run(&command, config, output),
         Command::Replay(arguments) => replay_cli::run(&arguments, config, output),
         Command::Log(command) => log_cli::run(&command, config, output),
+        Command::Soak(arguments) => soak::run(&arguments, config, output),
         Command::Secret(SecretCommand::New) => match generate() {
             Ok(key) => say(output, &key, || json!({"key": key})),
             Err(error) => fail(&format!("no randomness: {error}")),
@@ -344,7 +351,14 @@ fn reload(config: &Path, output: Output) -> ExitCode {
 }
 
 fn sign(config: &Path, id: Option<&str>, request: &Signed<'_>) -> Result<String, StartError> {
-    let document = config::load_wardent(config)?;
+    let signer = signer(&config::load_wardent(config)?, id)?;
+    let mut signed = Vec::new();
+    signer.write(request, Clock::system().unix_ms() / 1_000, &mut signed);
+    Ok(String::from_utf8_lossy(&signed).into_owned())
+}
+
+/// Signs with the key called `id`, the first when none.
+pub(super) fn signer(document: &Document, id: Option<&str>) -> Result<Signer, StartError> {
     let key = document
         .secret
         .keys
@@ -363,10 +377,7 @@ fn sign(config: &Path, id: Option<&str>, request: &Signed<'_>) -> Result<String,
         })
         .map_err(StartError::Secrets)?
         .value;
-    let signer = Signer::new(name, value).map_err(|bad| StartError::Secrets(bad.to_string()))?;
-    let mut signed = Vec::new();
-    signer.write(request, Clock::system().unix_ms() / 1_000, &mut signed);
-    Ok(String::from_utf8_lossy(&signed).into_owned())
+    Signer::new(name, value).map_err(|bad| StartError::Secrets(bad.to_string()))
 }
 
 /// Says a result, as text or as JSON.

@@ -19,11 +19,13 @@ mod log_reader;
 #[cfg(feature = "cluster")]
 mod mirror_cli;
 mod paint;
+mod probe;
 mod registry;
 mod reload;
 mod replay_cli;
 mod replay_text;
 mod run;
+mod soak;
 mod sockets;
 mod status_cli;
 mod telemetry;
@@ -119,6 +121,9 @@ pub struct Options {
     pub aborts_when_hung: bool,
     /// Where the log's files are; the machine's own file system when none.
     pub disk: Option<Arc<dyn Disk>>,
+    /// Serves beside another Wardent of this configuration: on ports of its own, with its log and its socket
+    /// in this directory.
+    pub beside: Option<PathBuf>,
 }
 
 /// A Wardent that serves, inside this process. Dropping it stops it at once.
@@ -157,7 +162,7 @@ pub fn start(config: &Path) -> Result<Running, StartError> {
 /// # Errors
 /// As [`start`].
 pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError> {
-    let prepared = Prepared::from(config)?;
+    let prepared = Prepared::from(config, options.beside.as_deref())?;
     let (loaded, built) = (prepared.loaded, prepared.built);
     let document = &loaded.wardent;
     let Ground {
@@ -270,11 +275,14 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn from(config: &Path) -> Result<Self, StartError> {
+    fn from(config: &Path, beside: Option<&Path>) -> Result<Self, StartError> {
         // Watched from before it is read: an edit in between is seen as one.
         let policy_file = config::load_wardent(config)?.policy;
         let watch = Watch::new(&policy_file);
-        let loaded = config::load(config)?;
+        let mut loaded = config::load(config)?;
+        if let Some(folder) = beside {
+            soak::move_beside(&mut loaded.wardent, folder);
+        }
         let mut lasting = Lasting::default();
         let built = settings::policy(&loaded, &mut lasting, 1).map_err(StartError::Secrets)?;
         Ok(Self {
