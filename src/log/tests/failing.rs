@@ -195,7 +195,7 @@ fn the_ballast_is_for_wardents_own_topics_alone() {
     settings.topics.push(foreign);
     let mut rig = Rig::with(settings.clone(), Arc::new(sim.clone()));
     let fill = |rig: &mut Rig, topic: &str| {
-        let fits = |number: u64| rig.append(topic, batch(number * 20, 20)).is_ok();
+        let mut fits = |number: u64| rig.append(topic, batch(number * 20, 20)).is_ok();
         (0..).take_while(|number| fits(*number)).count()
     };
     fill(&mut rig, FOREIGN);
