@@ -8,6 +8,7 @@ mod bots_cli;
 pub mod cli;
 mod client;
 mod demo;
+mod doctor;
 mod event_text;
 mod events_cli;
 mod explain_cli;
@@ -18,6 +19,7 @@ mod log_cli;
 mod log_reader;
 #[cfg(feature = "cluster")]
 mod mirror_cli;
+mod pages;
 mod paint;
 mod probe;
 mod registry;
@@ -30,6 +32,8 @@ mod sockets;
 mod status_cli;
 mod telemetry;
 mod tls;
+mod top_cli;
+mod top_screen;
 mod users_cli;
 
 use std::{
