@@ -1,18 +1,21 @@
 //! How questions and acts are read, and how they are answered: bounded, strict, as JSON.
 
 use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, Either, Full, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{error::Category, json};
 
-use super::server::answer;
+use super::{live::Stream, server::answer};
 use crate::event::ascii;
 
 /// Bytes of a question at most.
 const QUESTION_BYTES_MAX: usize = 64 * 1024;
 
-pub(super) type Answer = Response<Full<Bytes>>;
+/// A body that is whole, or one that goes on while things happen.
+pub(super) type Body = Either<Full<Bytes>, Stream>;
+
+pub(super) type Answer = Response<Body>;
 
 /// What a question or an act is answered with.
 pub(super) type Reply = Result<Answer, Refused>;

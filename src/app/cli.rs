@@ -25,7 +25,7 @@ use super::{
     explain_cli::{self, ExplainArguments},
     log_cli::{self, LogCommand},
     replay_cli::{self, ReplayArguments},
-    run,
+    run, status_cli,
 };
 use crate::{
     base::clock::Clock,
@@ -62,6 +62,7 @@ const EXAMPLES: &str = "Examples:
   wardent check --config config/wardent.yaml    look for mistakes before they cost anything
   wardent run --config /etc/wardent/wardent.yaml
   wardent reload                                put an edited policy and rotated keys in force
+  wardent status                                whether all is well
   wardent bans list                             who is banned, and for how long
   wardent explain --ip 198.51.100.7 --path /    what would become of a request, and why
   wardent events tail --verdict refused         who is refused, as it happens
@@ -119,6 +120,9 @@ Exit status: 0 when it can be used, 78 when not.")]
     #[command(after_help = "Example:\n  wardent reload && echo in force\n
 Exit status: 0 when the new policy is in force, 1 when the old one stays.")]
     Reload,
+    /// Say on one screen whether all is well.
+    #[command(after_help = status_cli::EXAMPLES)]
+    Status,
     /// Say what a user agent is taken for, and which bots are known.
     #[command(
         subcommand,
@@ -214,6 +218,7 @@ pub fn main() -> ExitCode {
         },
         Command::Check => check(config, output),
         Command::Reload => reload(config, output),
+        Command::Status => status_cli::run(config, output),
         Command::Bots(command) => bots_cli::run(&command, output),
         Command::Bans(command) => bans_cli::run(&command, config, output),
         Command::Explain(arguments) => explain_cli::run(&arguments, config, output),

@@ -18,12 +18,14 @@ mod log_cli;
 mod log_reader;
 #[cfg(feature = "cluster")]
 mod mirror_cli;
+mod paint;
 mod registry;
 mod reload;
 mod replay_cli;
 mod replay_text;
 mod run;
 mod sockets;
+mod status_cli;
 mod telemetry;
 mod tls;
 mod users_cli;
@@ -194,6 +196,7 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
     let watchdog = start_watchdog(&view, watched)?;
     let (reloader, asked) = Reloader::pair();
     let notes = notes(&loaded, built.notes);
+    reloads.noted(notes.clone());
     let (ended, until_ended) = watch::channel(false);
     let in_force = InForce::new(&shared, bans, threads.auditor(), prepared.certificates);
     let (lasting, watch) = (prepared.lasting, prepared.watch);
@@ -406,6 +409,9 @@ fn health_check(loaded: &Loaded) -> Option<HealthCheck> {
     })
 }
 
+/// Threads for what would keep the admin thread: two for schemas, and some to spare.
+const ADMIN_BLOCKING_MAX: usize = 4;
+
 /// What runs beside the workers, on one thread with a runtime of its own.
 struct Side {
     server: Server,
@@ -424,6 +430,7 @@ impl Side {
     fn start(self) -> Result<JoinHandle<()>, StartError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
+            .max_blocking_threads(ADMIN_BLOCKING_MAX)
             .build()
             .map_err(|error| StartError::System(format!("cannot start a runtime: {error}")))?;
         std::thread::Builder::new()
@@ -434,6 +441,7 @@ impl Side {
 
     async fn run(mut self) {
         tokio::spawn(self.server.clone().remember_counters());
+        tokio::spawn(self.server.clone().look_each_second());
         if let Some(listener) = self.sockets.take_admin_listener() {
             match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => {

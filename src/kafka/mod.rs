@@ -25,6 +25,7 @@ mod login;
 mod meta;
 mod producers;
 pub mod quota;
+mod room;
 pub mod sasl;
 mod table;
 pub mod tls;

@@ -6,11 +6,12 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use super::{
+    super::status::stamp,
     Top,
     samples::{By, ONE, Sample, Samples},
 };
 use crate::{
-    event::{access, avro, time::Stamps},
+    event::{access, avro},
     log::{Log, Partition, View},
 };
 
@@ -238,10 +239,4 @@ impl Follower {
 fn part(some: u64, all: u64) -> f64 {
     let permille = (some * 1_000).checked_div(all).unwrap_or(1_000);
     f64::from(u32::try_from(permille).unwrap_or(1_000)) / 1_000.0
-}
-
-fn stamp(unix_ms: u64) -> String {
-    let mut text = Vec::new();
-    Stamps::default().write_rfc3339(unix_ms, &mut text);
-    String::from_utf8_lossy(&text).into_owned()
 }
