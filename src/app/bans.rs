@@ -14,12 +14,16 @@ use arc_swap::ArcSwap;
 use super::{StartError, log::OpenLog};
 use crate::{
     base::clock::Clock,
-    config::wardent::{Document, EventTopic},
+    cluster::Cluster,
+    config::{
+        settings,
+        wardent::{Document, EventTopic, Shared},
+    },
     event::{
         audit::{Audit, What},
         ban,
     },
-    limit::Keeper,
+    limit::{Keeper, spending::Spendings},
     owner::{Acts, BanPolicy, Owner},
     sink::{
         bans::{Encoder, Replayed},
@@ -39,6 +43,10 @@ pub(super) struct Bans {
     acts: Acts,
     pub(super) auditor: Auditor,
     publisher: Publisher,
+    /// This node's side of the cluster, where there is one.
+    pub(super) cluster: Option<Arc<Cluster>>,
+    /// What clients spend of limits that count for all nodes, where there are such.
+    pub(super) spendings: Option<Arc<Spendings>>,
 }
 
 impl Bans {
@@ -62,6 +70,15 @@ impl Bans {
             clock.clone(),
             Box::new(changes),
         );
+        let spendings = settings::shares(document, Shared::Limits).then(Arc::default);
+        let cluster = document.cluster.as_ref().map(|cluster| {
+            let shares_bans = cluster.shares(Shared::Bans);
+            if shares_bans {
+                owner.join(cluster.node.clone());
+            }
+            let (node, spendings) = (cluster.node.clone(), spendings.clone());
+            Arc::new(Cluster::new(node, shares_bans, spendings, clock.clone()))
+        });
         for found in log.found() {
             auditor.tell(Audit {
                 why: found.clone(),
@@ -110,6 +127,8 @@ impl Bans {
             acts,
             auditor,
             publisher,
+            cluster,
+            spendings,
         })
     }
 

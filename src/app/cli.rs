@@ -22,6 +22,7 @@ use super::{
     bots,
     bots_cli::{self, BotsCommand},
     client::Running,
+    cluster_cli::{self, ClusterCommand},
     demo,
     doctor::{self, DoctorArguments},
     events_cli::{self, EventsCommand},
@@ -177,6 +178,9 @@ Exit status: 0 when the new policy is in force, 1 when the old one stays.")]
         after_help = "Examples:\n  wardent log topics\n  wardent log verify"
     )]
     Log(LogCommand),
+    /// See how this node stands with the others.
+    #[command(subcommand, after_help = cluster_cli::EXAMPLES)]
+    Cluster(ClusterCommand),
     /// Carry the log to a Kafka cluster, and share bans and limits with its other nodes.
     #[command(
         after_help = "Example:\n  wardent mirror --config /etc/wardent/wardent.yaml\n
@@ -278,6 +282,7 @@ pub fn main() -> ExitCode {
         Command::Replay(arguments) => replay_cli::run(&arguments, config, output),
         Command::Log(command) => log_cli::run(&command, config, output),
         Command::Soak(arguments) => soak::run(&arguments, config, output),
+        Command::Cluster(command) => cluster_cli::run(&command, config, output),
         Command::Secret(SecretCommand::New) => match generate() {
             Ok(key) => say(output, &key, || json!({"key": key})),
             Err(error) => fail(&format!("no randomness: {error}")),

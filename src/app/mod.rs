@@ -7,6 +7,7 @@ mod bots;
 mod bots_cli;
 pub mod cli;
 mod client;
+mod cluster_cli;
 mod demo;
 mod doctor;
 mod event_text;
@@ -67,7 +68,7 @@ use crate::{
     event::privacy::Privacy,
     guard::{bots::Bots, policy::Policy},
     kafka::tls::Tls,
-    owner::{BanPolicy, Owner},
+    owner::BanPolicy,
     proxy::{
         canary::Canary,
         listener::{self, Listener, Phase, WorkerThread},
@@ -257,6 +258,7 @@ fn view(
         owner: Arc::clone(remembered.owner.numbers()),
         auditor: remembered.auditor.clone(),
         reloads: Arc::clone(reloads),
+        cluster: remembered.cluster.clone(),
         kafka: kafka.counters(),
         kafka_users: kafka.users(),
         exported: Arc::default(),
@@ -322,7 +324,7 @@ impl Ground {
         let remembered = Bans::bring_back(document, &bans, &log, &clock)?;
         let (bots, questions) = bots::begin(&document.bots)?;
         let privacy = log.privacy().clone();
-        let shared = shared(document, policy, bots, &remembered.owner, privacy, &clock)?;
+        let shared = shared(document, policy, bots, &remembered, privacy, &clock)?;
         Ok(Self {
             clock,
             log,
@@ -339,16 +341,18 @@ fn shared(
     document: &Document,
     policy: Policy,
     bots: Bots,
-    owner: &Owner,
+    remembered: &Bans,
     privacy: Privacy,
     clock: &Clock,
 ) -> Result<Shared, StartError> {
+    let owner = &remembered.owner;
     let canary = Canary::new(document.client_ip.header.as_str())
         .map_err(|error| StartError::System(format!("no randomness: {error}")))?;
     Ok(Shared {
         settings: settings::proxy(document),
         policy: ArcSwap::from_pointee(policy),
         clients: Arc::clone(owner.clients()),
+        spendings: remembered.spendings.clone(),
         facts: Arc::clone(owner.facts()),
         bots,
         tracer: telemetry::tracer(&document.telemetry),
