@@ -151,7 +151,7 @@ impl Compacting {
                 Ok(Err(error)) => {
                     pass.compaction.abandon();
                     let dir = pass.partition.dir.clone();
-                    self.failed(shared, &pass, &Halt::Io(dir, std::io::Error::other(error)));
+                    self.failed(shared, &pass, &Halt::Io(dir, io::Error::other(error)));
                     return Progress::Working;
                 }
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => {
