@@ -23,6 +23,7 @@ use kafka_protocol::{
 };
 use tokio::time::timeout;
 
+use super::{TOPIC, partition_of};
 use crate::kafka::{
     rig::{Client, Rig, with_broker},
     table::Key,
@@ -300,6 +301,27 @@ fn groups_and_offsets_survive_a_restart() {
         assert_eq!(again.assignment, work.assignment);
         assert_eq!(committed(&other, &commit(member, 1, 9, "")).await, 0);
         assert_eq!(fetched(&other).await.0, 9);
+    });
+}
+
+#[test]
+fn a_record_that_rotted_costs_no_group_what_came_after() {
+    with_broker(&[("orders", 1)], async |rig| {
+        loaded(&rig).await;
+        for offset in [5, 7] {
+            let code = committed(&rig, &commit("", -1, offset, "m")).await;
+            assert_eq!(code, 0);
+        }
+        let partition = format!("{TOPIC}-{}", partition_of("g", 4));
+        let file = rig.log().dir().join(partition);
+        let file = file.join(format!("{:020}.log", 0));
+        let mut bytes = std::fs::read(&file).unwrap();
+        // Of the first batch, the version of its format: nobody can tell where it ends.
+        bytes[16] ^= 1;
+        std::fs::write(&file, bytes).unwrap();
+        let rig = rig.another_broker();
+        loaded(&rig).await;
+        assert_eq!(fetched(&rig).await.0, 7);
     });
 }
 
