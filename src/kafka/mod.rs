@@ -43,7 +43,7 @@ pub use group::{
     GroupShown, GroupsShown, MemberShown, OffsetShown, TOPIC as OFFSETS_TOPIC, groups_in,
 };
 pub use listener::{Listening, Socket, start};
-pub use topics::differing;
+pub use topics::{Unkept, differing, restore_kept};
 
 #[cfg(test)]
 mod denied;
