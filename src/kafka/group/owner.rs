@@ -188,6 +188,7 @@ impl Owner {
                 }
                 self.replay = None;
                 self.coordinator.restored(now);
+                self.forget_topics_gone(now);
                 self.show();
             }
             Err(error) => {
@@ -207,6 +208,20 @@ impl Owner {
         if self.log.ask(mend, done).is_ok() {
             self.answer_until(async { drop(timeout(MENDED_WITHIN, told).await) })
                 .await;
+        }
+    }
+
+    /// Forgets how far groups are in topics that were deleted, where a stop came before that was on disk.
+    fn forget_topics_gone(&mut self, now: Now) {
+        let there = self.log.topics();
+        let known = self.coordinator.topics();
+        let gone = known.iter().filter(|topic| there.get(topic).is_none());
+        for topic in gone {
+            if !self.coordinator.forget_topic(now, topic) {
+                tracing::warn!(
+                    "not all that groups committed of {topic}, which is gone, is forgotten"
+                );
+            }
         }
     }
 

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use tokio::{
     sync::{Mutex, Semaphore, oneshot},
     task::spawn_local,
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use self::configs::{Refused, Set, Shown};
@@ -48,6 +48,9 @@ const CHANGES_MAX: usize = 64;
 /// How long a request waits for what it asks for: at least, and at the most.
 const WAIT_MIN: Duration = Duration::from_secs(5);
 const WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// Between looks whether groups have room to forget something.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Where a topic's configs stand in the metadata.
 const KEY: &str = "topic/";
@@ -339,6 +342,7 @@ pub(crate) async fn delete(
         let _changing = own.topics.changing.lock().await;
         let change = Change::Delete { name: name.clone() };
         let deleted = changed(&own, change).await?;
+        forget_offsets(&own, &name).await;
         // Where it fails, the next start does it, or who makes another topic of that name.
         if let Err(refused) = keep(&own, &name, &Set::default()).await {
             tracing::warn!("what was set for {name} is not forgotten: {}", refused.why);
@@ -346,6 +350,18 @@ pub(crate) async fn delete(
         Ok(deleted)
     })
     .await
+}
+
+/// Has groups forget how far they are in a topic that was deleted, before there can be another of its name.
+async fn forget_offsets(broker: &Broker, name: &str) {
+    let forgotten = async {
+        while !broker.groups.forget_topic(name).await {
+            sleep(LOOK_EVERY).await;
+        }
+    };
+    if timeout(WAIT_MIN, forgotten).await.is_err() {
+        tracing::warn!("what groups committed of {name} is not forgotten before the next start");
+    }
 }
 
 /// Gives a topic more partitions.
