@@ -14,7 +14,7 @@ use super::{
     counters::{Counters, Cut},
     group::{self, Groups},
     login,
-    meta::Meta,
+    meta::{Meta, Unread},
     producers::ProducerIds,
     quota::Flow,
     room::{Part, Rooms},
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     base::clock::Clock,
-    log::{CleanerHealth, Log, ReadError},
+    log::{CleanerHealth, Log},
 };
 
 /// The one broker's id; the log's `node.id` as well.
@@ -77,7 +77,7 @@ impl Broker {
         log: Arc<Log>,
         (clock, cleaner): (Clock, Arc<CleanerHealth>),
         counters: Arc<Counters>,
-    ) -> Result<Rc<Self>, ReadError> {
+    ) -> Result<Rc<Self>, Unread> {
         let meta = Meta::load(&log, &clock)?;
         let access = Access::load(&meta, security.sasl, security.tell);
         let topics = Topics::of(&log);
