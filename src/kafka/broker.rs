@@ -58,7 +58,7 @@ pub(crate) struct Broker {
     pub(crate) counters: Arc<Counters>,
     pub(crate) meta: Meta,
     /// Users, their rights and quotas.
-    pub(crate) access: Access,
+    pub(crate) access: Rc<Access>,
     pub(crate) topics: Topics,
     pub(crate) groups: Groups,
     pub(crate) producer_ids: ProducerIds,
@@ -79,7 +79,7 @@ impl Broker {
         counters: Arc<Counters>,
     ) -> Result<Rc<Self>, Unread> {
         let meta = Meta::load(&log, &clock)?;
-        let access = Access::load(&meta, security.sasl, security.tell);
+        let access = Rc::new(Access::load(&meta, security.sasl, security.tell));
         let topics = Topics::of(&log);
         let groups = group::start(&log, &clock, cleaner, &counters);
         Ok(Rc::new(Self {

@@ -52,6 +52,9 @@ impl fmt::Display for NotKept {
 
 impl std::error::Error for NotKept {}
 
+/// What is decided: keys, and what of them; null forgets the key.
+pub(crate) type Changes = Vec<(String, Option<Value>)>;
+
 /// What was decided, by key.
 pub(super) type Entries = BTreeMap<String, Value>;
 
@@ -113,12 +116,22 @@ impl Meta {
     ///
     /// # Errors
     /// As [`Self::put`].
-    pub(crate) async fn put_all(
+    pub(crate) async fn put_all(&self, changes: Changes) -> Result<(), NotKept> {
+        self.put_all_around(changes, |apply| apply()).await
+    }
+
+    /// As [`Self::put_all`]. When they are on disk `around` is called, also where who asked has gone away, and
+    /// puts them in force by calling what it is given: what goes with a change is done with it.
+    ///
+    /// # Errors
+    /// As [`Self::put`].
+    pub(crate) async fn put_all_around(
         &self,
-        changes: Vec<(String, Option<Value>)>,
+        changes: Changes,
+        around: impl FnOnce(&mut dyn FnMut()) + 'static,
     ) -> Result<(), NotKept> {
         let own = Rc::clone(&self.0);
-        let change = spawn_local(async move { own.change(changes).await });
+        let change = spawn_local(async move { own.change(changes, around).await });
         match timeout(KEPT_WITHIN, change).await {
             Ok(Ok(kept)) => kept,
             Ok(Err(_)) => Err(NotKept::Refused("the log is being closed".to_owned())),
@@ -128,7 +141,11 @@ impl Meta {
 }
 
 impl Inner {
-    async fn change(&self, changes: Vec<(String, Option<Value>)>) -> Result<(), NotKept> {
+    async fn change(
+        &self,
+        mut changes: Changes,
+        around: impl FnOnce(&mut dyn FnMut()),
+    ) -> Result<(), NotKept> {
         let _changing = self.changing.lock().await;
         let refused = |why: &dyn fmt::Display| NotKept::Refused(why.to_string());
         let batch = self.batch(&changes);
@@ -146,7 +163,7 @@ impl Inner {
         }
         match told.await {
             Ok(Ok(())) => {
-                self.apply(changes);
+                around(&mut || self.apply(std::mem::take(&mut changes)));
                 Ok(())
             }
             Ok(Err(not)) => Err(refused(&not.reason)),
@@ -165,7 +182,7 @@ impl Inner {
         builder.finish(Compression::Lz4)
     }
 
-    fn apply(&self, changes: Vec<(String, Option<Value>)>) {
+    fn apply(&self, changes: Changes) {
         let mut entries = self.entries.borrow_mut();
         for (key, value) in changes {
             match value {

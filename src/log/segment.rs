@@ -433,6 +433,21 @@ impl Segment {
         Ok(bytes)
     }
 
+    /// How many bytes [`Self::read`] gives at the most; nothing is read but headers.
+    pub(super) fn measure(
+        &self,
+        offset: i64,
+        until: i64,
+        bytes_max: usize,
+    ) -> Result<usize, ReadError> {
+        let first = self.find(offset)?;
+        let first = first.filter(|(_, first)| first.last_offset() < until);
+        Ok(first.map_or(0, |(position, first)| {
+            let rest = usize::try_from(self.size() - position).unwrap_or(usize::MAX);
+            rest.min(bytes_max.max(first.size()))
+        }))
+    }
+
     /// The first record at `timestamp_ms` or later, from offset `first` to below `until`: its offset and its
     /// time.
     pub(super) fn at_or_after(
