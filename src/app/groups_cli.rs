@@ -93,7 +93,7 @@ fn row(group: &Group, lag: &Lag) -> Vec<String> {
 }
 
 /// How old the first record is that was not read; `?` where that is not known.
-fn behind(records: u64, seconds: Option<f64>) -> String {
+pub(super) fn behind(records: u64, seconds: Option<f64>) -> String {
     let Some(seconds) = seconds else {
         return if records == 0 { "-" } else { "?" }.to_owned();
     };

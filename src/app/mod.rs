@@ -16,12 +16,16 @@ mod kafka;
 mod log;
 mod log_cli;
 mod log_reader;
+#[cfg(feature = "cluster")]
+mod mirror_cli;
+mod paint;
 mod registry;
 mod reload;
 mod replay_cli;
 mod replay_text;
 mod run;
 mod sockets;
+mod status_cli;
 mod telemetry;
 mod tls;
 mod users_cli;
@@ -192,6 +196,7 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
     let watchdog = start_watchdog(&view, watched)?;
     let (reloader, asked) = Reloader::pair();
     let notes = notes(&loaded, built.notes);
+    reloads.noted(notes.clone());
     let (ended, until_ended) = watch::channel(false);
     let in_force = InForce::new(&shared, bans, threads.auditor(), prepared.certificates);
     let (lasting, watch) = (prepared.lasting, prepared.watch);
@@ -438,6 +443,7 @@ impl Side {
 
     async fn run(mut self) {
         tokio::spawn(self.server.clone().remember_counters());
+        tokio::spawn(self.server.clone().look_each_second());
         if let Some(listener) = self.sockets.take_admin_listener() {
             match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => {

@@ -25,6 +25,7 @@ mod login;
 mod meta;
 mod producers;
 pub mod quota;
+mod room;
 pub mod sasl;
 mod table;
 pub mod tls;
@@ -45,6 +46,8 @@ pub use topics::differing;
 
 #[cfg(test)]
 mod denied;
+#[cfg(test)]
+mod frugal;
 #[cfg(test)]
 mod fuzz;
 #[cfg(test)]

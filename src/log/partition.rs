@@ -201,6 +201,18 @@ impl Partition {
         self.segments.load().iter().map(facts).collect()
     }
 
+    /// How many segments it has.
+    pub(super) fn segment_count(&self) -> usize {
+        self.segments.load().len()
+    }
+
+    /// Whether its active segment is to be closed for its age by now.
+    pub(super) fn is_overdue(&self, now_ns: u64) -> bool {
+        let active = self.active();
+        let at_ns = active.and_then(|active| active.closes_at_ns());
+        at_ns.is_some_and(|at_ns| at_ns <= now_ns)
+    }
+
     /// The high watermark, whenever it moves.
     pub fn subscribe(&self) -> watch::Receiver<i64> {
         self.told.subscribe()

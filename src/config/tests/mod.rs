@@ -8,6 +8,7 @@ use super::{
 };
 use crate::bots::{Action, Category};
 
+mod cluster;
 mod hostile;
 mod refusals;
 
