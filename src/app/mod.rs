@@ -252,8 +252,10 @@ fn view(
     (remembered, kafka): (&Bans, &Kafka),
     reloads: &Arc<Reloads>,
 ) -> Arc<View> {
+    let since_start_ms = shared.clock.monotonic_ns() / 1_000_000;
     Arc::new(View {
         shared: Arc::clone(shared),
+        started_unix_ms: shared.clock.unix_ms().saturating_sub(since_start_ms),
         workers: workers.iter().map(|w| Arc::clone(&w.metrics)).collect(),
         phase,
         lines,
