@@ -7,7 +7,9 @@ mod bots;
 mod bots_cli;
 pub mod cli;
 mod client;
+mod cluster_cli;
 mod demo;
+mod doctor;
 mod event_text;
 mod events_cli;
 mod explain_cli;
@@ -18,6 +20,7 @@ mod log_cli;
 mod log_reader;
 #[cfg(feature = "cluster")]
 mod mirror_cli;
+mod pages;
 mod paint;
 mod probe;
 mod registry;
@@ -30,6 +33,8 @@ mod sockets;
 mod status_cli;
 mod telemetry;
 mod tls;
+mod top_cli;
+mod top_screen;
 mod users_cli;
 
 use std::{
@@ -63,7 +68,7 @@ use crate::{
     event::privacy::Privacy,
     guard::{bots::Bots, policy::Policy},
     kafka::tls::Tls,
-    owner::{BanPolicy, Owner},
+    owner::BanPolicy,
     proxy::{
         canary::Canary,
         listener::{self, Listener, Phase, WorkerThread},
@@ -91,13 +96,17 @@ pub enum StartError {
     System(String),
     /// Another process has the log.
     Locked(String),
+    /// Something that must not be guessed is damaged: somebody has to look before it is gone on without.
+    Damaged(String),
 }
 
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Config(report) => report.fmt(f),
-            Self::Secrets(what) | Self::System(what) | Self::Locked(what) => f.write_str(what),
+            Self::Secrets(what) | Self::System(what) | Self::Locked(what) | Self::Damaged(what) => {
+                f.write_str(what)
+            }
         }
     }
 }
@@ -243,8 +252,10 @@ fn view(
     (remembered, kafka): (&Bans, &Kafka),
     reloads: &Arc<Reloads>,
 ) -> Arc<View> {
+    let since_start_ms = shared.clock.monotonic_ns() / 1_000_000;
     Arc::new(View {
         shared: Arc::clone(shared),
+        started_unix_ms: shared.clock.unix_ms().saturating_sub(since_start_ms),
         workers: workers.iter().map(|w| Arc::clone(&w.metrics)).collect(),
         phase,
         lines,
@@ -253,6 +264,7 @@ fn view(
         owner: Arc::clone(remembered.owner.numbers()),
         auditor: remembered.auditor.clone(),
         reloads: Arc::clone(reloads),
+        cluster: remembered.cluster.clone(),
         kafka: kafka.counters(),
         kafka_users: kafka.users(),
         exported: Arc::default(),
@@ -318,7 +330,7 @@ impl Ground {
         let remembered = Bans::bring_back(document, &bans, &log, &clock)?;
         let (bots, questions) = bots::begin(&document.bots)?;
         let privacy = log.privacy().clone();
-        let shared = shared(document, policy, bots, &remembered.owner, privacy, &clock)?;
+        let shared = shared(document, policy, bots, &remembered, privacy, &clock)?;
         Ok(Self {
             clock,
             log,
@@ -335,16 +347,18 @@ fn shared(
     document: &Document,
     policy: Policy,
     bots: Bots,
-    owner: &Owner,
+    remembered: &Bans,
     privacy: Privacy,
     clock: &Clock,
 ) -> Result<Shared, StartError> {
+    let owner = &remembered.owner;
     let canary = Canary::new(document.client_ip.header.as_str())
         .map_err(|error| StartError::System(format!("no randomness: {error}")))?;
     Ok(Shared {
         settings: settings::proxy(document),
         policy: ArcSwap::from_pointee(policy),
         clients: Arc::clone(owner.clients()),
+        spendings: remembered.spendings.clone(),
         facts: Arc::clone(owner.facts()),
         bots,
         tracer: telemetry::tracer(&document.telemetry),
