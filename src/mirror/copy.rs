@@ -40,6 +40,7 @@ pub(super) fn run(settings: &Settings, status: &Status, clock: &Clock, ending: &
         pace: Pace::new(settings.catch_up),
         refused: BTreeMap::new(),
         buried: BTreeSet::new(),
+        careful_until_ns: 0,
     };
     let mut pause = PAUSE_MIN;
     while !ending.has_begun() {
@@ -59,6 +60,8 @@ pub(super) fn run(settings: &Settings, status: &Status, clock: &Clock, ending: &
 /// What this is called where it is told how it goes.
 pub(super) const PART: &str = "topics";
 
+/// How long records go one by one, after one of a batch was refused with all of it.
+const CAREFUL: Duration = Duration::from_secs(10);
 /// How often it is looked at what there is to mirror.
 const LOOK: Duration = Duration::from_secs(10);
 /// How often what is acknowledged is committed.
@@ -85,6 +88,8 @@ struct Copier<'a> {
     pace: Pace,
     /// Topics that the cluster refuses, and when each is tried again, by the monotonic clock.
     refused: BTreeMap<String, u64>,
+    /// Until when each record goes in a batch of its own: the cluster refused one of a batch with all of it.
+    careful_until_ns: u64,
     /// Records that are dead letters, and are passed over: topic, partition, offset.
     buried: BTreeSet<(String, i32, i64)>,
 }
@@ -98,6 +103,11 @@ impl Copier<'_> {
             Delivery::AtLeastOnce => try_.carry(self),
             Delivery::ExactlyOnce => try_.carry_in_transactions(self),
         }
+    }
+
+    /// Whether a record that is refused is so for itself, and not for others in its batch.
+    fn is_careful(&self) -> bool {
+        self.now_ns() < self.careful_until_ns
     }
 
     fn now_ns(&self) -> u64 {
@@ -123,7 +133,8 @@ impl Copier<'_> {
             self.refused.remove(name);
             self.status.refuse(name, None);
         }
-        let producer = client::producer(self.settings)?;
+        let is_careful = self.is_careful();
+        let producer = client::producer(self.settings, is_careful)?;
         let elsewhere = match self.settings.delivery {
             Delivery::AtLeastOnce => None,
             Delivery::ExactlyOnce => {
@@ -144,6 +155,7 @@ impl Copier<'_> {
             reader,
             delivered: Vec::new(),
             has_refused: false,
+            is_careful,
             is_in_transaction: false,
             commit_ns: self.now_ns(),
             commit_all_ns: self.now_ns(),
@@ -234,6 +246,8 @@ struct Try {
     delivered: Vec<Delivered>,
     /// The cluster has refused a topic: the next try is without it.
     has_refused: bool,
+    /// Each record goes in a batch of its own.
+    is_careful: bool,
     is_in_transaction: bool,
     /// When it was last committed, by the monotonic clock, as all moments here.
     commit_ns: u64,
@@ -276,7 +290,7 @@ impl Try {
 
     /// Whether there is something else to mirror than when the try began.
     fn has_changed(&mut self, copier: &Copier<'_>) -> Result<bool, Failure> {
-        if self.has_refused {
+        if self.has_refused || self.is_careful && !copier.is_careful() {
             return Ok(true);
         }
         let now_ns = copier.now_ns();
@@ -396,6 +410,12 @@ impl Try {
             return Ok(());
         };
         let (number, topic) = (partition.number, partition.topic);
+        if record.is_some() && !self.is_careful {
+            // The rest of its batch may be innocent: all of it is sent again, each by itself.
+            copier.careful_until_ns = copier.now_ns().saturating_add(nanos(CAREFUL));
+            self.has_refused = true;
+            return Ok(());
+        }
         if let Some(record) = record {
             let name = self.reader.name(topic).to_owned();
             let place = Place {
