@@ -10,19 +10,9 @@ use super::{
     yaml::Source,
 };
 
-/// Keys that are read and checked, but do nothing yet. A feature that comes deletes its line.
-const NOT_IN_FORCE: &[(File, &str)] = &[(File::Wardent, "admin.tls")];
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum File {
-    Wardent,
-    Policy,
-}
-
 /// Everything worth knowing about a `wardent.yaml` that is right.
 pub(super) fn of_wardent(document: &wardent::Document, source: &Source<'_>) -> Vec<Problem> {
-    let mut notes = not_in_force(File::Wardent, source);
-    notes.extend(secrets_in_environment(source, &WARDENT_SECRETS));
+    let mut notes = secrets_in_environment(source, &WARDENT_SECRETS);
     notes.extend(narrow_log(&document.log, source));
     notes
 }
@@ -33,8 +23,7 @@ pub(super) fn of_policy(
     source: &Source<'_>,
     wardent: &wardent::Document,
 ) -> Vec<Problem> {
-    let mut notes = not_in_force(File::Policy, source);
-    notes.extend(secrets_in_environment(source, &POLICY_SECRETS));
+    let mut notes = secrets_in_environment(source, &POLICY_SECRETS);
     notes.extend(unreachable_routes(document, source));
     notes.extend(whole_internet(document, source));
     notes.extend(lonely_limits(document, source, wardent));
@@ -67,19 +56,6 @@ fn lonely_limits(
         source.warning(&source.index().nearest(&key), what)
     };
     shared.map(note).collect()
-}
-
-fn not_in_force(file: File, source: &Source<'_>) -> Vec<Problem> {
-    let of_file = NOT_IN_FORCE.iter().filter(|(of, _)| *of == file);
-    let written = of_file.flat_map(|(_, pattern)| source.index().written(pattern));
-    // Without a feature, skipping it is what happens anyway.
-    let means_something = written
-        .filter(|place| !matches!(source.index().scalar(&place.path), Some("skip" | "null")));
-    let note = |place| {
-        let what = "is read and checked, but not yet in force in this version";
-        source.warning(&place, format!("`{}` {what}", place.path))
-    };
-    means_something.map(note).collect()
 }
 
 /// A log that `disk_max` leaves less room than other keys ask for.

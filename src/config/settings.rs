@@ -104,6 +104,7 @@ pub fn log(document: &wardent::Log) -> log::Settings {
     let kept = TopicConfig {
         segment_bytes,
         delete_retention: DAY,
+        is_reserved: true,
         ..TopicConfig::default()
     };
     let access = &document.access;

@@ -69,7 +69,7 @@ pub use health::Health;
 pub use meta::{Id, Meta, text_of as id_text};
 pub use murmur2::{murmur2, partition_of};
 pub use partition::{Partition, SegmentFacts};
-pub use producers::{PRODUCERS_MAX, ProducerFacts};
+pub use producers::{ALL_PRODUCERS_MAX, PRODUCERS_MAX, ProducerFacts};
 pub use received::{Claim, Demands, Fault, Unfit};
 pub use record::{Headers, Record, Records};
 pub use run::{Ended, Running, start};

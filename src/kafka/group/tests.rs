@@ -201,6 +201,29 @@ fn two_members_share_the_work_and_one_takes_over() {
 }
 
 #[test]
+fn assignments_that_no_record_holds_are_refused() {
+    with_broker(&[("orders", 2)], async |rig| {
+        loaded(&rig).await;
+        let mut one = rig.connect();
+        let joined = timeout(AT_LAST, joined(&mut one, None)).await.unwrap();
+        for (bytes, expected) in [(1 << 20, -1), (1_000, 0)] {
+            let bytes = Bytes::from(vec![b'x'; bytes + 1]);
+            let assignment = SyncGroupRequestAssignment::default()
+                .with_member_id(joined.member_id.clone())
+                .with_assignment(bytes);
+            let sync = SyncGroupRequest::default()
+                .with_group_id(group("g"))
+                .with_generation_id(joined.generation_id)
+                .with_member_id(joined.member_id.clone())
+                .with_assignments(vec![assignment]);
+            let answer = one.ask(Key::SyncGroup, 5, &sync);
+            let answer: SyncGroupResponse = timeout(AT_LAST, answer).await.unwrap();
+            assert_eq!(answer.error_code, expected);
+        }
+    });
+}
+
+#[test]
 fn a_member_whose_client_goes_away_while_it_waits_is_waited_for_no_more() {
     with_broker(&[("orders", 1)], async |rig| {
         loaded(&rig).await;

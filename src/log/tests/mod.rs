@@ -2,6 +2,7 @@
 
 mod changing;
 mod crashes;
+mod crowded;
 mod failing;
 mod halfway;
 mod indexes;
