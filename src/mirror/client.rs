@@ -152,6 +152,22 @@ pub(super) fn is_of_topic(code: RDKafkaErrorCode) -> bool {
     )
 }
 
+/// Whether what a consumer says ends what it does: otherwise the client sees to it itself.
+pub(super) fn ends(error: &KafkaError) -> bool {
+    matches!(
+        error,
+        KafkaError::MessageConsumptionFatal(_)
+            | KafkaError::MessageConsumption(
+                RDKafkaErrorCode::AutoOffsetReset
+                    | RDKafkaErrorCode::OffsetOutOfRange
+                    | RDKafkaErrorCode::UnknownTopicOrPartition
+                    | RDKafkaErrorCode::UnknownTopic
+                    | RDKafkaErrorCode::UnknownPartition
+                    | RDKafkaErrorCode::TopicAuthorizationFailed
+            )
+    )
+}
+
 /// What both sides are asked by.
 fn base(side: &Side, node: &NodeName) -> ClientConfig {
     let mut config = ClientConfig::new();

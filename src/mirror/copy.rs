@@ -24,7 +24,7 @@ use super::{
     letters::{self, Place, Undelivered},
     nanos,
     pace::Pace,
-    reader::{self, Arrived, Pulled, Reader},
+    reader::{self, Arrived, Reader},
     status::{Doing, Status},
     target::{self, ASKED_WITHIN, Wanted},
 };
@@ -62,7 +62,7 @@ pub(super) const PART: &str = "topics";
 /// How often it is looked at what there is to mirror.
 const LOOK: Duration = Duration::from_secs(10);
 /// How often what is acknowledged is committed.
-const COMMIT: Duration = Duration::from_secs(1);
+const COMMIT: Duration = Duration::from_millis(250);
 /// How often also what has been committed before: a listener forgets a group that says nothing for days.
 const COMMIT_ALL: Duration = Duration::from_secs(600);
 /// How long nothing may come before it is looked at what else is to be done.
@@ -301,7 +301,7 @@ impl Try {
         match self.reader.consumer.poll(IDLE) {
             None => return Ok(false),
             Some(Err(error)) => {
-                Pulled::judge(&error)?;
+                reader::judge(&error)?;
                 return Ok(false);
             }
             Some(Ok(message)) => {

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import random
+import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
 from typing import Any
 
+from harness import install
+from harness.broker import wardent_binary
 from harness.process import expect, wait_until
+from rig.balancer import Balancer
 from rig.kafka import Cluster
-from rig.node import Node
-from rig.records import compare, read, write, writing
+from rig.node import Application, Node
+from rig.records import PROGRAMS, compare, read, write, writing
 
-# How many records, and how many deaths.
-SHORT, LONG = 20_000, 200_000
+# The checks of the short form.
+SHORT = ("topics:exactly", "mirror:killed-in-transactions")
+# How many records there are in the short form, and in the long one.
+FEW, MANY = 10_000, 200_000
 
 
 class Given:
@@ -23,8 +32,8 @@ class Given:
     def __init__(self, cluster: Cluster, short: bool) -> None:
         self.cluster = cluster
         self.short = short
-        self.records = SHORT if short else LONG
-        self.deaths = 5 if short else 50
+        self.records = FEW if short else MANY
+        self.deaths = 3 if short else 50
 
     @contextlib.contextmanager
     def node(self, name: str, **cluster: Any) -> Iterator[Node]:
@@ -48,6 +57,8 @@ def settled(node: Node, given: Given, once: bool, deadline_s: float = 120) -> in
     seen: list[str] = []
 
     def is_there() -> bool:
+        # Reading all of it takes more of the machine than mirroring it.
+        time.sleep(0.5)
         try:
             there = {record.origin() for record in read(given.cluster.bootstrap, topic)}
         except AssertionError as error:
@@ -144,6 +155,100 @@ def the_cluster_is_away(given: Given) -> None:
         settled(node, given, once=False, deadline_s=180)
 
 
+NODES = ("web-1", "web-2", "web-3")
+RATE, BURST = 20, 40
+# Between two exchanges, and what an exchange may take on its way over the cluster, on a machine that is busy.
+INTERVAL_S, DELAY_S = 0.1, 0.5
+POLICY = {
+    "mode": "enforce",
+    "defaults": {"limit": {"rate": f"{RATE}/s", "burst": BURST, "scope": "cluster"}},
+    "routes": [{"name": "trap", "match": {"path": "/.env"}, "trap": True}],
+    # A client that is only too fast is limited here, and not banned.
+    "bans": {"points": {"rate_limited": 0}},
+}
+
+
+@contextlib.contextmanager
+def three_nodes(given: Given) -> Iterator[tuple[list[Node], Balancer]]:
+    """Three nodes that share bans and limits, behind one load balancer."""
+    with contextlib.ExitStack() as stack:
+        application = Application()
+        stack.callback(application.close)
+        nodes = []
+        for name in NODES:
+            share = {"mirror": [], "share": ["bans", "limits"]}
+            node = Node(name, given.cluster.bootstrap, share, POLICY, application.port)
+            stack.callback(node.close)
+            node.start()
+            node.start_mirror()
+            nodes.append(node)
+        for node in nodes:
+            wait_until(f"{node.node} is connected", lambda of=node: is_connected(of), 60)
+        balancer = Balancer([node.http for node in nodes])
+        stack.callback(balancer.close)
+        balancer.start()
+        yield nodes, balancer
+
+
+def is_connected(node: Node) -> bool:
+    told = node.told()
+    report = told.get("report") or told.get("mirror") or told
+    return bool(report.get("state") == "connected")
+
+
+def asks(port: int, client: str, path: str = "/") -> str:
+    """200, or why not."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=10)
+    with contextlib.closing(connection):
+        connection.request("GET", path, headers={"CF-Connecting-IP": client, "Host": "www.example.org"})
+        answer = connection.getresponse()
+        answer.read()
+        return answer.getheader("x-wardent-reason") or str(answer.status)
+
+
+def a_client_is_one_on_all_nodes(given: Given) -> str:
+    """Spread over all nodes, a client is limited and banned as on one; a lifted ban is lifted everywhere."""
+    with three_nodes(given) as (nodes, balancer):
+        client, begin, said = "198.51.100.7", time.monotonic(), Counter[str]()
+        seconds = 5
+        while time.monotonic() - begin < seconds:
+            said[asks(balancer.port, client)] += 1
+        passed = said["200"]
+        fair = BURST + RATE * seconds
+        over = (len(NODES) - 1) * (BURST + RATE * (INTERVAL_S + DELAY_S))
+        expect(passed <= fair + over, f"{passed} passed: {fair} are fair, and {over:.0f} more may be")
+        # Each node alone would have let so many pass.
+        expect(passed < len(NODES) * fair * 0.8, f"{passed} passed, nearly as if nothing were shared: {said}")
+        banned = "198.51.100.66"
+        expect(asks(balancer.port, banned, "/.env") == "trap", "the trap is none")
+        for node in nodes:
+            wait_until(f"banned on {node.node}", lambda of=node: asks(of.http, banned) == "banned", 10)
+        lift(nodes[1], banned)
+        for node in nodes:
+            wait_until(f"lifted on {node.node}", lambda of=node: asks(of.http, banned) == "200", 10)
+        return f"{passed} of {sum(said.values())} passed in {seconds} s; {fair} are fair, {over:.0f} more may be"
+
+
+def lift(node: Node, client: str) -> None:
+    command = [wardent_binary(), "bans", "remove", client, "--config", node.config]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    expect(done.returncode == 0, done.stdout + done.stderr)
+
+
+def a_ban_bites_elsewhere_soon(given: Given) -> str:
+    """From its being readable in one node's log to its biting on another: median and 99th percentile."""
+    count = 50 if given.short else 200
+    with three_nodes(given) as (nodes, _):
+        one, other = nodes[0], nodes[2]
+        command = [install.python("confluent-kafka"), PROGRAMS / "latency.py"]
+        words = [f"127.0.0.1:{one.http}", one.address, f"127.0.0.1:{other.http}", str(count)]
+        done = subprocess.run([*command, *words], capture_output=True, text=True, timeout=240, check=False)
+        expect(done.returncode == 0, done.stderr[-800:])
+        spans = sorted(json.loads(done.stdout))
+        median, p99 = spans[len(spans) // 2], spans[min(len(spans) - 1, len(spans) * 99 // 100)]
+        return f"{count} bans: median {median} ms, p99 {p99} ms, longest {spans[-1]} ms"
+
+
 CHECKS: dict[str, Callable[[Given], str | None]] = {
     "topics:exactly": topics_are_mirrored_exactly,
     "topics:exactly-in-transactions": lambda given: topics_are_mirrored_exactly(given, once=True),
@@ -151,4 +256,6 @@ CHECKS: dict[str, Callable[[Given], str | None]] = {
     "mirror:killed-in-transactions": lambda given: a_killed_mirror(given, once=True),
     "broker:killed": a_broker_is_killed,
     "cluster:away": the_cluster_is_away,
+    "nodes:one-client": a_client_is_one_on_all_nodes,
+    "nodes:ban-latency": a_ban_bites_elsewhere_soon,
 }
