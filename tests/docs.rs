@@ -15,8 +15,7 @@ use std::{
     process::{Command, Output},
 };
 
-use support::{KEY, P, client::RawClient, p_from, rig::Rig, time, wardent::write_private};
-use wardent::base::net::Address;
+use support::{KEY, P, p_from, rig::Rig, time, wardent::write_private};
 
 /// All blocks of a language in a page.
 fn blocks<'a>(page: &'a str, language: &str) -> Vec<&'a str> {

@@ -11,8 +11,6 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use regex_lite::Regex;
 use serde_json::Value;
-use support::{client::RawClient, rig::Rig};
-use wardent::base::net::Address;
 
 const ALERTS: &str = "ops/prometheus/alerts.yaml";
 const ALERTS_TEST: &str = "ops/prometheus/alerts_test.yaml";

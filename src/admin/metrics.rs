@@ -527,7 +527,7 @@ impl Numbers {
 impl Collector for Numbers {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut encoder = Encoder(encoder);
-        process::encode(&mut encoder)?;
+        process::encode(&mut encoder, self.0.started_unix_ms)?;
         self.requests(&mut encoder)?;
         self.connections(&mut encoder)?;
         self.upstream(&mut encoder)?;

@@ -58,6 +58,8 @@ use crate::{
 pub struct View {
     /// What the workers share.
     pub shared: Arc<Shared>,
+    /// When this process started, in Unix milliseconds.
+    pub started_unix_ms: u64,
     /// Each worker's numbers.
     pub workers: Vec<Arc<WorkerMetrics>>,
     /// How far the process is from its end.

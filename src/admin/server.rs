@@ -224,6 +224,7 @@ impl Server {
         let door = match door.opened_with(self.shown_in(&request)) {
             Ok(door) => door,
             Err(Closed::ToStrangers) if dash::is_for_strangers(request.uri().path()) => door,
+            Err(Closed::ToStrangers) if dash::is_page(&request) => return dash::to_login(&request),
             Err(closed) => return turned_away(closed),
         };
         let methods = methods_of(request.uri().path());

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     StartError,
-    cli::{Output, complain, fail, start_failed, tell},
+    cli::{Output, complain, fail, start_failed, tell, tell_json},
     client::Running,
 };
 use crate::config;
@@ -35,7 +35,7 @@ impl Ended {
             (Self::Config(error), _) => start_failed(&error),
             (Self::Failed(words), Output::Text) => fail(&words),
             (Self::Failed(words), Output::Json) => {
-                tell(&json!({"error": words}).to_string());
+                tell_json(&json!({"error": words}));
                 ExitCode::FAILURE
             }
         }

@@ -58,10 +58,10 @@ impl Bans {
         clock: &Clock,
     ) -> Result<Self, StartError> {
         let shelf = LogShelf::of(log.log()).map_err(StartError::System)?;
-        let bans = Arc::clone(shelf.bans());
         let encoder = Encoder::new(log.privacy().clone())
             .with_codecs(log.codec(EventTopic::Ban), log.codec(EventTopic::Audit));
-        let (publisher, changes, auditor) = Publisher::new(Box::new(shelf), encoder, clock.clone());
+        let (publisher, changes, auditor) =
+            Publisher::new(Box::new(shelf.clone()), encoder, clock.clone());
         let limits = &document.limits;
         let (mut owner, acts) = Owner::new(
             Keeper::new(limits.clients_max.get() as usize),
@@ -87,7 +87,8 @@ impl Bans {
         }
         let begin_ns = clock.monotonic_ns();
         let mut restoring = owner.restore();
-        let replayed = bring_back(&bans, document.client_ip.ipv6_prefix, &mut restoring);
+        let replayed = bring_back(&shelf, document.client_ip.ipv6_prefix, &mut restoring)
+            .map_err(|error| StartError::System(format!("bans cannot be read back: {error}")))?;
         let restored = restoring.finish();
         let Replayed {
             records,

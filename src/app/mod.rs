@@ -9,6 +9,7 @@ pub mod cli;
 mod client;
 mod cluster_cli;
 mod demo;
+mod doctor;
 mod event_text;
 mod events_cli;
 mod explain_cli;
@@ -19,16 +20,21 @@ mod log_cli;
 mod log_reader;
 #[cfg(feature = "cluster")]
 mod mirror_cli;
+mod pages;
 mod paint;
+mod probe;
 mod registry;
 mod reload;
 mod replay_cli;
 mod replay_text;
 mod run;
+mod soak;
 mod sockets;
 mod status_cli;
 mod telemetry;
 mod tls;
+mod top_cli;
+mod top_screen;
 mod users_cli;
 
 use std::{
@@ -90,13 +96,17 @@ pub enum StartError {
     System(String),
     /// Another process has the log.
     Locked(String),
+    /// Something that must not be guessed is damaged: somebody has to look before it is gone on without.
+    Damaged(String),
 }
 
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Config(report) => report.fmt(f),
-            Self::Secrets(what) | Self::System(what) | Self::Locked(what) => f.write_str(what),
+            Self::Secrets(what) | Self::System(what) | Self::Locked(what) | Self::Damaged(what) => {
+                f.write_str(what)
+            }
         }
     }
 }
@@ -120,6 +130,9 @@ pub struct Options {
     pub aborts_when_hung: bool,
     /// Where the log's files are; the machine's own file system when none.
     pub disk: Option<Arc<dyn Disk>>,
+    /// Serves beside another Wardent of this configuration: on ports of its own, with its log and its socket
+    /// in this directory.
+    pub beside: Option<PathBuf>,
 }
 
 /// A Wardent that serves, inside this process. Dropping it stops it at once.
@@ -158,7 +171,7 @@ pub fn start(config: &Path) -> Result<Running, StartError> {
 /// # Errors
 /// As [`start`].
 pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError> {
-    let prepared = Prepared::from(config)?;
+    let prepared = Prepared::from(config, options.beside.as_deref())?;
     let (loaded, built) = (prepared.loaded, prepared.built);
     let document = &loaded.wardent;
     let Ground {
@@ -239,8 +252,10 @@ fn view(
     (remembered, kafka): (&Bans, &Kafka),
     reloads: &Arc<Reloads>,
 ) -> Arc<View> {
+    let since_start_ms = shared.clock.monotonic_ns() / 1_000_000;
     Arc::new(View {
         shared: Arc::clone(shared),
+        started_unix_ms: shared.clock.unix_ms().saturating_sub(since_start_ms),
         workers: workers.iter().map(|w| Arc::clone(&w.metrics)).collect(),
         phase,
         lines,
@@ -272,11 +287,14 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn from(config: &Path) -> Result<Self, StartError> {
+    fn from(config: &Path, beside: Option<&Path>) -> Result<Self, StartError> {
         // Watched from before it is read: an edit in between is seen as one.
         let policy_file = config::load_wardent(config)?.policy;
         let watch = Watch::new(&policy_file);
-        let loaded = config::load(config)?;
+        let mut loaded = config::load(config)?;
+        if let Some(folder) = beside {
+            soak::move_beside(&mut loaded.wardent, folder);
+        }
         let mut lasting = Lasting::default();
         let built = settings::policy(&loaded, &mut lasting, 1).map_err(StartError::Secrets)?;
         Ok(Self {
