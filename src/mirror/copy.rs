@@ -155,6 +155,7 @@ impl Copier<'_> {
             reader,
             delivered: Vec::new(),
             has_refused: false,
+            stuck: BTreeSet::new(),
             is_careful,
             is_in_transaction: false,
             commit_ns: self.now_ns(),
@@ -244,8 +245,10 @@ struct Try {
     reader: Reader,
     /// Room for what became of records.
     delivered: Vec<Delivered>,
-    /// The cluster has refused a topic: the next try is without it.
+    /// The cluster has refused something: the next try goes about it in another way.
     has_refused: bool,
+    /// Partitions with a record that was not taken.
+    stuck: BTreeSet<usize>,
     /// Each record goes in a batch of its own.
     is_careful: bool,
     is_in_transaction: bool,
@@ -274,18 +277,17 @@ impl Try {
     /// What is under way arrives, if that does not take long, and is committed.
     fn finish(&mut self, copier: &mut Copier<'_>) -> Result<(), Failure> {
         let until_ns = copier.now_ns().saturating_add(nanos(FLUSH));
-        while self.is_under_way(copier) && copier.now_ns() < until_ns {
+        while self.is_under_way() && copier.now_ns() < until_ns {
             self.settle(super::NAP, copier)?;
         }
         self.reader.commit(CommitMode::Sync, false, copier.status)
     }
 
-    /// Whether acknowledgements are to come, but for those of topics that are refused.
-    fn is_under_way(&self, copier: &Copier<'_>) -> bool {
-        let partitions = self.reader.partitions.iter();
-        let mut taken = partitions
-            .filter(|partition| !copier.refused.contains_key(self.reader.topic(partition)));
-        taken.any(|partition| partition.position.is_under_way())
+    /// Whether acknowledgements are to come, but for partitions where one will not.
+    fn is_under_way(&self) -> bool {
+        let partitions = self.reader.partitions.iter().enumerate();
+        let mut taken = partitions.filter(|(of, _)| !self.stuck.contains(of));
+        taken.any(|(_, partition)| partition.position.is_under_way())
     }
 
     /// Whether there is something else to mirror than when the try began.
@@ -406,11 +408,12 @@ impl Try {
         record: Option<&Undelivered>,
         copier: &mut Copier<'_>,
     ) -> Result<(), Failure> {
-        let Some(partition) = self.reader.partitions.get_mut(sent.of) else {
+        let Some(partition) = self.reader.partitions.get(sent.of) else {
             return Ok(());
         };
         let (number, topic) = (partition.number, partition.topic);
         if record.is_some() && !self.is_careful {
+            self.stuck.insert(sent.of);
             // The rest of its batch may be innocent: all of it is sent again, each by itself.
             copier.careful_until_ns = copier.now_ns().saturating_add(nanos(CAREFUL));
             self.has_refused = true;
@@ -432,6 +435,7 @@ impl Try {
         let name = self.reader.name(topic).to_owned();
         if client::is_of_topic(code) {
             copier.refuse(&name, &format!("the cluster refuses it: {code}"));
+            self.stuck.insert(sent.of);
             self.has_refused = true;
             return Ok(());
         }

@@ -45,6 +45,11 @@ class Given:
         finally:
             node.close()
 
+    def make(self, topic: str, *words: str) -> None:
+        """Makes a topic on the cluster by Kafka's own tool, with as many partitions as a client's topic here."""
+        tool = "org.apache.kafka.tools.TopicCommand"
+        self.cluster.tool(tool, "--create", "--topic", topic, "--partitions", "4", *words)
+
 
 def topic_of(name: str) -> str:
     return f"shop.{name}"
@@ -155,6 +160,50 @@ def the_cluster_is_away(given: Given) -> None:
         settled(node, given, once=False, deadline_s=180)
 
 
+def a_refused_topic_stops_alone(given: Given) -> None:
+    """One topic that the cluster will not make keeps no other from being mirrored; made by hand, it follows."""
+    topics = ["shop.refused", "shop.taken"]
+    # More replicas than there are brokers: only what is there already can be written to.
+    kafka = {"bootstrap": given.cluster.bootstrap.split(","), "replication": 5}
+    with given.node("refuses", mirror=topics, kafka=kafka) as node:
+        for topic in topics:
+            write(node.address, topic, 0, 1_000)
+        given.make("shop.taken")
+        node.start_mirror()
+        wait_until("the one is mirrored", lambda: len(read(given.cluster.bootstrap, "shop.taken")) == 1_000, 60)
+        expect("shop.refused" in node.mirror_said(), "nothing is told of the other")
+        given.make("shop.refused")
+        wait_until("so is the other", lambda: topic_has(given, "shop.refused", 1_000), 90)
+        compare(read(node.address, "shop.taken"), node.node, read(given.cluster.bootstrap, "shop.taken"), True)
+
+
+def topic_has(given: Given, topic: str, count: int) -> bool:
+    with contextlib.suppress(AssertionError):
+        return len(read(given.cluster.bootstrap, topic)) >= count
+    return False
+
+
+def what_can_never_be_delivered_is_a_dead_letter(given: Given) -> None:
+    """A record that the cluster's topic is too small for: it alone, with its own value, and the rest goes on."""
+    with given.node("too-long") as node:
+        topic = topic_of(node.node)
+        given.make(topic, "--config", "max.message.bytes=20000")
+        write(node.address, topic, 0, 20)
+        long = "".join(random.Random(1).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=100_000))
+        words = ["kcat", "-b", node.address, "-P", "-t", topic, "-p", "0", "-k", "long"]
+        subprocess.run(words, input=long, text=True, check=True, timeout=30)
+        write(node.address, topic, 20, 20)
+        node.start_mirror()
+        wait_until("the rest is there", lambda: topic_has(given, topic, 40), 90)
+        wait_until("it is a dead letter", lambda: len(read(node.address, "mirror.dead.letter")) == 1, 30)
+        (letter,) = read(node.address, "mirror.dead.letter")
+        told = dict(letter.headers)
+        expect(letter.key == "long" and letter.value == long, "the letter is not the record")
+        expect(told["__connect.errors.topic"] == topic, f"it says: {told}")
+        seen = [record.value for record in read(given.cluster.bootstrap, topic)]
+        expect(all(len(value or "") < 1_000 for value in seen), "the long one is there too")
+
+
 NODES = ("web-1", "web-2", "web-3")
 RATE, BURST = 20, 40
 # Between two exchanges, and what an exchange may take on its way over the cluster, on a machine that is busy.
@@ -254,6 +303,8 @@ CHECKS: dict[str, Callable[[Given], str | None]] = {
     "topics:exactly-in-transactions": lambda given: topics_are_mirrored_exactly(given, once=True),
     "mirror:killed": lambda given: a_killed_mirror(given, once=False),
     "mirror:killed-in-transactions": lambda given: a_killed_mirror(given, once=True),
+    "topics:refused": a_refused_topic_stops_alone,
+    "records:dead-letter": what_can_never_be_delivered_is_a_dead_letter,
     "broker:killed": a_broker_is_killed,
     "cluster:away": the_cluster_is_away,
     "nodes:one-client": a_client_is_one_on_all_nodes,
