@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import random
 import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
+from pathlib import Path
 from typing import Any
 
 from harness import install
@@ -298,6 +300,63 @@ def a_ban_bites_elsewhere_soon(given: Given) -> str:
         return f"{count} bans: median {median} ms, p99 {p99} ms, longest {spans[-1]} ms"
 
 
+def what_mirroring_takes(given: Given) -> str:
+    """Processor time of the mirror for each record, and how fast it catches up. It measures, and judges nothing."""
+    with given.node("speed") as node:
+        topic, count = topic_of(node.node), given.records * 2
+        write(node.address, topic, 0, count)
+        node.start_mirror()
+        assert node.mirror
+        begin = time.monotonic()
+        wait_until("all is sent", lambda: sent(node) >= count, 240)
+        took, used = time.monotonic() - begin, processor_s(node.mirror.pid)
+        each_us = used / count * 1e6
+        return (
+            f"{count} records in {took:.1f} s with the start ({count / took:.0f}/s), "
+            f"{each_us:.1f} us of processor each: {each_us * 20_000 / 1e6:.2f} of a core at 20,000/s"
+        )
+
+
+def what_events_take(given: Given) -> str:
+    """Bytes of an event on each broker's disk. It measures, and judges nothing."""
+    application = Application()
+    topic, count = "wardent.http.access", 4_000
+    node = Node("sizes", given.cluster.bootstrap, {"mirror": [topic], "share": []}, None, application.port)
+    try:
+        node.start()
+        node.start_mirror()
+        wait_until("it is connected", lambda: is_connected(node), 60)
+        connection = HTTPConnection("127.0.0.1", node.http, timeout=10)
+        begin = time.monotonic()
+        for number in range(count):
+            client = f"198.51.100.{number % 250}"
+            headers = {"CF-Connecting-IP": client, "Host": "www.example.org", "User-Agent": f"Mozilla/5.0 {client}"}
+            connection.request("GET", f"/articles/{number}?page={number % 7}", headers=headers)
+            connection.getresponse().read()
+        rate = count / (time.monotonic() - begin)
+        connection.close()
+        wait_until("all is sent", lambda: sent(node) >= count, 60)
+        records = read(given.cluster.bootstrap, topic)
+        plain = sum(len(record.value or "") for record in records) / len(records)
+        logs = given.cluster.directory.glob(f"data-1/{topic}-*/*.log")
+        packed = sum(log.stat().st_size for log in logs) / len(records)
+        return f"at {rate:.0f} events/s: {plain:.0f} bytes of JSON, {packed:.0f} on each broker's disk"
+    finally:
+        node.close()
+        application.close()
+
+
+def sent(node: Node) -> int:
+    report = node.told().get("mirror") or {}
+    return sum(topic["sent"] for topic in report.get("topics", []))
+
+
+def processor_s(pid: int) -> float:
+    """Seconds of processor time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 CHECKS: dict[str, Callable[[Given], str | None]] = {
     "topics:exactly": topics_are_mirrored_exactly,
     "topics:exactly-in-transactions": lambda given: topics_are_mirrored_exactly(given, once=True),
@@ -307,6 +366,8 @@ CHECKS: dict[str, Callable[[Given], str | None]] = {
     "records:dead-letter": what_can_never_be_delivered_is_a_dead_letter,
     "broker:killed": a_broker_is_killed,
     "cluster:away": the_cluster_is_away,
+    "speed:mirror": what_mirroring_takes,
+    "speed:sizes": what_events_take,
     "nodes:one-client": a_client_is_one_on_all_nodes,
     "nodes:ban-latency": a_ban_bites_elsewhere_soon,
 }
