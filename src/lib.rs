@@ -1,4 +1,4 @@
-//! One house, eleven floors. A room imports only from floors below its own;
+//! One house, twelve floors. A room imports only from floors below its own;
 //! rooms on the same floor do not know each other. `tests/tidy.rs` checks it.
 
 // Ground: values without opinions.
@@ -38,6 +38,10 @@ pub mod admin;
 
 // The operator's words, turned into the types above.
 pub mod config;
+
+// What the log has, carried to a Kafka cluster, in a process of its own.
+#[cfg(feature = "cluster")]
+pub mod mirror;
 
 // Everything wired together.
 pub mod app;

@@ -9,7 +9,7 @@ use crate::proxy::listener::Phase;
 
 /// Who has not ticked for so long is taken for stuck; workers tick every 50 ms, the owner of bans every
 /// 10 ms, its publisher every 100 ms.
-const STUCK_AFTER_MS: u64 = 5_000;
+pub(super) const STUCK_AFTER_MS: u64 = 5_000;
 
 /// What a health endpoint says.
 #[derive(Debug)]

@@ -400,6 +400,7 @@ impl Numbers {
             failed,
             last_failed,
             last_success_unix_ms,
+            told: _,
         } = &*view.reloads;
         encoder.gauge(
             "wardent_policy_generation",

@@ -25,7 +25,7 @@ use super::{
     explain_cli::{self, ExplainArguments},
     log_cli::{self, LogCommand},
     replay_cli::{self, ReplayArguments},
-    run,
+    run, status_cli,
 };
 use crate::{
     base::clock::Clock,
@@ -62,6 +62,7 @@ const EXAMPLES: &str = "Examples:
   wardent check --config config/wardent.yaml    look for mistakes before they cost anything
   wardent run --config /etc/wardent/wardent.yaml
   wardent reload                                put an edited policy and rotated keys in force
+  wardent status                                whether all is well
   wardent bans list                             who is banned, and for how long
   wardent explain --ip 198.51.100.7 --path /    what would become of a request, and why
   wardent events tail --verdict refused         who is refused, as it happens
@@ -79,6 +80,15 @@ pub(super) enum Output {
 enum LogFormat {
     Json,
     Human,
+}
+
+impl LogFormat {
+    fn look(self) -> Look {
+        match self {
+            Self::Json => Look::Json,
+            Self::Human => Look::Human,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -110,6 +120,9 @@ Exit status: 0 when it can be used, 78 when not.")]
     #[command(after_help = "Example:\n  wardent reload && echo in force\n
 Exit status: 0 when the new policy is in force, 1 when the old one stays.")]
     Reload,
+    /// Say on one screen whether all is well.
+    #[command(after_help = status_cli::EXAMPLES)]
+    Status,
     /// Say what a user agent is taken for, and which bots are known.
     #[command(
         subcommand,
@@ -140,6 +153,17 @@ Exit status: 0 when the new policy is in force, 1 when the old one stays.")]
         after_help = "Examples:\n  wardent log topics\n  wardent log verify"
     )]
     Log(LogCommand),
+    /// Carry the log to a Kafka cluster, and share bans and limits with its other nodes.
+    #[command(
+        after_help = "Example:\n  wardent mirror --config /etc/wardent/wardent.yaml\n
+A process of its own, beside `wardent run`: docs/scale-out.md. SIGTERM and SIGINT end it; what is
+under way arrives first."
+    )]
+    Mirror {
+        /// What log lines look like: for people on a terminal, else JSON.
+        #[arg(long, value_enum)]
+        log_format: Option<LogFormat>,
+    },
     /// Make keys, and sign requests with them.
     #[command(
         subcommand,
@@ -186,19 +210,15 @@ pub fn main() -> ExitCode {
     let output = arguments.output;
     let config = arguments.config.as_path();
     match arguments.command {
-        Command::Run { log_format } => run::run(
-            config,
-            log_format.map(|format| match format {
-                LogFormat::Json => Look::Json,
-                LogFormat::Human => Look::Human,
-            }),
-        ),
+        Command::Run { log_format } => run::run(config, log_format.map(LogFormat::look)),
+        Command::Mirror { log_format } => mirror(config, log_format.map(LogFormat::look)),
         Command::Demo { upstream } => match demo::run(upstream.as_deref()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => start_failed(&error),
         },
         Command::Check => check(config, output),
         Command::Reload => reload(config, output),
+        Command::Status => status_cli::run(config, output),
         Command::Bots(command) => bots_cli::run(&command, output),
         Command::Bans(command) => bans_cli::run(&command, config, output),
         Command::Explain(arguments) => explain_cli::run(&arguments, config, output),
@@ -228,6 +248,18 @@ pub fn main() -> ExitCode {
             }
         }
     }
+}
+
+#[cfg(feature = "cluster")]
+fn mirror(config: &Path, look: Option<Look>) -> ExitCode {
+    super::mirror_cli::run(config, look)
+}
+
+/// Not in this build; a supervisor need not try again.
+#[cfg(not(feature = "cluster"))]
+fn mirror(_config: &Path, _look: Option<Look>) -> ExitCode {
+    complain("this wardent was built without it: cargo build --release --features cluster");
+    ExitCode::from(EX_CONFIG)
 }
 
 /// Says why it did not start; a bad configuration has an exit status of its own.

@@ -151,7 +151,7 @@ fn keeping(kept: &Kept) -> String {
 }
 
 /// Bytes in their largest unit: `1.4 MiB`.
-fn bytes(count: u64) -> String {
+pub(super) fn bytes(count: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
     if count < 1_024 {
         return format!("{count} B");

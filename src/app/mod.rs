@@ -16,13 +16,18 @@ mod kafka;
 mod log;
 mod log_cli;
 mod log_reader;
+#[cfg(feature = "cluster")]
+mod mirror_cli;
+mod paint;
 mod registry;
 mod reload;
 mod replay_cli;
 mod replay_text;
 mod run;
 mod sockets;
+mod status_cli;
 mod telemetry;
+mod tls;
 mod users_cli;
 
 use std::{
@@ -55,6 +60,7 @@ use crate::{
     },
     event::privacy::Privacy,
     guard::{bots::Bots, policy::Policy},
+    kafka::tls::Tls,
     owner::{BanPolicy, Owner},
     proxy::{
         canary::Canary,
@@ -70,6 +76,7 @@ use log::OpenLog;
 use reload::{InForce, Reloading};
 use sockets::Sockets;
 use telemetry::Told;
+use tls::Certificates;
 
 /// Why Wardent could not start, in words for the operator.
 #[derive(Debug)]
@@ -176,7 +183,7 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
     let kafka = Kafka::start(
         served,
         document,
-        prepared.tls.as_ref(),
+        prepared.certificates.of_log(),
         auditor,
         &log,
         &clock,
@@ -193,12 +200,14 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
     let watchdog = start_watchdog(&view, watched)?;
     let (reloader, asked) = Reloader::pair();
     let notes = notes(&loaded, built.notes);
+    reloads.noted(notes.clone());
     let (ended, until_ended) = watch::channel(false);
-    let in_force = InForce::new(&shared, bans, threads.auditor(), prepared.tls);
+    let in_force = InForce::new(&shared, bans, threads.auditor(), prepared.certificates);
     let (lasting, watch) = (prepared.lasting, prepared.watch);
     let side = Side {
         told: Told::of(&loaded.wardent.telemetry, &view),
         server: Server::new(view, reloader.clone(), threads.acts(), token),
+        admin_tls: in_force.certificates.of_admin(),
         sockets,
         health: health_check(&loaded),
         questions,
@@ -259,7 +268,7 @@ fn notes(loaded: &Loaded, of_secrets: Vec<String>) -> Vec<String> {
 struct Prepared {
     watch: Watch,
     loaded: Loaded,
-    tls: Option<kafka::Renewed>,
+    certificates: Certificates,
     lasting: Lasting,
     built: Built,
 }
@@ -273,7 +282,7 @@ impl Prepared {
         let mut lasting = Lasting::default();
         let built = settings::policy(&loaded, &mut lasting, 1).map_err(StartError::Secrets)?;
         Ok(Self {
-            tls: kafka::Renewed::open(&loaded.wardent.log)?,
+            certificates: Certificates::open(&loaded.wardent)?,
             watch,
             loaded,
             lasting,
@@ -404,9 +413,13 @@ fn health_check(loaded: &Loaded) -> Option<HealthCheck> {
     })
 }
 
+/// Threads for what would keep the admin thread: two for schemas, and some to spare.
+const ADMIN_BLOCKING_MAX: usize = 4;
+
 /// What runs beside the workers, on one thread with a runtime of its own.
 struct Side {
     server: Server,
+    admin_tls: Option<Tls>,
     sockets: Sockets,
     health: Option<HealthCheck>,
     told: Told,
@@ -421,6 +434,7 @@ impl Side {
     fn start(self) -> Result<JoinHandle<()>, StartError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
+            .max_blocking_threads(ADMIN_BLOCKING_MAX)
             .build()
             .map_err(|error| StartError::System(format!("cannot start a runtime: {error}")))?;
         std::thread::Builder::new()
@@ -431,10 +445,11 @@ impl Side {
 
     async fn run(mut self) {
         tokio::spawn(self.server.clone().remember_counters());
+        tokio::spawn(self.server.clone().look_each_second());
         if let Some(listener) = self.sockets.take_admin_listener() {
             match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => {
-                    tokio::spawn(self.server.clone().serve_listener(listener));
+                    tokio::spawn(self.server.clone().serve_listener(listener, self.admin_tls));
                 }
                 Err(error) => tracing::error!(%error, "the admin listener cannot be used"),
             }

@@ -8,8 +8,6 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::Semaphore;
-
 use super::{
     access::{Access, Sasl, Teller},
     auth::{Operation, Principal, Resource, ResourceType},
@@ -19,6 +17,7 @@ use super::{
     meta::{Meta, Unread},
     producers::ProducerIds,
     quota::Flow,
+    room::{Part, Rooms},
     tls::Tls,
     topics::Topics,
 };
@@ -29,12 +28,6 @@ use crate::{
 
 /// The one broker's id; the log's `node.id` as well.
 pub(crate) const NODE_ID: i32 = 1;
-
-/// Bytes of requests in progress, all connections together.
-const REQUEST_BYTES_MAX: usize = 64 * 1024 * 1024;
-
-/// Bytes of records in answers that are not yet sent, all connections together.
-const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// How the listener is set up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,9 +62,7 @@ pub(crate) struct Broker {
     pub(crate) topics: Topics,
     pub(crate) groups: Groups,
     pub(crate) producer_ids: ProducerIds,
-    /// Room for requests, and for records in answers, in bytes.
-    pub(crate) request_room: Semaphore,
-    pub(crate) answer_room: Semaphore,
+    pub(crate) rooms: Rooms,
 }
 
 impl Broker {
@@ -101,8 +92,7 @@ impl Broker {
             topics,
             groups,
             producer_ids: ProducerIds::default(),
-            request_room: Semaphore::new(REQUEST_BYTES_MAX),
-            answer_room: Semaphore::new(ANSWER_BYTES_MAX),
+            rooms: Rooms::default(),
         }))
     }
 }
@@ -124,12 +114,14 @@ pub(crate) struct Session {
     pub(crate) ending: Cell<Option<Cut>>,
     /// For how long it is not heard after the answer that is being made.
     pub(crate) muted: Cell<Duration>,
+    /// What the answer that is being made takes until it is sent.
+    pub(crate) answer: RefCell<Part>,
 }
 
 impl Session {
-    /// Nobody yet; where `asks`, it has to say who it is.
-    pub(crate) fn new(peer: Option<IpAddr>, is_tls: bool, asks: bool) -> Self {
-        let login = match asks {
+    /// Nobody yet; where the broker asks, it has to say who it is.
+    pub(crate) fn new(broker: &Broker, peer: Option<IpAddr>, is_tls: bool) -> Self {
+        let login = match broker.access.asks() {
             true => login::State::Waiting,
             false => login::State::NotAsked,
         };
@@ -141,7 +133,15 @@ impl Session {
             peer,
             client_id: RefCell::default(),
             muted: Cell::default(),
+            answer: RefCell::new(broker.rooms.answer()),
         }
+    }
+
+    /// Has the answer that is being made take so many bytes more; says whether there is room.
+    pub(crate) fn holds(&self, more: usize) -> bool {
+        let mut answer = self.answer.borrow_mut();
+        let bytes = answer.bytes().saturating_add(more);
+        answer.try_hold(bytes)
     }
 }
 

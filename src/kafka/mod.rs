@@ -25,6 +25,7 @@ mod login;
 mod meta;
 mod producers;
 pub mod quota;
+mod room;
 pub mod sasl;
 mod table;
 pub mod tls;
@@ -39,14 +40,14 @@ pub use auth::{Operation, Principal, Resource, is_reserved};
 pub use broker::{Security, Settings};
 pub use counters::{Count, Counters, Cut};
 pub use error::ErrorCode;
-pub use group::{
-    GroupShown, GroupsShown, MemberShown, OffsetShown, TOPIC as OFFSETS_TOPIC, groups_in,
-};
+pub use group::{GroupShown, GroupsShown, MemberShown, OffsetShown, groups_in};
 pub use listener::{Listening, Socket, start};
 pub use topics::{Unkept, differing, restore_kept};
 
 #[cfg(test)]
 mod denied;
+#[cfg(test)]
+mod frugal;
 #[cfg(test)]
 mod fuzz;
 #[cfg(test)]

@@ -248,6 +248,34 @@ impl Partition {
         Ok(Vec::new())
     }
 
+    /// The time of the first record from `offset` on, in Unix milliseconds, as the header of its batch tells it: no
+    /// later than the record's own, unless the batch tells but one time. None at the high watermark.
+    ///
+    /// # Errors
+    /// When there is no such offset, the disk fails, or what is there is no batch.
+    pub fn time_from(&self, offset: i64) -> Result<Option<i64>, ReadError> {
+        // In this order, as `read`.
+        let until = self.high_watermark();
+        let segments = self.segments.load_full();
+        let first = self.first_of(&segments);
+        if offset < first || offset > until {
+            return Err(ReadError::OutOfRange { first, end: until });
+        }
+        let after = segments.partition_point(|segment| segment.base_offset <= offset);
+        for segment in segments.iter().skip(after.saturating_sub(1)) {
+            if let Some((_, batch)) = segment.find(offset)? {
+                let is_shown = batch.last_offset() < until;
+                return Ok(is_shown.then(|| batch.first_timestamp()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What tells it from all other partitions that the log has or had since it was opened.
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
     /// Whether [`Self::read`] would take this offset.
     ///
     /// # Errors

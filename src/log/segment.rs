@@ -395,7 +395,7 @@ impl Segment {
     }
 
     /// The batch that holds `offset` or, where there is none, the next.
-    fn find(&self, offset: i64) -> Result<Option<(u64, Header)>, ReadError> {
+    pub(super) fn find(&self, offset: i64) -> Result<Option<(u64, Header)>, ReadError> {
         let start = self.walk_start(offset);
         self.first_from(start, |header| header.last_offset() >= offset)
     }

@@ -3,7 +3,7 @@
 //! All there is of it are records of that topic, which are on disk before anything is acknowledged and
 //! are read back at the start, so that another registry can take the topic over, or this one another's.
 //! Changes are made one after the other. Whoever asks waits for no disk; what is costly to look at is
-//! looked at on a thread for such things, one at a time.
+//! looked at on threads for such things: one at a time for whoever reads, and one for whoever changes something.
 
 mod avro;
 mod json;
@@ -62,8 +62,10 @@ struct Inner {
     state: Mutex<State>,
     /// Whose turn it is to change something: held until that is on disk.
     turn: tokio::sync::Mutex<()>,
-    /// Whose turn it is to look at schemas.
-    look: Semaphore,
+    /// Whose turn it is to look at schemas, to read.
+    reading: Arc<Semaphore>,
+    /// Whose turn it is to look at schemas, to change something: no reader is waited for.
+    changing: Arc<Semaphore>,
     log: Arc<Log>,
     partition: Arc<Partition>,
     clock: Clock,
@@ -114,7 +116,8 @@ impl Registry {
         let registry = Self(Arc::new(Inner {
             state: Mutex::new(state),
             turn: tokio::sync::Mutex::default(),
-            look: Semaphore::new(1),
+            reading: Arc::new(Semaphore::new(1)),
+            changing: Arc::new(Semaphore::new(1)),
             log: Arc::clone(log),
             partition,
             clock: clock.clone(),
@@ -191,7 +194,8 @@ impl Registry {
         deleted: bool,
     ) -> Result<Shown, Refused> {
         self.state().versions(subject, true)?;
-        let schema = self.look(move || Schema::read(kind, &text)).await??;
+        let reading = move || Schema::read(kind, &text);
+        let schema = look(&self.0.reading, reading).await??;
         self.state().find(subject, &schema, deleted)
     }
 
@@ -220,11 +224,11 @@ impl Registry {
             (level, against)
         };
         let clock = self.0.clock.clone();
-        self.look(move || {
+        let reading = move || {
             let schema = Schema::read(kind, &text)?;
             objections(&schema, &against, level, &clock)
-        })
-        .await?
+        };
+        look(&self.0.reading, reading).await?
     }
 
     /// Makes a schema the next version of a subject, if it is none yet; its id.
@@ -232,7 +236,8 @@ impl Registry {
     /// # Errors
     /// When it is no schema, does not get along with those before, is one too many, or is not on disk.
     pub async fn register(&self, subject: &str, kind: Kind, text: String) -> Result<u32, Refused> {
-        let schema = self.look(move || Schema::read(kind, &text)).await??;
+        let reading = move || Schema::read(kind, &text);
+        let schema = look(&self.0.changing, reading).await??;
         let (own, subject) = (self.clone(), subject.to_owned());
         self.change(async move {
             let registering = own.state().register(&subject, &schema)?;
@@ -245,9 +250,8 @@ impl Registry {
                 } => (value, against, level),
             };
             let clock = own.0.clock.clone();
-            let wrong = own
-                .look(move || objections(&schema, &against, level, &clock))
-                .await??;
+            let comparing = move || objections(&schema, &against, level, &clock);
+            let wrong = look(&own.0.changing, comparing).await??;
             if !wrong.is_empty() {
                 return Err(Refused::new(
                     409,
@@ -303,24 +307,14 @@ impl Registry {
     ) -> Result<(), Refused> {
         let (own, subject) = (self.clone(), subject.map(str::to_owned));
         self.change(async move {
-            if let Some(subject) = &subject {
+            if level.is_some() {
+                own.state().may_set_level(subject.as_deref())?;
+            } else if let Some(subject) = &subject {
                 own.state().may_write(subject)?;
             }
             Ok(((), vec![Record::Level { subject, level }]))
         })
         .await
-    }
-
-    /// Does `work`, which may take a while, away from whoever answers; one at a time.
-    async fn look<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Refused> {
-        let busy = || Refused::new(50_002, "other schemas are being looked at: try again");
-        let turn = timeout(TURN_WITHIN, self.0.look.acquire()).await;
-        let _turn = turn.map_err(|_| busy())?.map_err(|_| busy())?;
-        let done = tokio::task::spawn_blocking(work).await;
-        done.map_err(|_| Refused::bad_schema("it cannot be understood"))
     }
 
     /// Makes a change when its turn has come: what it comes to, and the records that do it.
@@ -343,6 +337,24 @@ impl Registry {
             Err(_) => Err(Refused::too_late()),
         }
     }
+}
+
+/// Does `work`, which may take a while, away from whoever answers, and one at a time of those that take `turns`.
+///
+/// The turn is over when the work is, also when nobody waits for it any more.
+async fn look<T: Send + 'static>(
+    turns: &Arc<Semaphore>,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Refused> {
+    let turn = timeout(TURN_WITHIN, Arc::clone(turns).acquire_owned()).await;
+    let turn = turn.map_err(|_| Refused::busy())?;
+    let turn = turn.map_err(|_| Refused::busy())?;
+    let working = move || {
+        let _turn = turn;
+        work()
+    };
+    let done = tokio::task::spawn_blocking(working).await;
+    done.map_err(|_| Refused::bad_schema("it cannot be understood"))
 }
 
 /// What keeps a schema from standing beside these; of the first version that does.

@@ -98,11 +98,13 @@ impl Encoder {
             Change::Expired => What::Expire,
             Change::Lifted => What::Unban,
             Change::Spared => What::Spare,
-            Change::Forgotten => return None,
+            Change::Forgotten | Change::Noted => return None,
         };
         let why = match told.change {
             Change::Lifted | Change::Spared => None,
-            Change::Began | Change::Expired | Change::Forgotten => told.after.as_ref(),
+            Change::Began | Change::Expired | Change::Forgotten | Change::Noted => {
+                told.after.as_ref()
+            }
         };
         let standing = |memory: &Memory| Standing::Ban(self.standing(memory));
         let evidence = told.evidence.iter();

@@ -1,6 +1,6 @@
 //! DescribeProducers (key 61): who has written to a partition as an idempotent producer of late (KIP-664).
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use tokio::{sync::oneshot, time::timeout};
 
@@ -11,6 +11,9 @@ use super::super::{
     wire::{Malformed, Reader, Writer},
 };
 use crate::log::{Command, ProducerFacts, TellProducers};
+
+/// What a producer takes in an answer.
+const PRODUCER_BYTES: usize = 40;
 
 /// How long the log may take to tell.
 const TOLD_WITHIN: Duration = Duration::from_secs(10);
@@ -88,11 +91,25 @@ impl Response {
 }
 
 pub(super) async fn answer(request: Request, call: &Call<'_>) -> Response {
+    let mut seen = HashSet::new();
     let mut topics = Vec::new();
     for topic in request.topics {
+        let is_first = seen.insert(topic.name.clone());
+        let mut seen = HashSet::new();
         let mut partitions = Vec::new();
         for index in topic.partitions {
-            let producers = producers(&topic.name, index, call).await;
+            let producers = match is_first && seen.insert(index) {
+                true => producers(&topic.name, index, call).await,
+                false => Err(ErrorCode::InvalidRequest),
+            };
+            let producers = producers.and_then(|producers| {
+                let bytes = producers.len() * PRODUCER_BYTES;
+                match call.session.holds(bytes) {
+                    true => Ok(producers),
+                    // Clients come again.
+                    false => Err(ErrorCode::RequestTimedOut),
+                }
+            });
             partitions.push(Found { index, producers });
         }
         topics.push(Topic {

@@ -7,7 +7,7 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use tokio::{sync::SemaphorePermit, time::timeout};
+use tokio::time::timeout;
 
 use super::super::{
     auth::{Operation, Resource},
@@ -142,13 +142,11 @@ impl Request {
 
 /// The records.
 #[derive(Debug)]
-pub(super) struct Response<'a> {
+pub(super) struct Response {
     error: ErrorCode,
     throttled_ms: i32,
     wants_committed: bool,
     topics: Vec<Topic<Told>>,
-    /// What the records take until they are sent.
-    pub(super) room: Option<SemaphorePermit<'a>>,
 }
 
 /// What is told of a partition.
@@ -193,7 +191,7 @@ impl Told {
     }
 }
 
-impl Response<'_> {
+impl Response {
     pub(super) fn write(&self, to: &mut Writer) {
         let version = to.version();
         to.i32(self.throttled_ms);
@@ -213,13 +211,12 @@ impl Response<'_> {
     }
 }
 
-pub(super) async fn answer<'a>(request: Request, call: &Call<'a>) -> Response<'a> {
+pub(super) async fn answer(request: Request, call: &Call<'_>) -> Response {
     let mut response = Response {
         error: ErrorCode::None,
         throttled_ms: 0,
         wants_committed: request.wants_committed,
         topics: Vec::new(),
-        room: None,
     };
     if let Err(error) = request.check_session() {
         response.error = error;
@@ -231,17 +228,17 @@ pub(super) async fn answer<'a>(request: Request, call: &Call<'a>) -> Response<'a
     let mut is_late = false;
     loop {
         let moved = Moves::of(&sources);
-        let (room, bytes_max) = room(call, request.bytes_max);
+        let bytes_max = room(call, request.bytes_max);
         let read = read(&request, &sources, bytes_max);
         let is_enough = read.bytes >= request.bytes_min.min(bytes_max) || read.has_error;
         if is_enough || is_late {
             response.throttled_ms = call.throttle(Flow::Fetch, read.bytes);
             response.topics = read.topics;
-            response.room = room;
             return response;
         }
         // Who waits holds nothing.
-        drop((read, room));
+        drop(read);
+        call.session.answer.borrow_mut().shrink_to(0);
         let waited = Duration::from_nanos(clock.monotonic_ns().saturating_sub(began_ns));
         is_late = !moved.within(request.max_wait.saturating_sub(waited)).await;
     }
@@ -276,16 +273,11 @@ fn sources(request: &Request, call: &Call<'_>) -> Vec<Source> {
 
 /// Takes room for an answer, and says for how many bytes: as many as are asked for, or fewer where others
 /// hold much.
-fn room<'a>(call: &Call<'a>, asked: usize) -> (Option<SemaphorePermit<'a>>, usize) {
-    for bytes in ANSWER_BYTES {
-        let bytes = bytes.min(asked.max(1));
-        let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
-        if let Ok(room) = call.broker.answer_room.try_acquire_many(permits) {
-            return (Some(room), bytes);
-        }
-    }
+fn room(call: &Call<'_>, asked: usize) -> usize {
+    let sizes = ANSWER_BYTES.map(|bytes| bytes.min(asked.max(1)));
+    let fits = sizes.into_iter().find(|bytes| call.session.holds(*bytes));
     // One batch, so that nobody waits for who does not read.
-    (None, 1)
+    fits.unwrap_or(1)
 }
 
 /// What could be read.
@@ -453,7 +445,6 @@ mod tests {
                     records: vec![1, 2, 3],
                 }],
             }],
-            room: None,
         };
         for version in oracle::versions(Key::Fetch) {
             let write = |to: &mut Writer| response.write(to);

@@ -7,6 +7,7 @@ use super::super::{
     group::TopicPartition,
     wire::{Malformed, Reader, Writer},
 };
+use crate::log::topic::is_name;
 
 /// A group, and where it is to be forgotten.
 #[derive(Debug, PartialEq, Eq)]
@@ -67,9 +68,23 @@ pub(super) async fn answer(request: Request, call: &Call<'_>) -> Response {
     if !call.may(Operation::Delete, Resource::Group(&request.group)) {
         return Response::refused(ErrorCode::GroupAuthorizationFailed);
     }
-    let may = |topic: &str| call.may(Operation::Read, Resource::Topic(topic));
-    let allowed = request.topics.iter().filter(|topic| may(&topic.name));
-    let of = allowed.flat_map(|topic| {
+    let check = |topic: &Topic<i32>| {
+        if !call.may(Operation::Read, Resource::Topic(&topic.name)) {
+            return Err(ErrorCode::TopicAuthorizationFailed);
+        }
+        // Of a topic that cannot be, nothing was committed.
+        match is_name(&topic.name) {
+            true => Ok(()),
+            false => Err(ErrorCode::UnknownTopicOrPartition),
+        }
+    };
+    let checked: Vec<_> = request
+        .topics
+        .into_iter()
+        .map(|one| (check(&one), one))
+        .collect();
+    let allowed = checked.iter().filter(|(checked, _)| checked.is_ok());
+    let of = allowed.flat_map(|(_, topic)| {
         let partitions = topic.partitions.iter();
         partitions.map(|partition| TopicPartition {
             topic: topic.name.clone(),
@@ -85,11 +100,10 @@ pub(super) async fn answer(request: Request, call: &Call<'_>) -> Response {
         Ok(codes) => codes.into_iter(),
         Err(error) => return Response::refused(error),
     };
-    let topics = request.topics.into_iter().map(|topic| {
-        let may = may(&topic.name);
-        let mut code = || match may {
-            true => codes.next().unwrap_or(ErrorCode::UnknownServerError),
-            false => ErrorCode::TopicAuthorizationFailed,
+    let topics = checked.into_iter().map(|(checked, topic)| {
+        let mut code = || match checked {
+            Ok(()) => codes.next().unwrap_or(ErrorCode::UnknownServerError),
+            Err(error) => error,
         };
         let partitions = topic.partitions.into_iter().map(|index| (index, code()));
         Topic {

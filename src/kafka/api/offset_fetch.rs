@@ -1,10 +1,12 @@
 //! OffsetFetch (key 9): how far groups are (KIP-709).
 
+use std::collections::HashSet;
+
 use super::super::{
     auth::{Operation, Resource},
     broker::Call,
     error::ErrorCode,
-    group::{Committed, TopicPartition},
+    group::Committed,
     wire::{Malformed, Reader, Writer},
 };
 
@@ -148,76 +150,91 @@ fn write_topic(to: &mut Writer, topic: &Topic<Place>, of_group: ErrorCode) {
 }
 
 pub(super) async fn answer(request: Request, call: &Call<'_>) -> Response {
+    let mut seen = HashSet::new();
     let mut groups = Vec::with_capacity(request.groups.len());
     for asked in request.groups {
-        groups.push(find(asked, call).await);
+        groups.push(match seen.insert(asked.group.clone()) {
+            true => find(asked, call).await,
+            false => Found::refused(asked.group, ErrorCode::InvalidRequest, None),
+        });
     }
     Response { groups }
 }
 
 async fn find(asked: Asked, call: &Call<'_>) -> Found {
-    let group = asked.group;
-    let named = asked.topics.is_some();
-    let of = asked.topics.into_iter().flatten().flat_map(|topic| {
-        let partitions = topic.partitions.into_iter();
-        partitions.map(move |partition| TopicPartition {
-            topic: topic.name.clone(),
-            partition,
-        })
-    });
-    let of: Vec<_> = of.collect();
+    let Asked { group, topics } = asked;
     if !call.may(Operation::Describe, Resource::Group(&group)) {
-        let error = ErrorCode::GroupAuthorizationFailed;
-        return Found::refused(group, error, of);
+        return Found::refused(group, ErrorCode::GroupAuthorizationFailed, topics);
     }
-    let wanted = named.then(|| of.clone());
-    match call.broker.groups.fetch(group.clone(), wanted).await {
-        Err(error) => Found::refused(group, error, of),
-        Ok(fetched) => {
-            let mut found = Found {
-                group,
-                error: ErrorCode::None,
-                topics: Vec::new(),
-            };
-            for (of, committed) in fetched {
-                let may = call.may(Operation::Describe, Resource::Topic(&of.topic));
-                if may {
-                    found.put(of, committed, ErrorCode::None);
-                } else if named {
-                    found.put(of, None, ErrorCode::TopicAuthorizationFailed);
-                }
-            }
-            found
+    let may = |topic: &str| call.may(Operation::Describe, Resource::Topic(topic));
+    let named = topics.map(|topics| topics.into_iter().partition(|topic| may(&topic.name)));
+    let (of, refused): (_, Vec<_>) = match named {
+        None => (None, Vec::new()),
+        Some((of, refused)) => (Some(of), refused),
+    };
+    let wanted = of.as_ref().map(|of: &Vec<Topic<i32>>| {
+        let names = of.iter();
+        names
+            .map(|topic| (topic.name.clone(), topic.partitions.clone()))
+            .collect()
+    });
+    let fetched = match call
+        .broker
+        .groups
+        .fetch(group.clone(), wanted, call.session)
+        .await
+    {
+        Ok(fetched) => fetched,
+        Err(error) => {
+            let of = of.map(|of| of.into_iter().chain(refused).collect());
+            return Found::refused(group, error, of);
+        }
+    };
+    let seen = fetched.into_iter().filter(|(topic, _)| may(topic));
+    let seen = seen.map(|(name, partitions)| Topic {
+        name,
+        partitions: partitions.into_iter().map(Place::from).collect(),
+    });
+    let refused = refused
+        .into_iter()
+        .map(|topic| topic.refused(ErrorCode::TopicAuthorizationFailed));
+    Found {
+        group,
+        error: ErrorCode::None,
+        topics: seen.chain(refused).collect(),
+    }
+}
+
+impl From<(i32, Option<Committed>)> for Place {
+    fn from((index, committed): (i32, Option<Committed>)) -> Self {
+        Self {
+            index,
+            committed,
+            error: ErrorCode::None,
+        }
+    }
+}
+
+impl Topic<i32> {
+    fn refused(self, error: ErrorCode) -> Topic<Place> {
+        let place = |index| Place {
+            error,
+            ..Place::from((index, None))
+        };
+        Topic {
+            name: self.name,
+            partitions: self.partitions.into_iter().map(place).collect(),
         }
     }
 }
 
 impl Found {
-    fn refused(group: String, error: ErrorCode, of: Vec<TopicPartition>) -> Self {
-        let mut found = Self {
+    fn refused(group: String, error: ErrorCode, topics: Option<Vec<Topic<i32>>>) -> Self {
+        let topics = topics.into_iter().flatten();
+        Self {
             group,
             error,
-            topics: Vec::new(),
-        };
-        for of in of {
-            found.put(of, None, ErrorCode::None);
-        }
-        found
-    }
-
-    /// What is of one topic comes one after the other.
-    fn put(&mut self, of: TopicPartition, committed: Option<Committed>, error: ErrorCode) {
-        let place = Place {
-            index: of.partition,
-            committed,
-            error,
-        };
-        match self.topics.last_mut() {
-            Some(last) if last.name == of.topic => last.partitions.push(place),
-            _ => self.topics.push(Topic {
-                name: of.topic,
-                partitions: vec![place],
-            }),
+            topics: topics.map(|topic| topic.refused(ErrorCode::None)).collect(),
         }
     }
 }
@@ -295,19 +312,20 @@ mod tests {
 
     #[test]
     fn answers_are_written() {
-        let of = |partition| TopicPartition {
-            topic: "orders".to_owned(),
-            partition,
-        };
-        let mut found = Found::refused("g".to_owned(), ErrorCode::None, Vec::new());
         let committed = Committed {
             offset: 11,
             leader_epoch: 5,
             metadata: "meta".to_owned(),
             unix_ms: 0,
         };
-        found.put(of(0), Some(committed), ErrorCode::None);
-        found.put(of(1), None, ErrorCode::None);
+        let found = Found {
+            group: "g".to_owned(),
+            error: ErrorCode::None,
+            topics: vec![Topic {
+                name: "orders".to_owned(),
+                partitions: vec![Place::from((0, Some(committed))), Place::from((1, None))],
+            }],
+        };
         let response = Response {
             groups: vec![found],
         };

@@ -6,13 +6,17 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     ask::{Beat, Commit, Committed, Join, Joined, Leave, Sync, Synced, Ticket, TopicPartition},
+    coordinator::Coordinator,
     owner::{Act, Gone, Owner, Waiter},
     shown::{Described, Listed},
 };
-use crate::kafka::ErrorCode;
+use crate::kafka::{ErrorCode, broker::Session};
 
-/// What a group has committed; none where nothing is.
-pub(crate) type Fetched = Vec<(TopicPartition, Option<Committed>)>;
+/// What a group has committed, topic by topic and partition by partition; none where nothing is.
+pub(crate) type Fetched = Vec<(String, Vec<(i32, Option<Committed>)>)>;
+
+/// What an offset takes in an answer, beside its metadata.
+const OFFSET_BYTES: usize = 32;
 
 /// Asks the owner of all groups, and waits for what it says.
 ///
@@ -170,57 +174,79 @@ impl Groups {
         codes.unwrap_or_else(|| vec![ErrorCode::CoordinatorNotAvailable; count])
     }
 
-    /// How far a group is in these partitions, or wherever it has said.
+    /// How far a group is in these partitions of topics, or wherever it has said. It is held by the session's
+    /// answer.
     ///
     /// # Errors
-    /// While groups are being read.
+    /// While groups are being read, or when there is no room for it.
     pub(crate) async fn fetch(
         &self,
         group: String,
-        of: Option<Vec<TopicPartition>>,
+        of: Option<Vec<(String, Vec<i32>)>>,
+        session: &Rc<Session>,
     ) -> Result<Fetched, ErrorCode> {
+        let session = Rc::clone(session);
         let act = move |owner: &mut Owner| {
             if owner.is_loading() {
                 return Err(ErrorCode::CoordinatorLoadInProgress);
             }
             let groups = &owner.coordinator;
-            let Some(of) = of else {
-                let all = groups.all_committed(&group);
-                return Ok(all
-                    .map(|(of, one)| (of.clone(), Some(one.clone())))
-                    .collect());
+            let fetched = match of {
+                None => all_of(groups, &group),
+                Some(of) => some_of(groups, &group, of),
             };
-            let committed = |of: TopicPartition| {
-                let committed = groups.committed(&group, &of).cloned();
-                (of, committed)
-            };
-            Ok(of.into_iter().map(committed).collect())
+            let partitions = fetched.iter().flat_map(|(_, partitions)| partitions);
+            let metadata = partitions.map(|(_, committed)| {
+                let committed = committed.as_ref();
+                OFFSET_BYTES + committed.map_or(0, |committed| committed.metadata.len())
+            });
+            held(&session, metadata.sum(), fetched)
         };
         let fetched = self.look(act).await;
         fetched.unwrap_or(Err(ErrorCode::CoordinatorNotAvailable))
     }
 
-    /// All groups.
+    /// All groups. They are held by the session's answer.
     ///
     /// # Errors
-    /// While groups are being read.
-    pub(crate) async fn list(&self) -> Result<Vec<Listed>, ErrorCode> {
-        let act = |owner: &mut Owner| match owner.is_loading() {
-            true => Err(ErrorCode::CoordinatorLoadInProgress),
-            false => Ok(Listed::all(&owner.coordinator)),
+    /// While groups are being read, or when there is no room for them.
+    pub(crate) async fn list(&self, session: &Rc<Session>) -> Result<Vec<Listed>, ErrorCode> {
+        let session = Rc::clone(session);
+        let act = move |owner: &mut Owner| {
+            if owner.is_loading() {
+                return Err(ErrorCode::CoordinatorLoadInProgress);
+            }
+            let listed = Listed::all(&owner.coordinator);
+            let names = listed.iter();
+            let names = names.map(|one| one.group.len() + one.protocol_type.len());
+            held(&session, names.sum(), listed)
         };
         let listed = self.look(act).await;
         listed.unwrap_or(Err(ErrorCode::CoordinatorNotAvailable))
     }
 
-    /// A group, and its members; none where there is no such group.
+    /// A group, and its members; none where there is no such group. They are held by the session's answer.
     ///
     /// # Errors
-    /// While groups are being read.
-    pub(crate) async fn describe(&self, group: String) -> Result<Option<Described>, ErrorCode> {
-        let act = move |owner: &mut Owner| match owner.is_loading() {
-            true => Err(ErrorCode::CoordinatorLoadInProgress),
-            false => Ok(Described::of(&owner.coordinator, &group)),
+    /// While groups are being read, or when there is no room for them.
+    pub(crate) async fn describe(
+        &self,
+        group: String,
+        session: &Rc<Session>,
+    ) -> Result<Option<Described>, ErrorCode> {
+        let session = Rc::clone(session);
+        let act = move |owner: &mut Owner| {
+            if owner.is_loading() {
+                return Err(ErrorCode::CoordinatorLoadInProgress);
+            }
+            let described = Described::of(&owner.coordinator, &group);
+            let members = described.iter().flat_map(|described| &described.members);
+            let bytes = members.map(|member| {
+                let instance = member.instance.as_ref().map_or(0, String::len);
+                let said = member.metadata.len() + member.assignment.len();
+                said + instance + member.id.len() + member.client_id.len() + member.host.len()
+            });
+            held(&session, bytes.sum(), described)
         };
         let described = self.look(act).await;
         described.unwrap_or(Err(ErrorCode::CoordinatorNotAvailable))
@@ -292,4 +318,44 @@ impl Groups {
             Some(_) | None => Ok(codes),
         }
     }
+}
+
+/// What is found, where the session's answer may hold so much. It is asked where it is found: of what is too
+/// much for now nothing waits for anybody.
+fn held<T>(session: &Session, bytes: usize, found: T) -> Result<T, ErrorCode> {
+    match session.holds(bytes) {
+        true => Ok(found),
+        // Clients come again.
+        false => Err(ErrorCode::CoordinatorLoadInProgress),
+    }
+}
+
+/// All that a group has committed.
+fn all_of(groups: &Coordinator, group: &str) -> Fetched {
+    let mut all = Fetched::new();
+    for (of, one) in groups.all_committed(group) {
+        let committed = (of.partition, Some(one.clone()));
+        match all.last_mut() {
+            Some((topic, partitions)) if *topic == of.topic => partitions.push(committed),
+            _ => all.push((of.topic.clone(), vec![committed])),
+        }
+    }
+    all
+}
+
+/// What a group has committed there. A topic's name is there once, however many partitions are named.
+fn some_of(groups: &Coordinator, group: &str, of: Vec<(String, Vec<i32>)>) -> Fetched {
+    let topics = of.into_iter().map(|(topic, partitions)| {
+        let mut of = TopicPartition {
+            topic,
+            partition: 0,
+        };
+        let committed = partitions.into_iter().map(|partition| {
+            of.partition = partition;
+            (partition, groups.committed(group, &of).cloned())
+        });
+        let committed = committed.collect();
+        (of.topic, committed)
+    });
+    topics.collect()
 }

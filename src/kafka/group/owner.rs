@@ -17,6 +17,7 @@ use tokio::{
 };
 
 use super::{
+    ages::Ages,
     ask::{Effect, Joined, Now, Synced, Ticket, Write, WriteId},
     coordinator::{Coordinator, Ids},
     groups::Groups,
@@ -35,7 +36,7 @@ use crate::{
 };
 
 /// The topic in which groups are kept.
-pub const TOPIC: &str = "__consumer_offsets";
+pub(super) const TOPIC: &str = "__consumer_offsets";
 
 /// What may wait for the owner; who asks then waits until there is room.
 const ASKS_MAX: usize = 1_024;
@@ -99,6 +100,7 @@ pub(super) struct Owner {
     acked: mpsc::UnboundedReceiver<Ack>,
     acks: mpsc::UnboundedSender<Ack>,
     counters: Arc<Counters>,
+    ages: Ages,
     show_again_ms: u64,
 }
 
@@ -126,6 +128,7 @@ pub(crate) fn start(
         acked,
         acks,
         counters: Arc::clone(counters),
+        ages: Ages::default(),
         show_again_ms: 0,
     };
     spawn_local(owner.run());
@@ -368,7 +371,10 @@ impl Owner {
             false => SHOWN_EACH_MS,
         };
         self.show_again_ms = now.ms + pause_ms;
-        let shown = GroupsShown::of(&self.coordinator);
+        let mut shown = GroupsShown::of(&self.coordinator);
+        let log = &self.log;
+        self.ages
+            .add_to(&mut shown, |topic, index| log.partition(topic, index));
         self.counters.groups.store(Arc::new(shown));
     }
 }

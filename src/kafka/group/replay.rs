@@ -3,8 +3,10 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use super::{
+    ages::Ages,
     ask::Now,
     coordinator::{Coordinator, Ids, Restored},
+    owner::TOPIC,
     record::{self, Key},
     shown::GroupsShown,
 };
@@ -88,18 +90,24 @@ pub(super) enum Step {
     Over,
 }
 
-/// The groups that these partitions of the topic remember, for who looks at the files of a log that nobody
-/// writes.
-pub fn groups_in(partitions: impl Iterator<Item = Arc<Partition>>, clock: &Clock) -> GroupsShown {
+/// The groups that a log of these partitions remembers, for who looks at the files of one that nobody writes.
+pub fn groups_in(partitions: &[Arc<Partition>], clock: &Clock) -> GroupsShown {
     let now = Now {
         ms: clock.monotonic_ns() / 1_000_000,
         ..Now::default()
     };
     let mut groups = Coordinator::new(Ids(Box::new(|| 0)));
-    let mut replay = Replay::new(partitions);
+    let is_ours = |partition: &&Arc<Partition>| partition.topic().name == TOPIC;
+    let mut replay = Replay::new(partitions.iter().filter(is_ours).cloned());
     // What cannot be read is not shown.
     while let Ok(Step::More | Step::Damaged(..)) = replay.step(&mut groups, now) {}
-    GroupsShown::of(&groups)
+    let mut shown = GroupsShown::of(&groups);
+    let find = |topic: &str, index| {
+        let is_it = |one: &&Arc<Partition>| one.index() == index && one.topic().name == topic;
+        partitions.iter().find(is_it).cloned()
+    };
+    Ages::default().add_to(&mut shown, find);
+    shown
 }
 
 /// Takes one record back; none where that cannot be done.

@@ -74,7 +74,7 @@ impl Request {
             let name = from.string()?;
             let partitions = from.array(|from| {
                 let index = from.i32()?;
-                let records = from.nullable_bytes()?.unwrap_or_default();
+                let records = from.records()?.unwrap_or_default();
                 from.tags()?;
                 Ok(Sent { index, records })
             })?;
