@@ -24,6 +24,7 @@ use super::{
     events_cli::{self, EventsCommand},
     explain_cli::{self, ExplainArguments},
     log_cli::{self, LogCommand},
+    registry,
     replay_cli::{self, ReplayArguments},
     run, status_cli,
 };
@@ -291,7 +292,9 @@ fn check(config: &Path, output: Output) -> ExitCode {
             let built = settings::policy(loaded, &mut Lasting::default(), 1);
             let bots = bots::Files::read(&loaded.wardent.bots);
             let bots = bots.err().map_or_else(Vec::new, |report| report.problems);
-            ([&loaded.notes, bots.as_slice()].concat(), built.err())
+            let token = registry::token(&loaded.wardent).err();
+            let secrets = built.err().or(token.map(|error| error.to_string()));
+            ([&loaded.notes, bots.as_slice()].concat(), secrets)
         }
         Err(report) => (report.problems.clone(), None),
     };
