@@ -27,7 +27,11 @@ use super::{
     auth::{Acl, Authorizer, acl::Filter},
     meta::{Changes, Meta, NotKept},
     quota::{Entity, Quotas, Rates},
-    sasl::{Credential, Mechanism, Scram, Users, failures::Failures},
+    sasl::{
+        Credential, Mechanism, Scram, Users,
+        credential::{ITERATIONS_MAX, ITERATIONS_MIN, SALT_BYTES_MAX},
+        failures::Failures,
+    },
 };
 
 /// Users at most.
@@ -104,10 +108,12 @@ impl Kept {
     fn read(self, scram: Scram) -> Option<Credential> {
         let bytes = |text: &str| BASE64.decode(text.as_bytes()).ok();
         let key = |text| bytes(text).filter(|key| key.len() == scram.hash_bytes());
+        let is_salt = |salt: &Vec<u8>| (1..=SALT_BYTES_MAX).contains(&salt.len());
+        let rounds = ITERATIONS_MIN..=ITERATIONS_MAX;
         Some(Credential {
             scram,
-            salt: bytes(&self.salt)?,
-            iterations: self.iterations,
+            salt: bytes(&self.salt).filter(is_salt)?,
+            iterations: Some(self.iterations).filter(|own| rounds.contains(own))?,
             stored_key: key(&self.stored_key)?,
             server_key: key(&self.server_key)?,
         })
@@ -124,7 +130,7 @@ pub fn written(credential: &Credential) -> Value {
     })
 }
 
-/// The other way round; none where it is not whole.
+/// The other way round; none where it is not whole, or beyond what Kafka takes.
 pub fn read(scram: Scram, value: &Value) -> Option<Credential> {
     let kept: Kept = serde_json::from_value(value.clone()).ok()?;
     kept.read(scram)
@@ -381,5 +387,37 @@ impl Users for Access {
 
     fn secret_of_nobody(&self) -> [u8; 32] {
         self.secret_of_nobody.get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_of_a_password_is_what_kafka_takes() {
+        let scram = Scram::Sha256;
+        let good = Credential::of_password(scram, b"pencil", vec![7; 24], ITERATIONS_MIN);
+        assert!(read(scram, &written(&good)).is_some());
+        let with = |name: &str, value: Value| {
+            let mut kept = written(&good);
+            kept[name] = value;
+            read(scram, &kept)
+        };
+        for (rounds, is_fine) in [
+            (0, false),
+            (ITERATIONS_MIN - 1, false),
+            (ITERATIONS_MAX, true),
+            (ITERATIONS_MAX + 1, false),
+            (u32::MAX, false),
+        ] {
+            let taken = with("iterations", rounds.into());
+            assert_eq!(taken.is_some(), is_fine, "{rounds}");
+        }
+        for (bytes, is_fine) in [(0, false), (1, true), (64, true), (65, false)] {
+            let salt = BASE64.encode(&vec![7; bytes]);
+            assert_eq!(with("salt", salt.into()).is_some(), is_fine, "{bytes}");
+        }
+        assert!(with("stored_key", "AAAA".into()).is_none());
     }
 }
