@@ -272,8 +272,8 @@ fn what_is_committed_is_a_record_and_comes_back_with_its_metadata() {
         assert_eq!(committed(&rig, &commit("", -1, 43, &long)).await, 12);
         assert_eq!(committed(&rig, &commit("m", 5, 43, "")).await, 25);
         assert_eq!(fetched(&rig).await.0, 42);
-        let home = super::partition_of("g", 4);
-        assert_eq!(rig.partition(super::TOPIC, home).high_watermark(), 1);
+        let home = partition_of("g", 4);
+        assert_eq!(rig.partition(TOPIC, home).high_watermark(), 1);
         let unknown = commit("", -1, 1, "");
         let mut unknown = unknown;
         unknown.topics[0].name = TopicName(text("nowhere"));
