@@ -33,8 +33,8 @@ allow: [198.51.100.99/32]
 defaults: {limit: {rate: 1000000/s, burst: 1000000}}
 routes:
   - {name: trap, match: {path: /trap}, trap: true}
-  - {name: login, match: {path: /login}, limit: {rate: 5/m, burst: 5, scope: cluster}}
-  - {name: alone, match: {path: /alone}, limit: {rate: 5/m, burst: 5}}
+  - {name: login, match: {path: /login}, limit: {rate: 5/h, burst: 5, scope: cluster}}
+  - {name: alone, match: {path: /alone}, limit: {rate: 5/h, burst: 5}}
 bans: {threshold: 10, window: 60s, duration: 10m, points: {rate_limited: 0}}
 ";
 
@@ -362,9 +362,9 @@ fn what_was_spent_everywhere_at_once_is_a_debt_and_the_answer_says_how_long() {
     let request = format!("GET /login HTTP/1.1\r\n{}\r\n", p_from(WHO));
     let answer = cluster.wardent(0).ask(request);
     assert_eq!(answer.status, 429);
-    // Fifteen of five a minute: eleven intervals of twelve seconds until the next.
+    // Fifteen of five an hour: eleven intervals of twelve minutes until the next.
     let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
-    assert!((100..=132).contains(&wait), "{wait}");
+    assert!((7_800..=7_920).contains(&wait), "{wait}");
 }
 
 #[test]

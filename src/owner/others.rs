@@ -257,10 +257,11 @@ impl Owner {
             Some(Bears::Nothing) => None,
             Some(Bears::Next | Bears::Again) | None => Some(seat.readings),
         };
-        let had_networks = self.book.has_networks();
+        let mut has_networks = false;
         let mut refused = Vec::new();
         for decision in decisions {
             let (target, stamp) = (decision.target, decision.memory.stamp.clone());
+            has_networks |= matches!(target, Target::Network(_));
             if let Err(not) = self.hear_other(decision, read, policy) {
                 count(not.number(&self.numbers.others));
                 if refused.len() < REFUSED_MAX {
@@ -270,8 +271,9 @@ impl Owner {
         }
         if part.is_some_and(|part| part.last) && bears == Some(Bears::Next) {
             self.end_reading(policy);
+            has_networks = true;
         }
-        if had_networks || self.book.has_networks() {
+        if has_networks {
             // Once for all of them: each would be a new prefix tree.
             self.enforce_networks();
         }
