@@ -15,6 +15,7 @@ use std::{
     collections::BTreeSet,
     fmt,
     rc::Rc,
+    sync::Arc,
 };
 
 use data_encoding::BASE64;
@@ -68,7 +69,7 @@ pub struct Account {
 
 /// Where changes are accounted for.
 #[derive(Clone)]
-pub struct Teller(pub std::sync::Arc<dyn Fn(Account) + Send + Sync>);
+pub struct Teller(pub Arc<dyn Fn(Account) + Send + Sync>);
 
 impl fmt::Debug for Teller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -86,7 +87,7 @@ pub(crate) struct Access {
     pub(crate) quotas: RefCell<Quotas>,
     pub(crate) failures: RefCell<Failures>,
     /// Passwords that are compared at once: that is work for a processor.
-    pub(crate) comparing: Semaphore,
+    pub(crate) comparing: Arc<Semaphore>,
     secret_of_nobody: Cell<[u8; 32]>,
 }
 
@@ -155,7 +156,7 @@ impl Access {
             authorizer: RefCell::default(),
             quotas: RefCell::new(Quotas::new(quotas(meta))),
             failures: RefCell::default(),
-            comparing: Semaphore::new(1),
+            comparing: Arc::new(Semaphore::new(1)),
             secret_of_nobody: Cell::default(),
         };
         access.renew();
@@ -202,14 +203,17 @@ impl Access {
         Rc::clone(&self.authorizer.borrow())
     }
 
-    /// Every user there is, in order.
+    /// Every user there is, in order: who has a password, or may do everything.
     pub(crate) fn users(&self) -> BTreeSet<String> {
-        let credentials = self.meta.with_prefix("user/");
-        let name = |key: &str| Some(key.strip_prefix("user/")?.split_once('/')?.0.to_owned());
-        credentials
-            .iter()
-            .filter_map(|(key, _)| name(key))
-            .collect()
+        let credentials = self.meta.with_prefix("user/").into_iter();
+        let admins = self.meta.with_prefix("admin/").into_iter();
+        let with_password = |(key, _): (String, _)| {
+            let (name, _) = key.strip_prefix("user/")?.split_once('/')?;
+            Some(name.to_owned())
+        };
+        let admin = |(key, _): (String, _)| Some(key.strip_prefix("admin/")?.to_owned());
+        let with_password = credentials.filter_map(with_password);
+        with_password.chain(admins.filter_map(admin)).collect()
     }
 
     /// What is kept of a user's passwords.

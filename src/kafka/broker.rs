@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::{sync::Semaphore, task::yield_now};
+
 use super::{
     access::{Access, Sasl, Teller},
     auth::{Operation, Principal, Resource, ResourceType},
@@ -63,6 +65,8 @@ pub(crate) struct Broker {
     pub(crate) groups: Groups,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) rooms: Rooms,
+    /// Who does what takes the processor for long.
+    turn: Semaphore,
 }
 
 impl Broker {
@@ -93,7 +97,20 @@ impl Broker {
             groups,
             producer_ids: ProducerIds::default(),
             rooms: Rooms::default(),
+            turn: Semaphore::new(1),
         }))
+    }
+}
+
+impl Broker {
+    /// Does something that may take some milliseconds of the listener's one thread: one such at a time, and
+    /// everybody else is served before the next.
+    pub(crate) async fn in_turn<T>(&self, work: impl FnOnce() -> T) -> T {
+        // It is never closed.
+        let _turn = self.turn.acquire().await;
+        let done = work();
+        yield_now().await;
+        done
     }
 }
 
