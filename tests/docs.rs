@@ -15,8 +15,7 @@ use std::{
     process::{Command, Output},
 };
 
-use support::{KEY, P, client::RawClient, p_from, rig::Rig, time, wardent::write_private};
-use wardent::base::net::Address;
+use support::{KEY, P, p_from, rig::Rig, time, wardent::write_private};
 
 /// All blocks of a language in a page.
 fn blocks<'a>(page: &'a str, language: &str) -> Vec<&'a str> {
@@ -510,10 +509,7 @@ fn metrics_table(scraped: &str, told: &str) -> String {
 
 #[test]
 fn every_metric_is_told_as_it_is() {
-    let rig = Rig::new();
-    let mut client = RawClient::connect(&Address::Tcp(rig.wardent.admin()));
-    let response = client.ask("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    let scraped = String::from_utf8(response.body).unwrap();
+    let scraped = support::metrics::of_a_node();
     // Without this bucket, `histogram_quantile` has no answer.
     assert!(scraped.contains("_bucket{le=\"+Inf\"}"), "{scraped}");
     let told = page("docs/metrics.md");

@@ -7,7 +7,7 @@
 use std::{convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
 
 use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::{
     body::{Bytes, Incoming},
     server::conn::http1,
@@ -23,6 +23,7 @@ use tokio::{
 use super::{
     Reloader, View,
     api::{Answer, Refused},
+    dash::{self, Dash},
     events::WAITS_MAX,
     exposition, health, metrics,
     reading::Walks,
@@ -32,7 +33,7 @@ use super::{
     top::Following,
     verify::Jobs,
 };
-use crate::{kafka::tls::Tls, owner::Acts};
+use crate::{event::exchange, kafka::tls::Tls, owner::Acts};
 
 /// Connections at once, of the listener and of the socket each; more wait in the backlog.
 const CONNECTIONS_MAX: usize = 64;
@@ -45,9 +46,9 @@ const AFTER_ACCEPT_ERROR: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone)]
 pub struct Server {
     pub(super) view: Arc<View>,
-    reloader: Reloader,
+    pub(super) reloader: Reloader,
     /// What acts over the listener need, and all of it off loopback; without one there is none of that.
-    token: Option<Token>,
+    pub(super) token: Option<Token>,
     pub(super) acts: Acts,
     pub(super) walks: Walks,
     /// Places for questions that wait for events.
@@ -55,6 +56,7 @@ pub struct Server {
     pub(super) jobs: Arc<Jobs>,
     pub(super) looks: Arc<Looks>,
     pub(super) following: Arc<Following>,
+    pub(super) dash: Arc<Dash>,
 }
 
 /// Where a question came in.
@@ -116,9 +118,10 @@ fn methods_of(path: &str) -> &'static str {
     match path {
         path if registry::is_here(path) => registry::methods_of(path),
         "/api/v1/bans" => "GET, POST, DELETE",
-        "/api/v1/bans/import" | "/api/v1/explain" | "/api/v1/reload" => "POST",
+        "/api/v1/bans/import" | "/api/v1/explain" | "/api/v1/reload" | exchange::PATH => "POST",
         "/api/v1/log/verify" => "GET, POST",
         "/api/v1/log/users" => "GET, POST, PUT, DELETE",
+        path if dash::is_act(path) => "POST",
         _ => "GET, HEAD",
     }
 }
@@ -138,6 +141,7 @@ impl Server {
             waits: Arc::new(Semaphore::new(WAITS_MAX)),
             jobs: Arc::default(),
             following: Arc::default(),
+            dash: Arc::default(),
         }
     }
 
@@ -219,6 +223,8 @@ impl Server {
         }
         let door = match door.opened_with(self.shown_in(&request)) {
             Ok(door) => door,
+            Err(Closed::ToStrangers) if dash::is_for_strangers(request.uri().path()) => door,
+            Err(Closed::ToStrangers) if dash::is_page(&request) => return dash::to_login(&request),
             Err(closed) => return turned_away(closed),
         };
         let methods = methods_of(request.uri().path());
@@ -236,7 +242,11 @@ impl Server {
     /// What a request says of the token; where there is none, nothing.
     fn shown_in(&self, request: &Request<Incoming>) -> Shown {
         let token = self.token.as_ref();
-        token.map_or(Shown::Nothing, |token| token.shown_in(request.headers()))
+        match token.map(|token| token.shown_in(request.headers())) {
+            None | Some(Shown::Nothing) if self.is_in_session(request) => Shown::Token,
+            None => Shown::Nothing,
+            Some(shown) => shown,
+        }
     }
 
     async fn answer_to(&self, request: Request<Incoming>, door: Door) -> Answer {
@@ -254,8 +264,14 @@ impl Server {
                 .unwrap_or_else(Answer::from),
             (_, "/api/v1/explain", _) => self.explain(request).await.unwrap_or_else(Answer::from),
             (_, "/api/v1/events", _) => self.events(request).await.unwrap_or_else(Answer::from),
+            (_, "/api/v1/cluster", _) => self.cluster(&request).unwrap_or_else(Answer::from),
+            (_, exchange::PATH, _) => self
+                .exchange(request, door)
+                .await
+                .unwrap_or_else(Answer::from),
             (_, "/api/v1/status", _) => self.status(&request).unwrap_or_else(Answer::from),
             (_, "/api/v1/top", _) => self.top(&request).await.unwrap_or_else(Answer::from),
+            (_, path, _) if dash::is_here(path) => self.dash(request, door).await,
             (_, "/api/v1/log/users", _) => self
                 .kafka_users(request, door)
                 .await
@@ -273,8 +289,9 @@ impl Server {
             (_, path, _) if path.starts_with("/api/") => Answer::from(Refused::new(
                 StatusCode::NOT_FOUND,
                 "here are /api/v1/bans, /api/v1/bans/import, /api/v1/explain, /api/v1/reload, \
-                 /api/v1/events, /api/v1/status, /api/v1/top, /api/v1/log/topics, /api/v1/log/groups, /api/v1/log/users \
-                 and /api/v1/log/verify",
+                 /api/v1/events, /api/v1/status, /api/v1/top, /api/v1/cluster, /api/v1/log/topics, /api/v1/log/groups, /api/v1/log/users \
+                 and /api/v1/log/verify, and for the dashboard /api/v1/now, /api/v1/live, /api/v1/client, \
+                 /api/v1/policy, /api/v1/bots and /api/v1/health: see /api/v1/openapi.json",
             )),
             _ => text(
                 StatusCode::NOT_FOUND,
@@ -363,7 +380,7 @@ fn text(status: StatusCode, words: impl Into<String>) -> Answer {
 }
 
 pub(super) fn answer(status: StatusCode, content_type: &'static str, body: String) -> Answer {
-    let mut answer = Response::new(Full::new(Bytes::from(body)));
+    let mut answer = Response::new(Either::Left(Full::new(Bytes::from(body))));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     event::{access::Verdict, time::Stamps},
-    guard::verdict::Reason,
+    guard::{policy::Policy, verdict::Reason},
 };
 
 /// From one look to the next.
@@ -224,25 +224,31 @@ fn between<'a>(
     names.map(str::to_owned).zip(counts)
 }
 
+impl Enforcement {
+    /// How much of this policy is enforced.
+    pub(super) fn of(policy: &Policy) -> Self {
+        let (enforced, observed): (Vec<_>, Vec<_>) =
+            policy.all_rules().partition(|rules| rules.enforces);
+        Self {
+            any: !enforced.is_empty(),
+            routes_enforced: enforced.len() as u64,
+            routes_observed: observed.len() as u64,
+        }
+    }
+}
+
 impl Status {
     fn of(view: &View, looks: &Looks) -> Self {
         let now = Look::at(view);
         let then = looks.a_day_before(now.unix_ms);
         let policy = view.shared.policy.load();
-        let routes = policy.routes.iter().map(|route| route.value.enforces);
-        let all: Vec<bool> = routes.chain([policy.defaults.enforces]).collect();
-        let enforced = all.iter().filter(|&&enforces| enforces).count();
         let reasons = || Reason::ALL.into_iter().map(Reason::name);
         let is_some = |(_, count): &(String, u64)| *count > 0;
         Self {
             standing: Standing::of(view),
             rates: looks.rates(view.shared.clock.monotonic_ns(), &now),
             policy: policy.generation,
-            enforcement: Enforcement {
-                any: enforced > 0,
-                routes_enforced: enforced as u64,
-                routes_observed: (all.len() - enforced) as u64,
-            },
+            enforcement: Enforcement::of(&policy),
             since: stamp(then.unix_ms),
             requests: between(
                 Verdict::ALL.into_iter().map(Verdict::name),

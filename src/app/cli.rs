@@ -22,6 +22,7 @@ use super::{
     bots,
     bots_cli::{self, BotsCommand},
     client::Running,
+    cluster_cli::{self, ClusterCommand},
     demo,
     doctor::{self, DoctorArguments},
     events_cli::{self, EventsCommand},
@@ -30,7 +31,9 @@ use super::{
     pages,
     paint::Paint,
     replay_cli::{self, ReplayArguments},
-    run, status_cli,
+    run,
+    soak::{self, SoakArguments},
+    status_cli,
     top_cli::{self, TopArguments},
 };
 use crate::{
@@ -40,6 +43,7 @@ use crate::{
         nginx::{self, Nginx},
         secrets::Secrets,
         settings::{self, Lasting},
+        wardent::Document,
     },
     event::ascii,
     secret::{Signed, Signer, generate},
@@ -174,6 +178,9 @@ Exit status: 0 when the new policy is in force, 1 when the old one stays.")]
         after_help = "Examples:\n  wardent log topics\n  wardent log verify"
     )]
     Log(LogCommand),
+    /// See how this node stands with the others.
+    #[command(subcommand, after_help = cluster_cli::EXAMPLES)]
+    Cluster(ClusterCommand),
     /// Carry the log to a Kafka cluster, and share bans and limits with its other nodes.
     #[command(
         after_help = "Example:\n  wardent mirror --config /etc/wardent/wardent.yaml\n
@@ -185,6 +192,9 @@ under way arrives first."
         #[arg(long, value_enum)]
         log_format: Option<LogFormat>,
     },
+    /// Prove that this binary serves with this configuration, beside the one that runs.
+    #[command(after_help = soak::EXAMPLES)]
+    Soak(SoakArguments),
     /// Make keys, and sign requests with them.
     #[command(
         subcommand,
@@ -271,6 +281,8 @@ pub fn main() -> ExitCode {
         Command::Events(command) => events_cli::run(&command, config, output),
         Command::Replay(arguments) => replay_cli::run(&arguments, config, output),
         Command::Log(command) => log_cli::run(&command, config, output),
+        Command::Soak(arguments) => soak::run(&arguments, config, output),
+        Command::Cluster(command) => cluster_cli::run(&command, config, output),
         Command::Secret(SecretCommand::New) => match generate() {
             Ok(key) => say(output, &key, || json!({"key": key})),
             Err(error) => fail(&format!("no randomness: {error}")),
@@ -313,7 +325,10 @@ pub(super) fn start_failed(error: &StartError) -> ExitCode {
     let words = error.to_string();
     complain(words.trim_end());
     match error {
-        StartError::Config(_) | StartError::Secrets(_) => ExitCode::from(EX_CONFIG),
+        // With this status it is not started again by itself.
+        StartError::Config(_) | StartError::Secrets(_) | StartError::Damaged(_) => {
+            ExitCode::from(EX_CONFIG)
+        }
         StartError::System(_) => ExitCode::FAILURE,
         StartError::Locked(_) => ExitCode::from(EX_TEMPFAIL),
     }
@@ -452,7 +467,14 @@ pub(super) fn sign(
     id: Option<&str>,
     request: &Signed<'_>,
 ) -> Result<String, StartError> {
-    let document = config::load_wardent(config)?;
+    let signer = signer(&config::load_wardent(config)?, id)?;
+    let mut signed = Vec::new();
+    signer.write(request, Clock::system().unix_ms() / 1_000, &mut signed);
+    Ok(String::from_utf8_lossy(&signed).into_owned())
+}
+
+/// Signs with the key called `id`, the first when none.
+pub(super) fn signer(document: &Document, id: Option<&str>) -> Result<Signer, StartError> {
     let key = document
         .secret
         .keys
@@ -471,10 +493,7 @@ pub(super) fn sign(
         })
         .map_err(StartError::Secrets)?
         .value;
-    let signer = Signer::new(name, value).map_err(|bad| StartError::Secrets(bad.to_string()))?;
-    let mut signed = Vec::new();
-    signer.write(request, Clock::system().unix_ms() / 1_000, &mut signed);
-    Ok(String::from_utf8_lossy(&signed).into_owned())
+    Signer::new(name, value).map_err(|bad| StartError::Secrets(bad.to_string()))
 }
 
 /// Says a result, as text or as JSON.

@@ -32,9 +32,19 @@ pub(super) fn check_wardent(document: &wardent::Document, source: &Source<'_>) -
     passwords(&document.log, source, &mut problems);
     trust(document, source, &mut problems);
     secrets(document, source, &mut problems);
+    collector(document, source, &mut problems);
     ping(document, source, &mut problems);
     cluster(document, source, &mut problems);
     problems
+}
+
+/// The path of OTLP goes to the end of what is given.
+fn collector(document: &wardent::Document, source: &Source<'_>, problems: &mut Vec<Problem>) {
+    let collector = document.telemetry.otlp.as_ref();
+    if collector.is_some_and(|collector| collector.target().has_query()) {
+        let what = "otlp: must be without `?`: `/v1/traces` is added to its path";
+        problems.push(source.error("telemetry.otlp", what));
+    }
 }
 
 /// The mirror finds what it copies, copies nothing twice, and sends no password in the open.

@@ -15,6 +15,7 @@ use std::{
     collections::BTreeSet,
     fmt,
     rc::Rc,
+    sync::Arc,
 };
 
 use data_encoding::BASE64;
@@ -24,7 +25,7 @@ use tokio::sync::Semaphore;
 
 use super::{
     auth::{Acl, Authorizer, acl::Filter},
-    meta::{Meta, NotKept},
+    meta::{Changes, Meta, NotKept},
     quota::{Entity, Quotas, Rates},
     sasl::{Credential, Mechanism, Scram, Users, failures::Failures},
 };
@@ -68,7 +69,7 @@ pub struct Account {
 
 /// Where changes are accounted for.
 #[derive(Clone)]
-pub struct Teller(pub std::sync::Arc<dyn Fn(Account) + Send + Sync>);
+pub struct Teller(pub Arc<dyn Fn(Account) + Send + Sync>);
 
 impl fmt::Debug for Teller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -86,7 +87,7 @@ pub(crate) struct Access {
     pub(crate) quotas: RefCell<Quotas>,
     pub(crate) failures: RefCell<Failures>,
     /// Passwords that are compared at once: that is work for a processor.
-    pub(crate) comparing: Semaphore,
+    pub(crate) comparing: Arc<Semaphore>,
     secret_of_nobody: Cell<[u8; 32]>,
 }
 
@@ -155,7 +156,7 @@ impl Access {
             authorizer: RefCell::default(),
             quotas: RefCell::new(Quotas::new(quotas(meta))),
             failures: RefCell::default(),
-            comparing: Semaphore::new(1),
+            comparing: Arc::new(Semaphore::new(1)),
             secret_of_nobody: Cell::default(),
         };
         access.renew();
@@ -202,14 +203,17 @@ impl Access {
         Rc::clone(&self.authorizer.borrow())
     }
 
-    /// Every user there is, in order.
+    /// Every user there is, in order: who has a password, or may do everything.
     pub(crate) fn users(&self) -> BTreeSet<String> {
-        let credentials = self.meta.with_prefix("user/");
-        let name = |key: &str| Some(key.strip_prefix("user/")?.split_once('/')?.0.to_owned());
-        credentials
-            .iter()
-            .filter_map(|(key, _)| name(key))
-            .collect()
+        let credentials = self.meta.with_prefix("user/").into_iter();
+        let admins = self.meta.with_prefix("admin/").into_iter();
+        let with_password = |(key, _): (String, _)| {
+            let (name, _) = key.strip_prefix("user/")?.split_once('/')?;
+            Some(name.to_owned())
+        };
+        let admin = |(key, _): (String, _)| Some(key.strip_prefix("admin/")?.to_owned());
+        let with_password = credentials.filter_map(with_password);
+        with_password.chain(admins.filter_map(admin)).collect()
     }
 
     /// What is kept of a user's passwords.
@@ -262,44 +266,52 @@ impl Access {
         Some(json!({"mechanisms": mechanisms, "admin": is_admin, "rights": rights}))
     }
 
-    /// Changes what is decided of principals, all of it or nothing, and accounts for it.
+    /// Changes what is decided of principals, all of it or nothing, and accounts for it, also where who asked
+    /// goes away.
     ///
     /// # Errors
     /// When it is not kept.
     pub(crate) async fn change(
-        &self,
+        self: &Rc<Self>,
         actor: &str,
         principals: &BTreeSet<String>,
-        changes: Vec<(String, Option<Value>)>,
+        changes: Changes,
     ) -> Result<(), NotKept> {
-        let before: Vec<_> = principals.iter().map(|one| self.standing(one)).collect();
-        self.meta.put_all(changes).await?;
-        self.renew();
-        for (principal, before) in principals.iter().zip(before) {
-            let after = self.standing(principal);
-            self.account(actor, principal, before, after);
-        }
-        Ok(())
+        let (own, actor, principals) = (Rc::clone(self), actor.to_owned(), principals.clone());
+        let around = move |apply: &mut dyn FnMut()| {
+            let before: Vec<_> = principals.iter().map(|one| own.standing(one)).collect();
+            apply();
+            own.renew();
+            for (principal, before) in principals.iter().zip(before) {
+                let after = own.standing(principal);
+                own.account(&actor, principal, before, after);
+            }
+        };
+        self.meta.put_all_around(changes, around).await
     }
 
-    /// Changes a quota, or removes it, and accounts for it.
+    /// Changes a quota, or removes it, and accounts for it, also where who asked goes away.
     ///
     /// # Errors
     /// When it is not kept.
     pub(crate) async fn change_quota(
-        &self,
+        self: &Rc<Self>,
         actor: &str,
         entity: &Entity,
         rates: Option<Rates>,
     ) -> Result<(), NotKept> {
-        let shown = |rates: &Rates| json!({"quota": rates});
-        let before = self.quotas.borrow().get(entity).map(shown);
         let value = rates.map(|rates| json!({"entity": entity, "rates": rates}));
-        self.meta.put(&entity.key(), value).await?;
-        self.quotas.borrow_mut().set(entity.clone(), rates);
-        let after = rates.as_ref().map(shown);
-        self.account(actor, &entity.to_string(), before, after);
-        Ok(())
+        let changes = vec![(entity.key(), value)];
+        let (own, actor, entity) = (Rc::clone(self), actor.to_owned(), entity.clone());
+        let around = move |apply: &mut dyn FnMut()| {
+            let shown = |rates: &Rates| json!({"quota": rates});
+            let before = own.quotas.borrow().get(&entity).map(shown);
+            apply();
+            own.quotas.borrow_mut().set(entity.clone(), rates);
+            let after = rates.as_ref().map(shown);
+            own.account(&actor, &entity.to_string(), before, after);
+        };
+        self.meta.put_all_around(changes, around).await
     }
 
     fn account(&self, actor: &str, target: &str, before: Option<Value>, after: Option<Value>) {

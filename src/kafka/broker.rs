@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, task::yield_now};
 
 use super::{
     access::{Access, Sasl, Teller},
@@ -16,25 +16,20 @@ use super::{
     counters::{Counters, Cut},
     group::{self, Groups},
     login,
-    meta::Meta,
+    meta::{Meta, Unread},
     producers::ProducerIds,
     quota::Flow,
+    room::{Part, Rooms},
     tls::Tls,
     topics::Topics,
 };
 use crate::{
     base::clock::Clock,
-    log::{CleanerHealth, Log, ReadError},
+    log::{CleanerHealth, Log},
 };
 
 /// The one broker's id; the log's `node.id` as well.
 pub(crate) const NODE_ID: i32 = 1;
-
-/// Bytes of requests in progress, all connections together.
-const REQUEST_BYTES_MAX: usize = 64 * 1024 * 1024;
-
-/// Bytes of records in answers that are not yet sent, all connections together.
-const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// How the listener is set up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,13 +60,13 @@ pub(crate) struct Broker {
     pub(crate) counters: Arc<Counters>,
     pub(crate) meta: Meta,
     /// Users, their rights and quotas.
-    pub(crate) access: Access,
+    pub(crate) access: Rc<Access>,
     pub(crate) topics: Topics,
     pub(crate) groups: Groups,
     pub(crate) producer_ids: ProducerIds,
-    /// Room for requests, and for records in answers, in bytes.
-    pub(crate) request_room: Semaphore,
-    pub(crate) answer_room: Semaphore,
+    pub(crate) rooms: Rooms,
+    /// Who does what takes the processor for long.
+    turn: Semaphore,
 }
 
 impl Broker {
@@ -86,9 +81,9 @@ impl Broker {
         log: Arc<Log>,
         (clock, cleaner): (Clock, Arc<CleanerHealth>),
         counters: Arc<Counters>,
-    ) -> Result<Rc<Self>, ReadError> {
+    ) -> Result<Rc<Self>, Unread> {
         let meta = Meta::load(&log, &clock)?;
-        let access = Access::load(&meta, security.sasl, security.tell);
+        let access = Rc::new(Access::load(&meta, security.sasl, security.tell));
         let topics = Topics::of(&log);
         let groups = group::start(&log, &clock, cleaner, &counters);
         Ok(Rc::new(Self {
@@ -101,9 +96,21 @@ impl Broker {
             topics,
             groups,
             producer_ids: ProducerIds::default(),
-            request_room: Semaphore::new(REQUEST_BYTES_MAX),
-            answer_room: Semaphore::new(ANSWER_BYTES_MAX),
+            rooms: Rooms::default(),
+            turn: Semaphore::new(1),
         }))
+    }
+}
+
+impl Broker {
+    /// Does something that may take some milliseconds of the listener's one thread: one such at a time, and
+    /// everybody else is served before the next.
+    pub(crate) async fn in_turn<T>(&self, work: impl FnOnce() -> T) -> T {
+        // It is never closed.
+        let _turn = self.turn.acquire().await;
+        let done = work();
+        yield_now().await;
+        done
     }
 }
 
@@ -124,12 +131,14 @@ pub(crate) struct Session {
     pub(crate) ending: Cell<Option<Cut>>,
     /// For how long it is not heard after the answer that is being made.
     pub(crate) muted: Cell<Duration>,
+    /// What the answer that is being made takes until it is sent.
+    pub(crate) answer: RefCell<Part>,
 }
 
 impl Session {
-    /// Nobody yet; where `asks`, it has to say who it is.
-    pub(crate) fn new(peer: Option<IpAddr>, is_tls: bool, asks: bool) -> Self {
-        let login = match asks {
+    /// Nobody yet; where the broker asks, it has to say who it is.
+    pub(crate) fn new(broker: &Broker, peer: Option<IpAddr>, is_tls: bool) -> Self {
+        let login = match broker.access.asks() {
             true => login::State::Waiting,
             false => login::State::NotAsked,
         };
@@ -141,7 +150,15 @@ impl Session {
             peer,
             client_id: RefCell::default(),
             muted: Cell::default(),
+            answer: RefCell::new(broker.rooms.answer()),
         }
+    }
+
+    /// Has the answer that is being made take so many bytes more; says whether there is room.
+    pub(crate) fn holds(&self, more: usize) -> bool {
+        let mut answer = self.answer.borrow_mut();
+        let bytes = answer.bytes().saturating_add(more);
+        answer.try_hold(bytes)
     }
 }
 

@@ -5,7 +5,7 @@
 //! Whoever is slow, silent or greedy is cut off, and counted by why. While a request waits for something, the
 //! connection is listened to: a client that goes away takes its request with it.
 
-use std::{future::Future, rc::Rc, time::Duration};
+use std::{future::Future, pin::Pin, rc::Rc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{
@@ -14,8 +14,7 @@ use futures_util::{
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf},
-    sync::SemaphorePermit,
-    time::{sleep, timeout},
+    time::{Sleep, sleep, timeout},
 };
 
 use super::{
@@ -24,6 +23,7 @@ use super::{
     counters::Cut,
     frame::{self, Asked, LENGTH_BYTES, LOGIN_BYTES_MAX, REQUEST_BYTES_MAX},
     login::{self, Turn},
+    room::{FREE_BYTES, NoRoom, Part},
     table::{self, Key},
 };
 
@@ -39,14 +39,14 @@ const LOGIN_WITHIN: Duration = Duration::from_secs(10);
 /// How long nothing of an answer may be taken.
 const STILL_MAX: Duration = Duration::from_secs(30);
 
+/// Bytes of an answer that are to be taken in a second, beside that.
+const TAKEN_EACH_SECOND: u64 = 32 * 1024;
+
 /// How long it takes to say that a connection is at its end.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(1);
 
-/// Bytes that are read ahead while a request is answered, and up to which one needs no room.
-const AHEAD_BYTES: usize = 64 * 1024;
-
-/// How long a request waits for room that others have.
-const ROOM_WITHIN: Duration = Duration::from_secs(10);
+/// Bytes that are read ahead while a request is answered.
+const AHEAD_BYTES: usize = FREE_BYTES;
 
 /// Bytes of a longer request that room is taken for at a time.
 const STEP_BYTES: usize = 1024 * 1024;
@@ -54,8 +54,11 @@ const STEP_BYTES: usize = 1024 * 1024;
 /// Requests that wait for the log while another is looked at.
 const LATER_MAX: usize = 8;
 
+/// An answer, and the room that it takes until it is sent.
+type Made = (Vec<u8>, Part);
+
 /// Answers that wait for the log, in the order of their requests.
-type Answers = FuturesOrdered<LocalBoxFuture<'static, Vec<u8>>>;
+type Answers = FuturesOrdered<LocalBoxFuture<'static, Result<Made, NoRoom>>>;
 
 /// How a connection ends.
 #[derive(Debug)]
@@ -69,6 +72,12 @@ enum End {
 impl From<Cut> for End {
     fn from(why: Cut) -> Self {
         Self::Cut(why)
+    }
+}
+
+impl From<NoRoom> for End {
+    fn from(why: NoRoom) -> Self {
+        Self::Cut(why.into())
     }
 }
 
@@ -88,6 +97,7 @@ where
         from,
         to,
         came: BytesMut::new(),
+        coming: None,
         session,
         broker,
     };
@@ -120,8 +130,18 @@ struct Connection<S> {
     to: WriteHalf<S>,
     /// What came and was not looked at.
     came: BytesMut,
+    /// The request that has begun to come, where it did not come at once.
+    coming: Option<Coming>,
     session: Rc<Session>,
     broker: Rc<Broker>,
+}
+
+/// A request that is not there whole.
+struct Coming {
+    /// When it should be.
+    late: Pin<Box<Sleep>>,
+    /// What it takes so far.
+    room: Part,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
@@ -131,8 +151,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let (frame, room) = loop {
             tokio::select! {
                 biased;
-                Some(answer) = later.next() => self.send(&answer).await?,
-                request = self.request(&broker) => break request?,
+                Some(answer) = later.next() => self.send(&answer?.0).await?,
+                request = self.request() => break request?,
             }
         };
         let is_raw = session.login.borrow().is_raw();
@@ -159,10 +179,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     session: &session,
                     version: body.version(),
                 };
-                let answer = api::answer(row, header.correlation, body, &call);
-                self.unless_gone(answer)
-                    .await?
-                    .map_err(|_| Cut::Malformed)?
+                let answer = api::answer(row, header.correlation, body, room, &call);
+                self.unless_gone(answer).await??
             }
             Asked::Version(Key::ApiVersions, _) => api::unsupported_versions(header.correlation),
             Asked::Version(key, version) => {
@@ -174,13 +192,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 return Err(Cut::Unsupported.into());
             }
         };
-        drop(room);
+        let mut taken = session.answer.replace(broker.rooms.answer());
         match answer {
-            Answer::Bytes(bytes) => self.send(&bytes).await?,
-            Answer::Held(bytes, _room) => self.send(&bytes).await?,
+            Answer::Bytes(bytes) => {
+                let held = broker.rooms.hold_made(&mut taken, bytes.len());
+                self.unless_gone(held).await??;
+                self.send(&bytes).await?;
+            }
             Answer::Later(answer) => {
                 let broker = Rc::clone(&broker);
-                later.push_back(Box::pin(async move { answer.bytes(&broker).await }));
+                later.push_back(Box::pin(async move {
+                    let bytes = answer.bytes(&broker).await;
+                    broker.rooms.hold_made(&mut taken, bytes.len()).await?;
+                    Ok((bytes, taken))
+                }));
             }
             Answer::Nothing => {}
         }
@@ -199,7 +224,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Sends the answers that wait, each as soon as it is there.
     async fn send_all(&mut self, later: &mut Answers) -> Result<(), End> {
         while let Some(answer) = self.unless_gone(later.next()).await? {
-            self.send(&answer).await?;
+            self.send(&answer?.0).await?;
         }
         Ok(())
     }
@@ -224,48 +249,51 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// The next request, and the room that it takes.
-    async fn request<'b>(
-        &mut self,
-        broker: &'b Broker,
-    ) -> Result<(Bytes, Option<SemaphorePermit<'b>>), End> {
+    /// The next request, and the room that it takes. What of it has come stays where this is given up.
+    async fn request(&mut self) -> Result<(Bytes, Part), End> {
         if self.came.is_empty() {
-            timeout(IDLE_MAX, self.more(AHEAD_BYTES))
-                .await
-                .map_err(|_| Cut::Idle)??;
+            let more = read_more(&mut self.from, &mut self.came, AHEAD_BYTES);
+            timeout(IDLE_MAX, more).await.map_err(|_| Cut::Idle)??;
         }
-        let whole = timeout(REQUEST_WITHIN, async {
-            let prefix = loop {
-                match self.came.first_chunk::<LENGTH_BYTES>() {
-                    Some(prefix) => break *prefix,
-                    None => self.more(AHEAD_BYTES).await?,
+        loop {
+            let whole = match self.came.first_chunk::<LENGTH_BYTES>() {
+                None => None,
+                Some(prefix) => {
+                    let length = self.length_of(*prefix).ok_or(Cut::FrameLength)?;
+                    Some(LENGTH_BYTES + length)
                 }
             };
-            let length = self.length_of(prefix).ok_or(Cut::FrameLength)?;
-            let whole = LENGTH_BYTES + length;
-            let mut room: Option<SemaphorePermit<'b>> = None;
-            let mut has = AHEAD_BYTES;
-            while self.came.len() < whole {
-                if self.came.len() >= has {
-                    let step = room_for(broker).await?;
-                    match &mut room {
-                        Some(room) => room.merge(step),
-                        None => room = Some(step),
-                    }
-                    has += STEP_BYTES;
-                }
-                // No more than there is room for, and nothing of what follows a long request.
-                let wanted = whole.min(has).saturating_sub(self.came.len());
-                self.more(wanted).await?;
+            if let Some(whole) = whole.filter(|whole| self.came.len() >= *whole) {
+                return Ok(self.taken(whole));
             }
-            Ok::<_, End>((whole, room))
-        });
-        let (whole, room) = whole.await.map_err(|_| Cut::SlowRequest)??;
-        broker.counters.bytes_in.add(whole as u64);
+            let coming = self.coming.get_or_insert_with(|| Coming {
+                late: Box::pin(sleep(REQUEST_WITHIN)),
+                room: self.broker.rooms.request(),
+            });
+            let part = read_part(&mut self.from, &mut self.came, &mut coming.room, whole);
+            tokio::select! {
+                biased;
+                part = part => part?,
+                () = &mut coming.late => return Err(Cut::SlowRequest.into()),
+            }
+        }
+    }
+
+    /// The first bytes of what came, as a request.
+    fn taken(&mut self, whole: usize) -> (Bytes, Part) {
+        self.broker.counters.bytes_in.add(whole as u64);
+        let mut room = match self.coming.take() {
+            Some(coming) => coming.room,
+            None => self.broker.rooms.request(),
+        };
+        room.shrink_to(whole);
         let mut frame = self.came.split_to(whole);
+        if whole > AHEAD_BYTES {
+            // Else the memory of a long request would be used again, and never given back.
+            self.came = BytesMut::from(&*self.came);
+        }
         // What others see of it is their own.
-        let frame = frame.split_off(LENGTH_BYTES).freeze();
-        Ok((frame, room))
+        (frame.split_off(LENGTH_BYTES).freeze(), room)
     }
 
     /// How long the next request is; none where it cannot be one.
@@ -279,11 +307,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 (length <= LOGIN_BYTES_MAX).then_some(length)
             }
         }
-    }
-
-    /// Reads what has come, `bytes_max` at the most.
-    async fn more(&mut self, bytes_max: usize) -> Result<(), End> {
-        read_more(&mut self.from, &mut self.came, bytes_max).await
     }
 
     /// Waits for something, unless the client goes away.
@@ -300,8 +323,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    async fn send(&mut self, mut bytes: &[u8]) -> Result<(), End> {
-        self.broker.counters.bytes_out.add(bytes.len() as u64);
+    /// Sends an answer. Who takes nothing of it for long, or little of it for very long, is cut off.
+    async fn send(&mut self, bytes: &[u8]) -> Result<(), End> {
+        let length = bytes.len() as u64;
+        self.broker.counters.bytes_out.add(length);
+        let within = STILL_MAX + Duration::from_secs(length / TAKEN_EACH_SECOND);
+        let sent = timeout(within, self.send_on(bytes)).await;
+        sent.map_err(|_| Cut::SlowAnswer)?
+    }
+
+    async fn send_on(&mut self, mut bytes: &[u8]) -> Result<(), End> {
         while !bytes.is_empty() {
             let sent = timeout(STILL_MAX, self.to.write(bytes))
                 .await
@@ -318,15 +349,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 }
 
-/// Takes room for another part of a request, as soon as there is some.
-async fn room_for(broker: &Broker) -> Result<SemaphorePermit<'_>, End> {
-    let permits = u32::try_from(STEP_BYTES).unwrap_or(u32::MAX);
-    let room = broker.request_room.acquire_many(permits);
-    match timeout(ROOM_WITHIN, room).await {
-        Ok(Ok(room)) => Ok(room),
-        // It is never closed.
-        Ok(Err(_)) | Err(_) => Err(Cut::NoMemory.into()),
+/// Reads another part of a request, as soon as there is room for it: of one that is so long in all, where that is
+/// known. Nothing is lost where it is given up.
+async fn read_part(
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut BytesMut,
+    room: &mut Part,
+    whole: Option<usize>,
+) -> Result<(), End> {
+    let Some(whole) = whole else {
+        return read_more(from, to, AHEAD_BYTES).await;
+    };
+    let mut has = room.bytes().max(AHEAD_BYTES);
+    while to.len() >= has {
+        has += STEP_BYTES;
+        room.hold(has).await?;
     }
+    // No more than there is room for, and nothing of what follows a long request.
+    let wanted = whole.min(has).saturating_sub(to.len());
+    read_more(from, to, wanted).await
 }
 
 /// Reads what has come, `bytes_max` at the most. Nothing is lost where it is given up.
@@ -344,5 +385,77 @@ async fn read_more(
     match limited.read_buf(to).await? {
         0 => Err(End::Gone),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use tokio::{
+        io::DuplexStream,
+        task::{spawn_local, yield_now},
+    };
+
+    use super::*;
+    use crate::kafka::rig::{Rig, with_broker};
+
+    fn connection(rig: &Rig) -> (DuplexStream, Connection<DuplexStream>) {
+        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        let (from, to) = tokio::io::split(theirs);
+        let connection = Connection {
+            from,
+            to,
+            came: BytesMut::new(),
+            coming: None,
+            session: Rc::new(Session::new(&rig.broker, None, false)),
+            broker: Rc::clone(&rig.broker),
+        };
+        (ours, connection)
+    }
+
+    fn sends(mut client: DuplexStream, lengths: &'static [i32]) {
+        spawn_local(async move {
+            for length in lengths {
+                client.write_i32(*length).await.unwrap();
+                let bytes = vec![b'x'; usize::try_from(*length).unwrap()];
+                client.write_all(&bytes).await.unwrap();
+            }
+            std::future::pending::<()>().await;
+        });
+    }
+
+    #[test]
+    fn a_request_that_is_given_up_at_any_moment_goes_on_where_it_was() {
+        with_broker(&[], async |rig| {
+            let (client, mut connection) = connection(&rig);
+            sends(client, &[4_000_000, 100]);
+            for length in [4_000_000, 100] {
+                let (frame, room) = loop {
+                    // As when an earlier answer is there to be sent.
+                    match connection.request().now_or_never() {
+                        Some(request) => break request.unwrap(),
+                        None => yield_now().await,
+                    }
+                };
+                assert_eq!(frame.len(), length);
+                assert_eq!(
+                    room.bytes(),
+                    if length > AHEAD_BYTES { length + 4 } else { 0 }
+                );
+            }
+        });
+    }
+
+    #[test]
+    fn a_long_request_leaves_nothing_behind() {
+        with_broker(&[], async |rig| {
+            let (client, mut connection) = connection(&rig);
+            sends(client, &[8_000_000, 100, 100_000, 100]);
+            for _ in 0..4 {
+                drop(connection.request().await.unwrap());
+                let kept = connection.came.capacity();
+                assert!(kept <= 2 * AHEAD_BYTES, "{kept} bytes");
+            }
+        });
     }
 }

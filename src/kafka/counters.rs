@@ -6,7 +6,9 @@ use arc_swap::ArcSwap;
 
 use super::{
     group::GroupsShown,
+    room::NoRoom,
     table::{APIS, Key},
+    wire::Malformed,
 };
 
 /// A number that only its writer changes.
@@ -53,6 +55,18 @@ pub enum Cut {
     NoMemory,
     /// The TLS handshake failed or took too long.
     Tls,
+}
+
+impl From<Malformed> for Cut {
+    fn from(_: Malformed) -> Self {
+        Self::Malformed
+    }
+}
+
+impl From<NoRoom> for Cut {
+    fn from(_: NoRoom) -> Self {
+        Self::NoMemory
+    }
 }
 
 impl Cut {

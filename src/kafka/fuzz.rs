@@ -281,11 +281,13 @@ async fn answered(rig: &Rig, input: &[u8]) -> u64 {
         session: &rig.session,
         version: body.version(),
     };
-    let answer = api::answer(row, header.correlation, body, &call);
+    let rooms = &rig.broker.rooms;
+    let answer = api::answer(row, header.correlation, body, rooms.request(), &call);
     let answer = match Dice::of(input).below(WAITED_FOR) {
         0 => timeout(Duration::from_millis(20), answer).await.ok(),
         _ => answer.now_or_never(),
     };
+    rig.session.answer.replace(rooms.answer());
     let length = match answer {
         // Whoever asked has gone.
         None => 0,
@@ -296,7 +298,7 @@ async fn answered(rig: &Rig, input: &[u8]) -> u64 {
             let within = Duration::from_millis(20);
             timeout(within, later).await.map_or(2, |bytes| bytes.len())
         }
-        Some(Ok(Answer::Bytes(bytes) | Answer::Held(bytes, _))) => bytes.len(),
+        Some(Ok(Answer::Bytes(bytes))) => bytes.len(),
     };
     hash(&(row.key, call.version, length.checked_ilog2()))
 }

@@ -243,12 +243,13 @@ impl Door {
         };
         spawn_local(async move {
             let broker = Rc::clone(&place.door.broker);
-            let asks = broker.access.asks();
-            let session = |is_tls| Rc::new(Session::new(address, is_tls, asks));
+            let session = |is_tls| Rc::new(Session::new(&broker, address, is_tls));
             match place.door.tls.clone() {
-                None => connection::serve(stream, session(false), broker).await,
+                None => connection::serve(stream, session(false), Rc::clone(&broker)).await,
                 Some(tls) => match tls.accept(stream).await {
-                    Ok(stream) => connection::serve(stream, session(true), broker).await,
+                    Ok(stream) => {
+                        connection::serve(stream, session(true), Rc::clone(&broker)).await;
+                    }
                     Err(why) => {
                         tracing::debug!(peer = ?address, %why, "no TLS");
                         broker.counters.cut(Cut::Tls);

@@ -15,10 +15,9 @@ use super::{
     api::{self, Answer},
     broker::{Broker, Call, Security, Session, Settings},
     connection,
-    counters::Counters,
+    counters::{Counters, Cut},
     frame::{self, Asked},
     table::{self, Key},
-    wire::Malformed,
 };
 use crate::{
     base::{clock::Clock, disk::System},
@@ -74,7 +73,7 @@ fn topic(name: &str, partitions: u32, cleanup: Cleanup) -> TopicSettings {
 /// A session of a client on this machine.
 fn session(broker: &Rc<Broker>) -> Rc<Session> {
     let here = Some(IpAddr::from([127, 0, 0, 1]));
-    Rc::new(Session::new(here, true, broker.access.asks()))
+    Rc::new(Session::new(broker, here, true))
 }
 
 impl Rig {
@@ -164,12 +163,12 @@ impl Rig {
         key: Key,
         version: i16,
         request: &impl Encodable,
-    ) -> Result<Option<Bytes>, Malformed> {
+    ) -> Result<Option<Bytes>, Cut> {
         self.try_answer(framed(key, version, 7, request)).await
     }
 
     /// Has a request answered that has the correlation 7, as [`Self::try_ask`].
-    pub(crate) async fn try_answer(&self, mut framed: Bytes) -> Result<Option<Bytes>, Malformed> {
+    pub(crate) async fn try_answer(&self, mut framed: Bytes) -> Result<Option<Bytes>, Cut> {
         let header = frame::header(framed.split_off(4))?;
         let Asked::Spoken(row, body) = header.asked else {
             panic!("it is not spoken")
@@ -180,8 +179,12 @@ impl Rig {
             session: &self.session,
             version,
         };
-        let bytes = match api::answer(row, 7, body, &call).await? {
-            Answer::Bytes(bytes) | Answer::Held(bytes, _) => bytes,
+        let rooms = &self.broker.rooms;
+        let answer = api::answer(row, 7, body, rooms.request(), &call).await;
+        // It is sent.
+        self.session.answer.replace(rooms.answer());
+        let bytes = match answer? {
+            Answer::Bytes(bytes) => bytes,
             Answer::Later(later) => later.bytes(&self.broker).await,
             Answer::Nothing => return Ok(None),
         };

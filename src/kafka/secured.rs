@@ -7,6 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use data_encoding::BASE64;
+use futures_util::FutureExt as _;
 use kafka_protocol::{
     messages::{
         AlterClientQuotasRequest, AlterClientQuotasResponse, AlterUserScramCredentialsRequest,
@@ -32,8 +33,9 @@ use tokio::{
 
 use super::{
     access::{Account, Sasl, Teller},
+    auth::{Operation, Principal, Resource},
     broker::Security,
-    quota::Flow,
+    quota::{Entity, Flow, Rates, Whom},
     rig::{Client, Rig, with_broker, with_secured_broker},
     sasl::{Credential, Mechanism, Scram},
     table::Key,
@@ -414,7 +416,7 @@ fn what_was_decided_outlives_the_broker() {
     with_secured_broker(&[("orders", 1)], security.clone(), async |rig| {
         add(&rig, "reader", reads("orders")).await.unwrap();
         rig.broker.access.begin().await;
-        let secret = super::sasl::Users::secret_of_nobody(&rig.broker.access);
+        let secret = super::sasl::Users::secret_of_nobody(rig.broker.access.as_ref());
         let meta = super::meta::Meta::load(rig.log(), &rig.broker.clock).unwrap();
         let again = super::access::Access::load(&meta, security.sasl, None);
         again.begin().await;
@@ -584,5 +586,125 @@ fn without_sasl_nobody_changes_what_others_may_do() {
         let request = AlterClientQuotasRequest::default().with_entries(vec![entry]);
         let told: AlterClientQuotasResponse = client.ask(Key::AlterClientQuotas, 1, &request).await;
         assert_eq!(told.entries[0].error_code, 31);
+    });
+}
+
+#[test]
+fn what_was_asked_for_is_accounted_for_and_in_force_though_who_asked_has_gone() {
+    let (security, told) = security();
+    with_secured_broker(&[("orders", 1)], security, async |rig| {
+        let access = &rig.broker.access;
+        let acl = super::auth::acl::tests::acl("me allow read topic literal orders");
+        let changes = vec![(acl.key(), Some(serde_json::to_value(&acl).unwrap()))];
+        let principals = [acl.principal.clone()].into();
+        let change = access.change("User:root", &principals, changes);
+        assert!(change.now_or_never().is_none());
+        let entity = Entity {
+            user: None,
+            client_id: Some(Whom::Default),
+        };
+        let rates = Rates {
+            producer_byte_rate: Some(1.0),
+            ..Rates::default()
+        };
+        let change = access.change_quota("User:root", &entity, Some(rates));
+        assert!(change.now_or_never().is_none());
+        let done = async {
+            while told.lock().unwrap().len() < 2 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(AT_LAST, done).await.unwrap();
+        let me = Principal::User("me".to_owned());
+        let orders = Resource::Topic("orders");
+        assert!(access.authorizer().may(&me, None, Operation::Read, orders));
+        assert_eq!(access.quotas.borrow().get(&entity), Some(&rates));
+        let told = told.lock().unwrap();
+        assert!(
+            told.iter()
+                .all(|told| told.before.is_none() && told.after.is_some())
+        );
+    });
+}
+
+#[test]
+fn guesses_that_come_at_once_are_counted_as_those_that_do_not() {
+    with_secured_broker(&[], security().0, async |rig| {
+        add(&rig, "me", Rights::default()).await.unwrap();
+        let mut clients = Vec::new();
+        for _ in 0..12 {
+            let mut client = rig.connect();
+            assert_eq!(handshake(&mut client, 1, "PLAIN").await.error_code, 0);
+            clients.push(client);
+        }
+        let guess = |password: &[u8]| {
+            let message = [b"\0me\0", password].concat();
+            SaslAuthenticateRequest::default().with_auth_bytes(message.into())
+        };
+        let mut asked = Vec::new();
+        for (nth, client) in clients.iter_mut().enumerate() {
+            let is_last = nth == 11;
+            let request = guess(if is_last { PASSWORD } else { b"wrong" });
+            asked.push(client.send(Key::SaslAuthenticate, 2, &request).await);
+        }
+        for (mut client, correlation) in clients.into_iter().zip(asked) {
+            let told: SaslAuthenticateResponse =
+                client.receive(Key::SaslAuthenticate, 2, correlation).await;
+            assert_eq!(told.error_code, 58);
+        }
+    });
+}
+
+#[test]
+fn many_who_know_their_password_log_in_at_once() {
+    with_secured_broker(&[], security().0, async |rig| {
+        add(&rig, "me", Rights::default()).await.unwrap();
+        let mut clients: Vec<_> = (0..15).map(|_| rig.connect()).collect();
+        let all = clients
+            .iter_mut()
+            .map(|client| log_in(client, "me", PASSWORD));
+        let codes = futures_util::future::join_all(all).await;
+        assert_eq!(codes, [0; 15]);
+    });
+}
+
+#[test]
+fn who_is_removed_comes_back_as_nobody() {
+    with_secured_broker(&[], security().0, async |rig| {
+        let admin = Rights {
+            admin: true,
+            ..Rights::default()
+        };
+        add(&rig, "ops", admin.clone()).await.unwrap();
+        add(&rig, "gone", admin).await.unwrap();
+        let mut ops = rig.connect();
+        log_in(&mut ops, "ops", PASSWORD).await;
+        let access = &rig.broker.access;
+        for (mechanism, is_admin) in [(1, true), (2, false)] {
+            let deletion = ScramCredentialDeletion::default()
+                .with_name(text("gone"))
+                .with_mechanism(mechanism);
+            let request =
+                AlterUserScramCredentialsRequest::default().with_deletions(vec![deletion]);
+            let told: AlterUserScramCredentialsResponse =
+                ops.ask(Key::AlterUserScramCredentials, 0, &request).await;
+            assert_eq!(told.results[0].error_code, 0);
+            assert_eq!(access.is_admin("gone"), is_admin);
+        }
+        assert!(!access.users().contains("gone"));
+        add(&rig, "gone", Rights::default()).await.unwrap();
+        // What an older version left is a user, to be removed before there is another of its name.
+        let left = vec![("admin/left".to_owned(), Some(serde_json::json!({})))];
+        access
+            .change("test", &["User:left".to_owned()].into(), left)
+            .await
+            .unwrap();
+        let added = add(&rig, "left", Rights::default()).await;
+        assert_eq!(added, Err(NotDone::Exists("left".to_owned())));
+        let remove = Act::Remove {
+            name: "left".to_owned(),
+        };
+        act(&rig, remove).await.unwrap();
+        assert!(!access.is_admin("left"));
     });
 }

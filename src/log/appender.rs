@@ -229,10 +229,7 @@ impl Appender {
     }
 
     fn append(&mut self, taken: Taken, now_ns: u64) {
-        let Taken {
-            append,
-            was_durable,
-        } = taken;
+        let Taken { append, class } = taken;
         let Append {
             partition,
             mut batch,
@@ -249,7 +246,7 @@ impl Appender {
             Ok(Written::Before(appended)) => {
                 let pending = Pending {
                     generation: partition.generation(),
-                    was_durable,
+                    class,
                     partition,
                     batch,
                     done,
@@ -268,7 +265,7 @@ impl Appender {
                     // Before the log's end passes it, so that whoever flushes it finds who waits.
                     self.log.wait_for_flush(Pending {
                         generation: partition.generation(),
-                        was_durable,
+                        class,
                         partition,
                         batch,
                         done,
@@ -278,12 +275,12 @@ impl Appender {
                 } else {
                     self.show(number, &header, now_ns);
                     let appends = self.log.appends();
-                    appends.appended(was_durable, header.size(), done, appended);
+                    appends.appended(class, header.size(), done, appended);
                 }
             }
             Err(reason) => {
                 self.log.health().appending(is_durable).errors.add(1);
-                self.log.appends().refused(was_durable, batch, done, reason);
+                self.log.appends().refused(class, batch, done, reason);
             }
         }
     }
@@ -309,16 +306,14 @@ impl Appender {
             return;
         }
         let Pending {
-            was_durable,
+            class,
             batch,
             done,
             appended,
             ..
         } = repeated;
         let bytes = batch.bytes().len();
-        self.log
-            .appends()
-            .appended(was_durable, bytes, done, appended);
+        self.log.appends().appended(class, bytes, done, appended);
     }
 
     fn show(&mut self, number: usize, batch: &Header, now_ns: u64) {

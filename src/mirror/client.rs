@@ -152,6 +152,22 @@ pub(super) fn is_of_topic(code: RDKafkaErrorCode) -> bool {
     )
 }
 
+/// Whether what a consumer says ends what it does: otherwise the client sees to it itself.
+pub(super) fn ends(error: &KafkaError) -> bool {
+    matches!(
+        error,
+        KafkaError::MessageConsumptionFatal(_)
+            | KafkaError::MessageConsumption(
+                RDKafkaErrorCode::AutoOffsetReset
+                    | RDKafkaErrorCode::OffsetOutOfRange
+                    | RDKafkaErrorCode::UnknownTopicOrPartition
+                    | RDKafkaErrorCode::UnknownTopic
+                    | RDKafkaErrorCode::UnknownPartition
+                    | RDKafkaErrorCode::TopicAuthorizationFailed
+            )
+    )
+}
+
 /// What both sides are asked by.
 fn base(side: &Side, node: &NodeName) -> ClientConfig {
     let mut config = ClientConfig::new();
@@ -272,12 +288,15 @@ pub(super) fn producing(settings: &Settings) -> ClientConfig {
     config
 }
 
-/// Who sends what is mirrored.
+/// Who sends what is mirrored; `one_by_one`, each record in a batch of its own.
 ///
 /// # Errors
 /// When the client refuses its settings.
-pub(super) fn producer(settings: &Settings) -> Result<Producer, Failure> {
+pub(super) fn producer(settings: &Settings, one_by_one: bool) -> Result<Producer, Failure> {
     let mut config = producing(settings);
+    if one_by_one {
+        config.set("batch.num.messages", "1").set("linger.ms", "0");
+    }
     if settings.delivery == Delivery::ExactlyOnce {
         config.set(
             "transactional.id",
@@ -295,7 +314,7 @@ pub(super) fn producer(settings: &Settings) -> Result<Producer, Failure> {
 pub(super) fn check(settings: &Settings) -> Result<(), Failure> {
     local_asker(settings)?;
     cluster_asker(settings, None)?;
-    producer(settings)?;
+    producer(settings, false)?;
     Ok(())
 }
 
@@ -319,4 +338,66 @@ pub(super) fn writing_locally(settings: &Settings) -> ClientConfig {
 /// What who makes topics on the cluster goes by.
 pub(super) fn asking(settings: &Settings) -> ClientConfig {
     base(&settings.cluster, &settings.node)
+}
+
+/// Who reads what this node decided, as soon as it can be read.
+///
+/// # Errors
+/// When the client refuses its settings.
+pub(super) fn local_at_once(settings: &Settings) -> Result<Consumer, Failure> {
+    let config = consumer(&settings.local, &settings.node, Some(super::reader::GROUP));
+    create(&at_once(config), "local")
+}
+
+/// Who hears what other nodes decided and spent, as soon as it can be heard.
+///
+/// # Errors
+/// When the client refuses its settings.
+pub(super) fn hearing(settings: &Settings) -> Result<Consumer, Failure> {
+    // No group keeps where it is: a group's name is only what the client wants of who reads.
+    let group = format!("{}.{}", super::reader::GROUP, settings.node);
+    let config = consumer(&settings.cluster, &settings.node, Some(&group));
+    create(&at_once(config), "cluster")
+}
+
+fn at_once(mut config: ClientConfig) -> ClientConfig {
+    config
+        .set("fetch.min.bytes", "1")
+        .set("fetch.wait.max.ms", "500")
+        // One that was refused or found no leader is asked for again soon.
+        .set("fetch.error.backoff.ms", "50")
+        .set("queued.max.messages.kbytes", "4096");
+    config
+}
+
+/// Who tells the cluster what this node decided.
+///
+/// # Errors
+/// When the client refuses its settings.
+pub(super) fn telling_bans(settings: &Settings) -> Result<Producer, Failure> {
+    let mut config = base(&settings.cluster, &settings.node);
+    config
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        .set("compression.type", "lz4")
+        .set("linger.ms", "0")
+        .set("message.timeout.ms", "0")
+        .set("partitioner", "murmur2_random")
+        .set("queue.buffering.max.kbytes", "16384")
+        .set("topic.metadata.propagation.max.ms", "5000");
+    let made = Producer::from_config_and_context(&config, Deliveries::default());
+    made.map_err(|error| refused(&error))
+}
+
+/// What who tells the cluster of usage goes by: an old word is worth nothing, and nothing is waited for.
+pub(super) fn telling_usage(settings: &Settings) -> ClientConfig {
+    let mut config = base(&settings.cluster, &settings.node);
+    config
+        .set("acks", "1")
+        .set("compression.type", "lz4")
+        .set("linger.ms", "0")
+        .set("message.timeout.ms", "5000")
+        .set("partitioner", "murmur2_random")
+        .set("queue.buffering.max.kbytes", "4096");
+    config
 }

@@ -7,8 +7,13 @@
 
 mod client;
 mod copy;
+mod decisions;
+mod door;
+mod exchange;
 mod letters;
 mod look;
+mod others;
+mod overtake;
 mod pace;
 mod position;
 mod reader;
@@ -21,6 +26,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
+        mpsc,
     },
     thread::JoinHandle,
     time::Duration,
@@ -28,7 +34,11 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use crate::base::{clock::Clock, node::NodeName};
+use crate::{
+    base::{clock::Clock, node::NodeName},
+    event::exchange::{BANS, USAGE},
+};
+use others::Wish;
 use status::Status;
 
 /// What a mirror goes by.
@@ -52,6 +62,8 @@ pub struct Settings {
     pub shares_bans: bool,
     /// Whether limits are.
     pub shares_limits: bool,
+    /// How many bytes the local log may have.
+    pub disk_max: u64,
     /// The admin socket of the local Wardent.
     pub socket: PathBuf,
 }
@@ -154,6 +166,11 @@ impl Ending {
 
 /// How long anybody sleeps without looking whether it is to end.
 const NAP: Duration = Duration::from_millis(100);
+/// Between two tries of anything.
+const PAUSE_MIN: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// Until a topic is tried again that was refused.
+const REFUSED: Duration = Duration::from_secs(30);
 
 fn nanos(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
@@ -176,23 +193,36 @@ impl Mirror {
         let ending = Ending::default();
         let clock = Clock::system();
         let settings = Arc::new(settings);
-        let status = Arc::new(Status::new(
-            &[copy::PART],
-            &settings.topics,
-            clock.unix_ms(),
-        ));
-        let mut threads = Vec::new();
-        if !settings.topics.is_empty() {
-            let shared = (Arc::clone(&settings), Arc::clone(&status));
-            let (end, time) = (ending.clone(), clock.clone());
-            threads.push(spawn("copy", move || {
-                copy::run(&shared.0, &shared.1, &time, &end);
-            })?);
+        let (parts, topics) = of(&settings);
+        let status = Arc::new(Status::new(&parts, &topics, clock.unix_ms()));
+        let with = With {
+            settings,
+            status,
+            clock,
+            ending: ending.clone(),
+        };
+        let mut threads = vec![with.spawn("look", look::run)?];
+        let (news, heard) = mpsc::sync_channel(NEWS_MAX);
+        let wish = Wish::default();
+        let asked = wish.clone();
+        threads.push(
+            with.spawn("exchange", move |settings, status, clock, ending| {
+                exchange::run(settings, status, clock, ending, &heard, &asked);
+            })?,
+        );
+        if parts.contains(&copy::PART) {
+            threads.push(with.spawn("copy", copy::run)?);
         }
-        let (end, time) = (ending.clone(), clock);
-        threads.push(spawn("look", move || {
-            look::run(&settings, &status, &time, &end)
-        })?);
+        if parts.contains(&decisions::PART) {
+            threads.push(with.spawn("decisions", decisions::run)?);
+        }
+        if parts.contains(&others::PART) {
+            threads.push(
+                with.spawn("others", move |settings, status, clock, ending| {
+                    others::run(settings, status, clock, ending, &news, &wish);
+                })?,
+            );
+        }
         Ok(Self { ending, threads })
     }
 
@@ -213,8 +243,48 @@ impl Mirror {
     }
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Failure> {
-    let thread = std::thread::Builder::new().name(name.to_owned());
-    let started = thread.spawn(work);
-    started.map_err(|error| Failure(format!("cannot start a thread: {error}")))
+/// What was heard of other nodes and waits to be told to the proxy; who hears waits where it is full.
+const NEWS_MAX: usize = 1_024;
+
+/// What there is to do, and which topics are concerned.
+fn of(settings: &Settings) -> (Vec<&'static str>, Vec<String>) {
+    let mut topics = settings.topics.clone();
+    let mut parts = vec![exchange::PART];
+    if !topics.is_empty() {
+        parts.push(copy::PART);
+    }
+    if settings.shares_bans {
+        parts.push(decisions::PART);
+        topics.push(BANS.to_owned());
+    }
+    if settings.shares_limits {
+        topics.push(USAGE.to_owned());
+    }
+    if settings.shares_bans || settings.shares_limits {
+        parts.push(others::PART);
+    }
+    (parts, topics)
+}
+
+/// What every thread has.
+#[derive(Debug)]
+struct With {
+    settings: Arc<Settings>,
+    status: Arc<Status>,
+    clock: Clock,
+    ending: Ending,
+}
+
+impl With {
+    fn spawn(
+        &self,
+        name: &str,
+        work: impl FnOnce(&Settings, &Status, &Clock, &Ending) + Send + 'static,
+    ) -> Result<JoinHandle<()>, Failure> {
+        let (settings, status) = (Arc::clone(&self.settings), Arc::clone(&self.status));
+        let (clock, ending) = (self.clock.clone(), self.ending.clone());
+        let thread = std::thread::Builder::new().name(name.to_owned());
+        let started = thread.spawn(move || work(&settings, &status, &clock, &ending));
+        started.map_err(|error| Failure(format!("cannot start a thread: {error}")))
+    }
 }

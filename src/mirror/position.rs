@@ -73,6 +73,11 @@ impl Position {
         self.next
     }
 
+    /// Whether an acknowledgement is to come.
+    pub(super) fn is_under_way(&self) -> bool {
+        !self.under_way.is_empty()
+    }
+
     /// Keys and values under way, in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.bytes

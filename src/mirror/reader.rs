@@ -1,14 +1,15 @@
 //! The local topics as they are read: where each partition begins, how far it is, and what is committed.
 
 use rdkafka::{
-    TopicPartitionList,
+    Message as _, TopicPartitionList,
     consumer::{CommitMode, Consumer as _},
     error::KafkaError,
+    message::BorrowedMessage,
     topic_partition_list::Offset,
 };
 
 use super::{
-    Failure, Settings,
+    Failure,
     client::{self, Consumer, IN_FLIGHT_BYTES_MAX, Sent},
     position::Position,
     status::Status,
@@ -44,17 +45,17 @@ pub(super) struct Reader {
 
 impl Reader {
     /// Reads `topics`, each with so many partitions, from where the local group is, or `elsewhere` says, whichever
-    /// is further.
+    /// is further; or, with `from_start`, from the first record that there is.
     ///
     /// # Errors
     /// When the local listener cannot be asked.
     pub(super) fn open(
-        settings: &Settings,
+        consumer: Consumer,
         topics: &[(String, usize)],
         elsewhere: Option<&TopicPartitionList>,
+        from_start: bool,
         status: &Status,
     ) -> Result<Self, Failure> {
-        let consumer = client::local(settings, GROUP)?;
         let list = listed(topics);
         let committed = consumer.committed_offsets(list, ASKED_WITHIN);
         let committed = committed.map_err(|error| local(&error))?;
@@ -71,7 +72,8 @@ impl Reader {
                     .into_iter()
                     .flatten()
                     .filter_map(|list| offset(list, name, partition));
-                let start = reader.begin(name, partition, known.max(), status)?;
+                let known = known.max().filter(|_| !from_start);
+                let start = reader.begin(name, partition, known, status)?;
                 numbers.push(reader.partitions.len());
                 reader.partitions.push(Partition {
                     topic: number,
@@ -157,7 +159,7 @@ impl Reader {
     }
 
     /// The number here of a partition.
-    pub(super) fn find(&self, topic: &str, partition: i32) -> Option<usize> {
+    fn find(&self, topic: &str, partition: i32) -> Option<usize> {
         let (_, numbers) = self.topics.iter().find(|(name, _)| name == topic)?;
         numbers.get(usize::try_from(partition).ok()?).copied()
     }
@@ -189,6 +191,12 @@ impl Reader {
         partitions.map(|partition| partition.position.bytes()).sum()
     }
 
+    /// Whether acknowledgements are to come.
+    pub(super) fn is_under_way(&self) -> bool {
+        let mut partitions = self.partitions.iter();
+        partitions.any(|partition| partition.position.is_under_way())
+    }
+
     /// Where a transaction leaves off; of all partitions, where `also_known`.
     pub(super) fn reached(&self, also_known: bool) -> Result<TopicPartitionList, Failure> {
         let mut list = TopicPartitionList::new();
@@ -199,6 +207,13 @@ impl Reader {
             }
         }
         Ok(list)
+    }
+
+    /// The number here of a record's partition, unless the record has been taken already.
+    pub(super) fn new_at(&self, message: &BorrowedMessage<'_>) -> Option<usize> {
+        let of = self.find(message.topic(), message.partition())?;
+        let partition = self.partitions.get(of)?;
+        (!partition.position.has(message.offset())).then_some(of)
     }
 
     /// What is acknowledged and not committed yet; all there is, where `also_known`.
@@ -313,6 +328,18 @@ fn offset(list: &TopicPartitionList, topic: &str, partition: i32) -> Option<i64>
         | Offset::Invalid
         | Offset::OffsetTail(_) => None,
     }
+}
+
+/// Whether what the local client says ends the try.
+///
+/// # Errors
+/// When it does.
+pub(super) fn judge(error: &KafkaError) -> Result<(), Failure> {
+    if client::ends(error) {
+        return Err(local(error));
+    }
+    tracing::debug!(%error, "the local listener");
+    Ok(())
 }
 
 /// What is wrong with the local listener.

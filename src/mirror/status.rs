@@ -5,7 +5,10 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use crate::event::exchange::{self, Report};
+use crate::event::{
+    ban,
+    exchange::{self, BANS, Report},
+};
 
 /// What the mirror is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -200,6 +203,8 @@ impl Status {
 
     /// Changes what is known of a topic, if it is one of the mirror's.
     pub(super) fn of(&self, topic: &str, change: impl FnOnce(&mut Topic)) {
+        // What this node decided goes to the cluster under a name of its own.
+        let topic = if topic == ban::TOPIC { BANS } else { topic };
         if let Some(topic) = self.told().topics.get_mut(topic) {
             change(topic);
         }

@@ -1,6 +1,9 @@
 //! The cluster's topics: looked for, and made where they are missing and may be.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use rdkafka::{
     admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication},
@@ -28,7 +31,16 @@ pub(super) struct Wanted<'a> {
     pub(super) configs: Vec<(&'a str, &'a str)>,
 }
 
-/// Makes what is missing. Returns what stands in the way of each topic that cannot be used.
+/// What came of preparing topics.
+#[derive(Debug, Default)]
+pub(super) struct Prepared {
+    /// What stands in the way of each topic that cannot be used.
+    pub(super) refused: BTreeMap<String, String>,
+    /// Those that were not there before.
+    pub(super) made: BTreeSet<String>,
+}
+
+/// Makes what is missing.
 ///
 /// # Errors
 /// When the cluster cannot be asked.
@@ -36,21 +48,23 @@ pub(super) fn prepare(
     settings: &Settings,
     asker: &Consumer,
     wanted: &[Wanted<'_>],
-) -> Result<BTreeMap<String, String>, Failure> {
-    let mut refused = BTreeMap::new();
+) -> Result<Prepared, Failure> {
+    let mut prepared = Prepared::default();
     for topic in wanted {
         let there = partitions(asker, topic.name)?;
         let result = match there {
-            Ok(0) => make(settings, topic),
+            Ok(0) => make(settings, topic).map(|()| {
+                prepared.made.insert(topic.name.to_owned());
+            }),
             Ok(there) if there < topic.partitions => grow(settings, topic),
             Ok(_) => Ok(()),
             Err(code) => Err(code.to_string()),
         };
         if let Err(why) = result {
-            refused.insert(topic.name.to_owned(), why);
+            prepared.refused.insert(topic.name.to_owned(), why);
         }
     }
-    Ok(refused)
+    Ok(prepared)
 }
 
 /// How many partitions a topic has on one of the sides; none where there is no such topic.

@@ -215,12 +215,20 @@ impl Server {
             ));
         }
         let query = Query::read(request.uri().query(), &["by", "window", "limit"])?;
-        let ask = Ask::read(&query)?;
+        say(StatusCode::OK, &self.top_of(&query).await?)
+    }
+
+    /// Who asks most, by `by`, `window` and `limit`.
+    ///
+    /// # Errors
+    /// When that makes no sense, or too many ask.
+    pub(super) async fn top_of(&self, query: &Query) -> Result<Top, Refused> {
+        let ask = Ask::read(query)?;
         let (log, clock) = (&self.view.log.log, &self.view.shared.clock);
         // Twice: the thread may end between the question and its answer.
         for _ in 0..2 {
             if let Ok(top) = self.following.hand_over(ask, log, clock)?.await {
-                return say(StatusCode::OK, &top);
+                return Ok(top);
             }
         }
         Err(busy())

@@ -18,6 +18,7 @@ use super::{
 };
 
 mod bots;
+pub mod switch;
 
 pub use bots::*;
 

@@ -261,6 +261,10 @@ fn settings_say_what_would_be_right() {
             "3:19: otlp: must be an address such as http://127.0.0.1:4318",
         ),
         (
+            "telemetry: {otlp: 'http://127.0.0.1:4318/?key=hunter2'}",
+            "3:19: otlp: must be without `?`: `/v1/traces` is added to its path",
+        ),
+        (
             "telemetry: {otlp: 'https://collector'}",
             "3:19: otlp: must be an address such as http://127.0.0.1:4318: TLS is not spoken here (put a collector or a relay on this host)",
         ),

@@ -1,5 +1,7 @@
 //! DescribeGroups (key 15): groups, their members and what those work on.
 
+use std::collections::HashSet;
+
 use super::super::{
     auth::{Operation, Resource},
     broker::Call,
@@ -93,10 +95,17 @@ impl Told {
 }
 
 pub(super) async fn answer(request: Request, call: &Call<'_>) -> Response {
+    let mut seen = HashSet::new();
     let mut groups = Vec::with_capacity(request.groups.len());
     for group in request.groups {
         let found = match call.may(Operation::Describe, Resource::Group(&group)) {
-            true => call.broker.groups.describe(group.clone()).await,
+            _ if !seen.insert(group.clone()) => Err(ErrorCode::InvalidRequest),
+            true => {
+                call.broker
+                    .groups
+                    .describe(group.clone(), call.session)
+                    .await
+            }
             false => Err(ErrorCode::GroupAuthorizationFailed),
         };
         let wants_rights = request.wants_rights && found.is_ok();

@@ -4,13 +4,19 @@ use std::time::Duration;
 
 use tokio::{sync::oneshot, time::timeout};
 
-use super::super::{
-    auth::{Operation, Resource},
-    broker::Call,
-    error::ErrorCode,
-    wire::{Malformed, Reader, Writer},
+use super::{
+    super::{
+        auth::{Operation, Resource},
+        broker::Call,
+        error::ErrorCode,
+        wire::{Malformed, Reader, Writer},
+    },
+    Named,
 };
 use crate::log::{Command, ProducerFacts, TellProducers};
+
+/// What a producer takes in an answer.
+const PRODUCER_BYTES: usize = 40;
 
 /// How long the log may take to tell.
 const TOLD_WITHIN: Duration = Duration::from_secs(10);
@@ -88,11 +94,23 @@ impl Response {
 }
 
 pub(super) async fn answer(request: Request, call: &Call<'_>) -> Response {
+    let mut named = Named::default();
     let mut topics = Vec::new();
     for topic in request.topics {
         let mut partitions = Vec::new();
         for index in topic.partitions {
-            let producers = producers(&topic.name, index, call).await;
+            let producers = match named.is_new(&topic.name, index) {
+                true => producers(&topic.name, index, call).await,
+                false => Err(ErrorCode::InvalidRequest),
+            };
+            let producers = producers.and_then(|producers| {
+                let bytes = producers.len() * PRODUCER_BYTES;
+                match call.session.holds(bytes) {
+                    true => Ok(producers),
+                    // Clients come again.
+                    false => Err(ErrorCode::RequestTimedOut),
+                }
+            });
             partitions.push(Found { index, producers });
         }
         topics.push(Topic {

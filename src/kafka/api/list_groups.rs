@@ -70,7 +70,7 @@ impl Response {
 }
 
 pub(super) async fn answer(request: Request, call: &Call<'_>) -> Response {
-    let (error, mut groups) = match call.broker.groups.list().await {
+    let (error, mut groups) = match call.broker.groups.list(call.session).await {
         Ok(groups) => (ErrorCode::None, groups),
         Err(error) => (error, Vec::new()),
     };

@@ -1,6 +1,6 @@
 //! Metadata (key 3): which topics there are, and where their partitions are led: all of them here.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use super::super::{
     auth::{Operation, Resource, is_wardents_alone},
@@ -24,7 +24,7 @@ pub(super) struct Request {
 }
 
 /// A topic that is asked for: by name, or by id where there is none.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct Named {
     id: Uuid,
     name: Option<String>,
@@ -188,8 +188,10 @@ pub(super) async fn answer(request: Request, call: &Call<'_>) -> Response {
                 .collect()
         }
         Some(named) => {
+            // Each once, as Kafka does: of one that has many partitions much is told.
+            let mut seen = HashSet::new();
             let mut topics = Vec::new();
-            for one in named {
+            for one in named.iter().filter(|one| seen.insert(*one)) {
                 topics.push(look_up(one, &request, call).await);
             }
             topics

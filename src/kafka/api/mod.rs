@@ -40,26 +40,30 @@ mod sasl_authenticate;
 mod sasl_handshake;
 mod sync_group;
 
-use std::time::Duration;
-
-use tokio::sync::SemaphorePermit;
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use super::{
     broker::{Broker, Call},
+    counters::Cut,
     error::ErrorCode,
     frame,
+    room::Part,
     table::{Key, Row},
     wire::{Malformed, Reader, Shape, Writer},
 };
 use crate::log::{Partition, ReadError};
 
+/// What a thing that a request names takes at the most while it is answered, beside the name: in bytes.
+const ELEMENT_BYTES: usize = 256;
+
 /// What becomes of a request.
 #[derive(Debug)]
-pub(crate) enum Answer<'a> {
+pub(crate) enum Answer {
     /// These bytes, complete.
     Bytes(Vec<u8>),
-    /// The same, with the room that they take until they are sent.
-    Held(Vec<u8>, SemaphorePermit<'a>),
     /// The request is begun, and the next may begin; its answer comes when the log has done its part.
     Later(Later),
     /// Nothing is answered, and the connection goes on.
@@ -71,6 +75,8 @@ pub(crate) enum Answer<'a> {
 pub(crate) struct Later {
     begun: produce::Begun,
     to: Writer,
+    /// What the request takes until it is answered.
+    _room: Part,
 }
 
 impl Later {
@@ -84,46 +90,68 @@ impl Later {
 
 macro_rules! answered {
     ($api:ident, $from:expr, $call:expr, $to:expr) => {{
-        // What follows a request is passed over, as Kafka does: librdkafka 2.12 has three bytes behind a Metadata
-        // that asks for all topics.
-        let request = $api::Request::read($from)?;
+        let (body, mut room) = $from;
+        // It has no part in the request's own bytes: whoever waits holds what it names, and no more.
+        let (request, bytes) = decoded(body, &mut room, $api::Request::read).await?;
+        room.shrink_to(bytes);
         let response = $api::answer(request, $call).await;
         response.write(&mut $to);
         Ok(Answer::Bytes(complete($to)))
     }};
 }
 
-/// Answers a request of a version that is advertised.
+/// Reads a request, and takes room for what it names: says how much. What follows a request is passed over, as
+/// Kafka does: librdkafka 2.12 has three bytes behind a Metadata that asks for all topics.
+async fn decoded<T>(
+    body: Reader,
+    room: &mut Part,
+    read: fn(&mut Reader) -> Result<T, Malformed>,
+) -> Result<(T, usize), Cut> {
+    let mut from = body.clone();
+    let request = read(&mut from)?;
+    let bytes = from.elements().saturating_mul(ELEMENT_BYTES);
+    let total = room.bytes().saturating_add(bytes);
+    if room.try_hold(total) {
+        return Ok((request, bytes));
+    }
+    // Who waits for room takes none.
+    drop(request);
+    room.hold(total).await?;
+    from = body;
+    Ok((read(&mut from)?, bytes))
+}
+
+/// Answers a request of a version that is advertised. It has `room`, and gives it back.
 ///
 /// # Errors
-/// When it is malformed.
-pub(crate) async fn answer<'a>(
+/// When it is malformed, or there is no room for what it names.
+pub(crate) async fn answer(
     row: &Row,
     correlation: i32,
-    mut body: Reader,
-    call: &Call<'a>,
-) -> Result<Answer<'a>, Malformed> {
+    body: Reader,
+    room: Part,
+    call: &Call<'_>,
+) -> Result<Answer, Cut> {
     let shape = row.shape(call.version);
-    let from = &mut body;
+    let from = (body, room);
     let mut to = Writer::new(frame::begin(correlation, row.key, shape), shape);
     match row.key {
         Key::Produce => {
-            let request = produce::Request::read(from)?;
-            Ok(match produce::begin(request, call).await {
+            let (body, mut room) = from;
+            let (request, bytes) = decoded(body, &mut room, produce::Request::read).await?;
+            let begun = produce::begin(request, call).await;
+            // The log has the batches now.
+            room.shrink_to(bytes);
+            Ok(match begun {
                 None => Answer::Nothing,
-                Some(begun) => Answer::Later(Later { begun, to }),
+                Some(begun) => Answer::Later(Later {
+                    begun,
+                    to,
+                    _room: room,
+                }),
             })
         }
-        Key::Fetch => {
-            let request = fetch::Request::read(from)?;
-            let mut response = fetch::answer(request, call).await;
-            response.write(&mut to);
-            let bytes = complete(to);
-            Ok(match response.room.take() {
-                Some(room) => Answer::Held(bytes, room),
-                None => Answer::Bytes(bytes),
-            })
-        }
+        Key::Fetch => answered!(fetch, from, call, to),
         Key::ListOffsets => answered!(list_offsets, from, call, to),
         Key::Metadata => answered!(metadata, from, call, to),
         Key::SaslHandshake => answered!(sasl_handshake, from, call, to),
@@ -170,7 +198,7 @@ pub(crate) async fn answer<'a>(
 
 /// The answer to who asks for versions in one that is not spoken: those that are, in the oldest one, so that
 /// anybody can read it (KIP-511).
-pub(crate) fn unsupported_versions(correlation: i32) -> Answer<'static> {
+pub(crate) fn unsupported_versions(correlation: i32) -> Answer {
     let shape = Shape {
         version: 0,
         is_flexible: false,
@@ -178,6 +206,23 @@ pub(crate) fn unsupported_versions(correlation: i32) -> Answer<'static> {
     let mut to = Writer::new(frame::begin(correlation, Key::ApiVersions, shape), shape);
     api_versions::Response::unsupported().write(&mut to);
     Answer::Bytes(complete(to))
+}
+
+/// The partitions that a request has named, so that none is looked at twice.
+#[derive(Debug, Default)]
+struct Named(HashMap<String, HashSet<i32>>);
+
+impl Named {
+    /// Whether it was not named before.
+    fn is_new(&mut self, topic: &str, partition: i32) -> bool {
+        match self.0.get_mut(topic) {
+            Some(partitions) => partitions.insert(partition),
+            None => {
+                self.0.insert(topic.to_owned(), [partition].into());
+                true
+            }
+        }
+    }
 }
 
 fn complete(to: Writer) -> Vec<u8> {

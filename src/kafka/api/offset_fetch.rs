@@ -1,5 +1,7 @@
 //! OffsetFetch (key 9): how far groups are (KIP-709).
 
+use std::collections::HashSet;
+
 use super::super::{
     auth::{Operation, Resource},
     broker::Call,
@@ -148,9 +150,13 @@ fn write_topic(to: &mut Writer, topic: &Topic<Place>, of_group: ErrorCode) {
 }
 
 pub(super) async fn answer(request: Request, call: &Call<'_>) -> Response {
+    let mut seen = HashSet::new();
     let mut groups = Vec::with_capacity(request.groups.len());
     for asked in request.groups {
-        groups.push(find(asked, call).await);
+        groups.push(match seen.insert(asked.group.clone()) {
+            true => find(asked, call).await,
+            false => Found::refused(asked.group, ErrorCode::InvalidRequest, None),
+        });
     }
     Response { groups }
 }
@@ -172,7 +178,12 @@ async fn find(asked: Asked, call: &Call<'_>) -> Found {
             .map(|topic| (topic.name.clone(), topic.partitions.clone()))
             .collect()
     });
-    let fetched = match call.broker.groups.fetch(group.clone(), wanted).await {
+    let fetched = match call
+        .broker
+        .groups
+        .fetch(group.clone(), wanted, call.session)
+        .await
+    {
         Ok(fetched) => fetched,
         Err(error) => {
             let of = of.map(|of| of.into_iter().chain(refused).collect());

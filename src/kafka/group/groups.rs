@@ -10,10 +10,13 @@ use super::{
     owner::{Act, Gone, Owner, Waiter},
     shown::{Described, Listed},
 };
-use crate::kafka::ErrorCode;
+use crate::kafka::{ErrorCode, broker::Session};
 
 /// What a group has committed, topic by topic and partition by partition; none where nothing is.
 pub(crate) type Fetched = Vec<(String, Vec<(i32, Option<Committed>)>)>;
+
+/// What an offset takes in an answer, beside its metadata.
+const OFFSET_BYTES: usize = 32;
 
 /// Asks the owner of all groups, and waits for what it says.
 ///
@@ -171,50 +174,79 @@ impl Groups {
         codes.unwrap_or_else(|| vec![ErrorCode::CoordinatorNotAvailable; count])
     }
 
-    /// How far a group is in these partitions of topics, or wherever it has said.
+    /// How far a group is in these partitions of topics, or wherever it has said. It is held by the session's
+    /// answer.
     ///
     /// # Errors
-    /// While groups are being read.
+    /// While groups are being read, or when there is no room for it.
     pub(crate) async fn fetch(
         &self,
         group: String,
         of: Option<Vec<(String, Vec<i32>)>>,
+        session: &Rc<Session>,
     ) -> Result<Fetched, ErrorCode> {
+        let session = Rc::clone(session);
         let act = move |owner: &mut Owner| {
             if owner.is_loading() {
                 return Err(ErrorCode::CoordinatorLoadInProgress);
             }
             let groups = &owner.coordinator;
-            Ok(match of {
+            let fetched = match of {
                 None => all_of(groups, &group),
                 Some(of) => some_of(groups, &group, of),
-            })
+            };
+            let partitions = fetched.iter().flat_map(|(_, partitions)| partitions);
+            let metadata = partitions.map(|(_, committed)| {
+                let committed = committed.as_ref();
+                OFFSET_BYTES + committed.map_or(0, |committed| committed.metadata.len())
+            });
+            held(&session, metadata.sum(), fetched)
         };
         let fetched = self.look(act).await;
         fetched.unwrap_or(Err(ErrorCode::CoordinatorNotAvailable))
     }
 
-    /// All groups.
+    /// All groups. They are held by the session's answer.
     ///
     /// # Errors
-    /// While groups are being read.
-    pub(crate) async fn list(&self) -> Result<Vec<Listed>, ErrorCode> {
-        let act = |owner: &mut Owner| match owner.is_loading() {
-            true => Err(ErrorCode::CoordinatorLoadInProgress),
-            false => Ok(Listed::all(&owner.coordinator)),
+    /// While groups are being read, or when there is no room for them.
+    pub(crate) async fn list(&self, session: &Rc<Session>) -> Result<Vec<Listed>, ErrorCode> {
+        let session = Rc::clone(session);
+        let act = move |owner: &mut Owner| {
+            if owner.is_loading() {
+                return Err(ErrorCode::CoordinatorLoadInProgress);
+            }
+            let listed = Listed::all(&owner.coordinator);
+            let names = listed.iter();
+            let names = names.map(|one| one.group.len() + one.protocol_type.len());
+            held(&session, names.sum(), listed)
         };
         let listed = self.look(act).await;
         listed.unwrap_or(Err(ErrorCode::CoordinatorNotAvailable))
     }
 
-    /// A group, and its members; none where there is no such group.
+    /// A group, and its members; none where there is no such group. They are held by the session's answer.
     ///
     /// # Errors
-    /// While groups are being read.
-    pub(crate) async fn describe(&self, group: String) -> Result<Option<Described>, ErrorCode> {
-        let act = move |owner: &mut Owner| match owner.is_loading() {
-            true => Err(ErrorCode::CoordinatorLoadInProgress),
-            false => Ok(Described::of(&owner.coordinator, &group)),
+    /// While groups are being read, or when there is no room for them.
+    pub(crate) async fn describe(
+        &self,
+        group: String,
+        session: &Rc<Session>,
+    ) -> Result<Option<Described>, ErrorCode> {
+        let session = Rc::clone(session);
+        let act = move |owner: &mut Owner| {
+            if owner.is_loading() {
+                return Err(ErrorCode::CoordinatorLoadInProgress);
+            }
+            let described = Described::of(&owner.coordinator, &group);
+            let members = described.iter().flat_map(|described| &described.members);
+            let bytes = members.map(|member| {
+                let instance = member.instance.as_ref().map_or(0, String::len);
+                let said = member.metadata.len() + member.assignment.len();
+                said + instance + member.id.len() + member.client_id.len() + member.host.len()
+            });
+            held(&session, bytes.sum(), described)
         };
         let described = self.look(act).await;
         described.unwrap_or(Err(ErrorCode::CoordinatorNotAvailable))
@@ -235,6 +267,20 @@ impl Groups {
         let codes = self.ask(act).await.unwrap_or_default();
         let code = codes.first().copied();
         code.unwrap_or(ErrorCode::CoordinatorNotAvailable)
+    }
+
+    /// Forgets how far all groups are in a topic that was deleted. Says whether that is on its way to the disk, or
+    /// will be when groups were read; else it is to be asked again.
+    pub(crate) async fn forget_topic(&self, topic: &str) -> bool {
+        let topic = topic.to_owned();
+        let act = move |owner: &mut Owner| match owner.is_loading() {
+            true => true,
+            false => {
+                let now = owner.now();
+                owner.coordinator.forget_topic(now, &topic)
+            }
+        };
+        self.look(act).await.unwrap_or(true)
     }
 
     /// Forgets what a group has committed of these partitions: a code for each.
@@ -271,6 +317,16 @@ impl Groups {
             ) => Err(*error),
             Some(_) | None => Ok(codes),
         }
+    }
+}
+
+/// What is found, where the session's answer may hold so much. It is asked where it is found: of what is too
+/// much for now nothing waits for anybody.
+fn held<T>(session: &Session, bytes: usize, found: T) -> Result<T, ErrorCode> {
+    match session.holds(bytes) {
+        true => Ok(found),
+        // Clients come again.
+        false => Err(ErrorCode::CoordinatorLoadInProgress),
     }
 }
 

@@ -196,9 +196,8 @@ fn read_member(from: &mut Reader, version: i16) -> Result<MemberValue, Malformed
         host,
         rebalance_timeout_ms: rebalance_timeout_ms.unwrap_or(session_timeout_ms),
         session_timeout_ms,
-        // Copied, so that no member keeps the whole record.
-        subscription: Bytes::copy_from_slice(&from.bytes()?),
-        assignment: Bytes::copy_from_slice(&from.bytes()?),
+        subscription: from.bytes()?,
+        assignment: from.bytes()?,
     })
 }
 

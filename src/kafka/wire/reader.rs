@@ -7,20 +7,30 @@ use super::{Malformed, Shape, Uuid};
 /// Elements that are allocated for before the first of them was read.
 const ELEMENTS_AT_FIRST: usize = 16;
 
+/// The most elements of arrays that a request has, all together: more than there are partitions, groups and
+/// committed offsets.
+const ELEMENTS_MAX: usize = 100_000;
+
 /// The longest string, in both shapes, as Kafka has it.
 const STRING_BYTES_MAX: usize = 32_767;
 
 /// Reads a request, or a part of one.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Reader {
     left: Bytes,
     shape: Shape,
+    /// Of arrays, and tagged fields, that were read.
+    elements: usize,
 }
 
 impl Reader {
     /// Reads `bytes` as a request of that shape.
     pub(crate) fn new(bytes: Bytes, shape: Shape) -> Self {
-        Self { left: bytes, shape }
+        Self {
+            left: bytes,
+            shape,
+            elements: 0,
+        }
     }
 
     /// What is left, to be read as of that shape.
@@ -31,6 +41,19 @@ impl Reader {
     /// The version that is read.
     pub(crate) fn version(&self) -> i16 {
         self.shape.version
+    }
+
+    /// How many elements of arrays were read, and tagged fields.
+    pub(crate) fn elements(&self) -> usize {
+        self.elements
+    }
+
+    fn element(&mut self) -> Result<(), Malformed> {
+        self.elements += 1;
+        match self.elements > ELEMENTS_MAX {
+            true => Err(Malformed("it names more than a request may")),
+            false => Ok(()),
+        }
     }
 
     /// Whether anything is left.
@@ -160,14 +183,15 @@ impl Reader {
         Ok(Some(text.to_owned()))
     }
 
-    /// `BYTES`, `COMPACT_BYTES`
+    /// `BYTES`, `COMPACT_BYTES`; they share no memory with the whole.
     pub(crate) fn bytes(&mut self) -> Result<Bytes, Malformed> {
-        self.nullable_bytes()?
-            .ok_or(Malformed("bytes are null that must not be"))
+        let bytes = self.records()?;
+        let bytes = bytes.ok_or(Malformed("bytes are null that must not be"))?;
+        Ok(Bytes::copy_from_slice(&bytes))
     }
 
-    /// `NULLABLE_BYTES`, `COMPACT_NULLABLE_BYTES`, `RECORDS`, `COMPACT_RECORDS`
-    pub(crate) fn nullable_bytes(&mut self) -> Result<Option<Bytes>, Malformed> {
+    /// `RECORDS`, `COMPACT_RECORDS`; they share the memory of the whole.
+    pub(crate) fn records(&mut self) -> Result<Option<Bytes>, Malformed> {
         match self.long()? {
             None => Ok(None),
             Some(length) => self.take(length).map(Some),
@@ -196,6 +220,7 @@ impl Reader {
         }
         let mut elements = Vec::with_capacity(count.min(ELEMENTS_AT_FIRST));
         for _ in 0..count {
+            self.element()?;
             elements.push(each(self)?);
         }
         Ok(Some(elements))
@@ -217,8 +242,13 @@ impl Reader {
         for _ in 0..self.varint()? {
             let tag = self.varint()?;
             let length = self.varint()? as usize;
-            let mut field = Self::new(self.take(length)?, self.shape);
+            self.element()?;
+            let mut field = Self {
+                left: self.take(length)?,
+                ..*self
+            };
             each(tag, &mut field)?;
+            self.elements = field.elements;
         }
         Ok(())
     }
@@ -301,6 +331,36 @@ mod tests {
     }
 
     #[test]
+    fn elements_are_counted_wherever_they_stand() {
+        let shape = Shape {
+            version: 0,
+            is_flexible: true,
+        };
+        let read = |each: u32| {
+            let mut writer = Writer::new(Vec::new(), shape);
+            writer.varint(100 + 1);
+            for _ in 0..100 {
+                writer.varint(each + 1);
+                (0..each).for_each(|_| writer.i8(0));
+            }
+            let mut reader = Reader::new(writer.into_bytes().into(), shape);
+            let read = reader.array(|from| from.array(Reader::i8));
+            read.map(|_| reader.elements())
+        };
+        assert_eq!(read(999).unwrap(), 100_000);
+        read(1_000).unwrap_err();
+        // Tagged fields, of no bytes.
+        let tags = |count: u32| {
+            let mut writer = Writer::new(Vec::new(), shape);
+            writer.varint(count);
+            (0..2 * count).for_each(|_| writer.varint(0));
+            Reader::new(writer.into_bytes().into(), shape).tags()
+        };
+        tags(100_000).unwrap();
+        tags(100_001).unwrap_err();
+    }
+
+    #[test]
     fn nothing_is_allocated_for_what_is_not_there() {
         let each = |own: &mut Reader| own.i64();
         for (bytes, is_flexible) in [
@@ -309,7 +369,7 @@ mod tests {
             (b"\xff\xff\xff\xff\x0f", true),
         ] {
             reader(bytes, is_flexible).array(each).unwrap_err();
-            reader(bytes, is_flexible).nullable_bytes().unwrap_err();
+            reader(bytes, is_flexible).records().unwrap_err();
         }
     }
 

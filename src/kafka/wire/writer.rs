@@ -177,7 +177,7 @@ mod tests {
             assert_eq!(reader.string().unwrap(), "ä");
             assert_eq!(reader.nullable_string().unwrap(), None);
             assert_eq!(reader.bytes().unwrap(), "ab");
-            assert_eq!(reader.nullable_bytes().unwrap(), None);
+            assert_eq!(reader.records().unwrap(), None);
             assert_eq!(reader.array(Reader::i32).unwrap(), [1, 2]);
             assert_eq!(reader.nullable_array(Reader::i32).unwrap(), None);
             reader.tags().unwrap();

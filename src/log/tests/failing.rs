@@ -194,11 +194,7 @@ fn the_ballast_is_for_wardents_own_topics_alone() {
     foreign.config.is_reserved = false;
     settings.topics.push(foreign);
     let mut rig = Rig::with(settings.clone(), Arc::new(sim.clone()));
-    let fill = |rig: &mut Rig, topic: &str| {
-        let mut fits = |number: u64| rig.append(topic, batch(number * 20, 20)).is_ok();
-        (0..).take_while(|number| fits(*number)).count()
-    };
-    fill(&mut rig, FOREIGN);
+    while rig.append(FOREIGN, batch(0, 20)).is_ok() {}
     assert!(rig.log.health().has_ballast.get(), "it is kept");
     while rig.log.health().has_ballast.get() {
         rig.append(DURABLE, batch(0, 1)).unwrap();
@@ -243,7 +239,7 @@ fn the_queue_is_bounded_for_each_class_and_hands_back_what_does_not_fit() {
         batch: batch(0, 1),
         done: Box::new(|_| {}),
     };
-    for _ in 0..appends::BATCHES_MAX {
+    for _ in 0..appends::OWN_DURABLE_BATCHES_MAX {
         rig.log.appends().offer(append(DURABLE)).unwrap();
     }
     assert!(rig.log.appends().offer(append(DURABLE)).is_err());
@@ -255,6 +251,34 @@ fn the_queue_is_bounded_for_each_class_and_hands_back_what_does_not_fit() {
     rig.settle();
     assert_eq!(rig.log.appends().waiting(), (0, 0));
     rig.log.appends().offer(durable).unwrap();
+}
+
+#[test]
+fn what_clients_append_leaves_room_for_wardents_own() {
+    let sim = Sim::new(1, Path::new("/"));
+    let mut settings = settings(Path::new(DIR));
+    for mut topic in settings.topics.clone() {
+        topic.name = format!("their.{}", topic.name);
+        topic.config.is_reserved = false;
+        settings.topics.push(topic);
+    }
+    let mut rig = Rig::with(settings, Arc::new(sim));
+    let offer = |topic: &str| {
+        let append = Append {
+            partition: rig.partition(topic),
+            batch: batch(0, 1),
+            done: Box::new(|_| {}),
+        };
+        rig.log.appends().offer(append).is_ok()
+    };
+    for topic in [DURABLE, LAZY] {
+        let theirs = format!("their.{topic}");
+        assert!((0..appends::BATCHES_MAX).all(|_| offer(&theirs)));
+        assert!(!offer(&theirs));
+        assert!((0..appends::BATCHES_MAX).all(|_| offer(topic)));
+    }
+    rig.settle();
+    assert_eq!(rig.log.appends().waiting(), (0, 0));
 }
 
 #[test]

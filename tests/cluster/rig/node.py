@@ -82,6 +82,9 @@ class Node(Wardent):
         command = [wardent_binary(), "mirror", "--config", self.config]
         self.mirror = Child(command, self.mirror_output)
 
+    def mirror_said(self) -> str:
+        return self.mirror.tail() if self.mirror else ""
+
     def kill_mirror(self) -> None:
         """kill -9."""
         assert self.mirror
