@@ -392,7 +392,67 @@ impl Users for Access {
 
 #[cfg(test)]
 mod tests {
+    use std::{sync::Mutex, time::Duration};
+
+    use futures_util::FutureExt as _;
+    use tokio::time::{sleep, timeout};
+
     use super::*;
+    use crate::kafka::{
+        auth::{Operation, Principal, Resource, acl::tests::acl},
+        broker::Security,
+        quota::Whom,
+        rig::with_secured_broker,
+    };
+
+    #[test]
+    fn what_was_asked_for_is_accounted_for_and_in_force_though_who_asked_has_gone() {
+        let told: Arc<Mutex<Vec<Account>>> = Arc::default();
+        let tell = {
+            let told = Arc::clone(&told);
+            Teller(Arc::new(move |account| told.lock().unwrap().push(account)))
+        };
+        let security = Security {
+            tls: None,
+            sasl: Some(Sasl {
+                mechanisms: vec![Mechanism::Scram(Scram::Sha512)],
+            }),
+            tell: Some(tell),
+        };
+        with_secured_broker(&[("orders", 1)], security, async |rig| {
+            let access = &rig.broker.access;
+            let acl = acl("me allow read topic literal orders");
+            let changes = vec![(acl.key(), Some(serde_json::to_value(&acl).unwrap()))];
+            let principals = [acl.principal.clone()].into();
+            let change = access.change("User:root", &principals, changes);
+            assert!(change.now_or_never().is_none());
+            let entity = Entity {
+                user: None,
+                client_id: Some(Whom::Default),
+            };
+            let rates = Rates {
+                producer_byte_rate: Some(1.0),
+                ..Rates::default()
+            };
+            let change = access.change_quota("User:root", &entity, Some(rates));
+            assert!(change.now_or_never().is_none());
+            let done = async {
+                while told.lock().unwrap().len() < 2 {
+                    sleep(Duration::from_millis(1)).await;
+                }
+            };
+            timeout(Duration::from_secs(60), done).await.unwrap();
+            let me = Principal::User("me".to_owned());
+            let orders = Resource::Topic("orders");
+            assert!(access.authorizer().may(&me, None, Operation::Read, orders));
+            assert_eq!(access.quotas.borrow().get(&entity), Some(&rates));
+            let told = told.lock().unwrap();
+            assert!(
+                told.iter()
+                    .all(|told| told.before.is_none() && told.after.is_some())
+            );
+        });
+    }
 
     #[test]
     fn what_is_kept_of_a_password_is_what_kafka_takes() {

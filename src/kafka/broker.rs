@@ -15,6 +15,7 @@ use super::{
     auth::{Operation, Principal, Resource, ResourceType},
     counters::{Counters, Cut},
     group::{self, Groups},
+    listener::Stranger,
     login,
     meta::{Meta, Unread},
     producers::ProducerIds,
@@ -131,6 +132,8 @@ pub(crate) struct Session {
     pub(crate) ending: Cell<Option<Cut>>,
     /// For how long it is not heard after the answer that is being made.
     pub(crate) muted: Cell<Duration>,
+    /// Its place among those that are not known, until it has logged in.
+    pub(crate) stranger: RefCell<Option<Stranger>>,
     /// What the answer that is being made takes until it is sent.
     pub(crate) answer: RefCell<Part>,
 }
@@ -150,6 +153,7 @@ impl Session {
             peer,
             client_id: RefCell::default(),
             muted: Cell::default(),
+            stranger: RefCell::default(),
             answer: RefCell::new(broker.rooms.answer()),
         }
     }

@@ -131,6 +131,7 @@ pub(crate) async fn turn(call: &Call<'_>, message: &[u8]) -> Turn {
             call.broker.counters.logins.add(1);
             session.principal.replace(Principal::User(user));
             session.login.replace(State::In);
+            session.stranger.take();
             Turn::Answer(answer)
         }
         Step::Refused(user) => refuse(call, user).await,
