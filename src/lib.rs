@@ -23,8 +23,9 @@ pub mod owner;
 // One question per file.
 pub mod guard;
 
-// Where events go and how they are read back; how Kafka's clients read and write the log; what schemas
-// there are.
+// What other nodes say and hear; where events go and how they are read back; how Kafka's clients read and
+// write the log; what schemas there are.
+pub mod cluster;
 pub mod kafka;
 pub mod registry;
 pub mod sink;

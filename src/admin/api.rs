@@ -72,12 +72,23 @@ fn written(what: &impl Serialize) -> String {
 /// # Errors
 /// When it is too long, breaks off, is no JSON, or says something else than is asked for.
 pub(super) async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Refused> {
-    let body = Limited::new(request.into_body(), QUESTION_BYTES_MAX);
+    read_up_to(request, QUESTION_BYTES_MAX).await
+}
+
+/// As [`read`], of so many bytes at most.
+///
+/// # Errors
+/// As [`read`].
+pub(super) async fn read_up_to<T: DeserializeOwned>(
+    request: Request<Incoming>,
+    bytes_max: usize,
+) -> Result<T, Refused> {
+    let body = Limited::new(request.into_body(), bytes_max);
     let bytes = body.collect().await.map_err(|error| {
         if error.is::<LengthLimitError>() {
             Refused::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
-                format!("the body is longer than {QUESTION_BYTES_MAX} bytes"),
+                format!("the body is longer than {bytes_max} bytes"),
             )
         } else {
             Refused::unreadable("the body broke off")

@@ -22,7 +22,7 @@ use crate::{
 const PAGE: usize = 100;
 
 /// Bans of one page at most.
-pub const PAGE_MAX: usize = 1_000;
+pub const PAGE_MAX: usize = 10_000;
 
 /// Of many bans, so many wait for the disk together.
 pub const AT_ONCE: usize = 256;
@@ -65,6 +65,9 @@ pub struct Shown {
     pub why: String,
     /// Whether it holds, or would if the policy were enforced.
     pub enforced: bool,
+    /// The node that decided it, where there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     /// What led to it, oldest first; only where one ban was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evidence: Option<Vec<Evidence>>,
@@ -329,6 +332,7 @@ impl Server {
             by: ban.decided.name().to_owned(),
             why: ban.why.clone(),
             enforced: ban.enforced,
+            node: ban.stamp.node.as_ref().map(ToString::to_string),
             evidence: with_evidence.then(|| evidence().collect()),
         }
     }

@@ -5,6 +5,7 @@
 
 mod api;
 pub mod bans;
+pub mod cluster;
 mod dash;
 mod events;
 pub mod explain;
@@ -45,6 +46,7 @@ use traces::Exported;
 use watchdog::Vitals;
 
 use crate::{
+    cluster::Cluster,
     kafka::{Counters, users::UserActs},
     owner::Numbers,
     proxy::{listener::Phase, metrics::WorkerMetrics, worker::Shared},
@@ -74,6 +76,8 @@ pub struct View {
     pub auditor: Auditor,
     /// How reloads went.
     pub reloads: Arc<Reloads>,
+    /// This node's side of the cluster, where there is one.
+    pub cluster: Option<Arc<Cluster>>,
     /// What the Kafka listener counts, where there is one.
     pub kafka: Option<Arc<Counters>>,
     /// What became of spans.

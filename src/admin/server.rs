@@ -33,7 +33,7 @@ use super::{
     top::Following,
     verify::Jobs,
 };
-use crate::{kafka::tls::Tls, owner::Acts};
+use crate::{event::exchange, kafka::tls::Tls, owner::Acts};
 
 /// Connections at once, of the listener and of the socket each; more wait in the backlog.
 const CONNECTIONS_MAX: usize = 64;
@@ -118,7 +118,7 @@ fn methods_of(path: &str) -> &'static str {
     match path {
         path if registry::is_here(path) => registry::methods_of(path),
         "/api/v1/bans" => "GET, POST, DELETE",
-        "/api/v1/bans/import" | "/api/v1/explain" | "/api/v1/reload" => "POST",
+        "/api/v1/bans/import" | "/api/v1/explain" | "/api/v1/reload" | exchange::PATH => "POST",
         "/api/v1/log/verify" => "GET, POST",
         "/api/v1/log/users" => "GET, POST, PUT, DELETE",
         path if dash::is_act(path) => "POST",
@@ -224,6 +224,7 @@ impl Server {
         let door = match door.opened_with(self.shown_in(&request)) {
             Ok(door) => door,
             Err(Closed::ToStrangers) if dash::is_for_strangers(request.uri().path()) => door,
+            Err(Closed::ToStrangers) if dash::is_page(&request) => return dash::to_login(&request),
             Err(closed) => return turned_away(closed),
         };
         let methods = methods_of(request.uri().path());
@@ -263,6 +264,11 @@ impl Server {
                 .unwrap_or_else(Answer::from),
             (_, "/api/v1/explain", _) => self.explain(request).await.unwrap_or_else(Answer::from),
             (_, "/api/v1/events", _) => self.events(request).await.unwrap_or_else(Answer::from),
+            (_, "/api/v1/cluster", _) => self.cluster(&request).unwrap_or_else(Answer::from),
+            (_, exchange::PATH, _) => self
+                .exchange(request, door)
+                .await
+                .unwrap_or_else(Answer::from),
             (_, "/api/v1/status", _) => self.status(&request).unwrap_or_else(Answer::from),
             (_, "/api/v1/top", _) => self.top(&request).await.unwrap_or_else(Answer::from),
             (_, path, _) if dash::is_here(path) => self.dash(request, door).await,
@@ -283,7 +289,7 @@ impl Server {
             (_, path, _) if path.starts_with("/api/") => Answer::from(Refused::new(
                 StatusCode::NOT_FOUND,
                 "here are /api/v1/bans, /api/v1/bans/import, /api/v1/explain, /api/v1/reload, \
-                 /api/v1/events, /api/v1/status, /api/v1/top, /api/v1/log/topics, /api/v1/log/groups, /api/v1/log/users \
+                 /api/v1/events, /api/v1/status, /api/v1/top, /api/v1/cluster, /api/v1/log/topics, /api/v1/log/groups, /api/v1/log/users \
                  and /api/v1/log/verify, and for the dashboard /api/v1/now, /api/v1/live, /api/v1/client, \
                  /api/v1/policy, /api/v1/bots and /api/v1/health: see /api/v1/openapi.json",
             )),

@@ -6,7 +6,7 @@ use http::Method;
 
 use super::{
     admin_cli::{Ended, ask, meaning, print_table, printable, span},
-    cli::{Output, tell},
+    cli::{Output, tell_json},
     log_reader::{Files, Reader},
 };
 use crate::{
@@ -24,7 +24,7 @@ pub(super) fn groups(reader: &Reader<'_>, output: Output) -> Result<ExitCode, En
         Reader::Files(files) => of_files(files),
     };
     match output {
-        Output::Json => tell(&serde_json::to_string(&groups).map_err(|error| error.to_string())?),
+        Output::Json => tell_json(&groups),
         Output::Text => print(&groups),
     }
     Ok(ExitCode::SUCCESS)

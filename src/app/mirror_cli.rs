@@ -92,7 +92,7 @@ fn settings(document: &Document) -> Result<Settings, StartError> {
         cluster: Side {
             bootstrap: bootstrap.join(","),
             tls: kafka.tls.as_ref().map(tls),
-            sasl: kafka.sasl.as_ref().map(sasl).transpose()?,
+            sasl: sasl("cluster.kafka.sasl.password", kafka.sasl.as_ref())?,
         },
         replication: kafka
             .replication
@@ -132,10 +132,21 @@ fn local(document: &Document) -> Result<Side, StartError> {
         let what = "cluster: `log.listen` names no port that a Kafka client can connect to";
         StartError::Secrets(what.to_owned())
     })?;
+    let how = document.cluster.as_ref();
+    let how = how.and_then(|cluster| cluster.local.as_ref());
+    let login = how.and_then(|how| how.sasl.as_ref());
+    if document.log.sasl.is_some() && login.is_none() {
+        let what = "cluster: the local listener asks who comes (`log.sasl`), so the mirror needs a user of its own: \
+                    `cluster.local.sasl`, made by `wardent log users add`";
+        return Err(StartError::Secrets(what.to_owned()));
+    }
     Ok(Side {
         bootstrap,
-        tls: None,
-        sasl: None,
+        tls: document.log.tls.as_ref().map(|_| Tls {
+            ca: how.and_then(|how| how.ca.clone()),
+            ..Tls::default()
+        }),
+        sasl: sasl("cluster.local.sasl.password", login)?,
     })
 }
 
@@ -147,15 +158,18 @@ fn tls(of: &ClusterTls) -> Tls {
     }
 }
 
-fn sasl(of: &ClusterSasl) -> Result<Sasl, StartError> {
-    let what = "cluster.kafka.sasl.password";
+/// Reads the password that stands at `what` of the configuration.
+fn sasl(what: &str, of: Option<&ClusterSasl>) -> Result<Option<Sasl>, StartError> {
+    let Some(of) = of else {
+        return Ok(None);
+    };
     let found = Secrets::default().get(what, &of.password, |_| Ok(()));
     let found = found.map_err(StartError::Secrets)?;
     let password = std::str::from_utf8(found.value.as_bytes())
         .map_err(|_| StartError::Secrets(format!("{what} is not UTF-8")))?;
-    Ok(Sasl {
+    Ok(Some(Sasl {
         mechanism: of.mechanism.word().to_owned(),
         username: of.username.as_str().to_owned(),
         password: password.to_owned().into(),
-    })
+    }))
 }

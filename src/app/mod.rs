@@ -7,7 +7,9 @@ mod bots;
 mod bots_cli;
 pub mod cli;
 mod client;
+mod cluster_cli;
 mod demo;
+mod doctor;
 mod event_text;
 mod events_cli;
 mod explain_cli;
@@ -18,16 +20,21 @@ mod log_cli;
 mod log_reader;
 #[cfg(feature = "cluster")]
 mod mirror_cli;
+mod pages;
 mod paint;
+mod probe;
 mod registry;
 mod reload;
 mod replay_cli;
 mod replay_text;
 mod run;
+mod soak;
 mod sockets;
 mod status_cli;
 mod telemetry;
 mod tls;
+mod top_cli;
+mod top_screen;
 mod users_cli;
 
 use std::{
@@ -62,7 +69,7 @@ use crate::{
     event::privacy::Privacy,
     guard::{bots::Bots, policy::Policy},
     kafka::tls::Tls,
-    owner::{BanPolicy, Owner},
+    owner::BanPolicy,
     proxy::{
         canary::Canary,
         listener::{self, Listener, Phase, WorkerThread},
@@ -91,13 +98,17 @@ pub enum StartError {
     System(String),
     /// Another process has the log.
     Locked(String),
+    /// Something that must not be guessed is damaged: somebody has to look before it is gone on without.
+    Damaged(String),
 }
 
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Config(report) => report.fmt(f),
-            Self::Secrets(what) | Self::System(what) | Self::Locked(what) => f.write_str(what),
+            Self::Secrets(what) | Self::System(what) | Self::Locked(what) | Self::Damaged(what) => {
+                f.write_str(what)
+            }
         }
     }
 }
@@ -121,6 +132,9 @@ pub struct Options {
     pub aborts_when_hung: bool,
     /// Where the log's files are; the machine's own file system when none.
     pub disk: Option<Arc<dyn Disk>>,
+    /// Serves beside another Wardent of this configuration: on ports of its own, with its log and its socket
+    /// in this directory.
+    pub beside: Option<PathBuf>,
 }
 
 /// A Wardent that serves, inside this process. Dropping it stops it at once.
@@ -159,7 +173,7 @@ pub fn start(config: &Path) -> Result<Running, StartError> {
 /// # Errors
 /// As [`start`].
 pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError> {
-    let prepared = Prepared::from(config)?;
+    let prepared = Prepared::from(config, options.beside.as_deref())?;
     let (loaded, built) = (prepared.loaded, prepared.built);
     let document = &loaded.wardent;
     let Ground {
@@ -252,6 +266,7 @@ fn view(
         owner: Arc::clone(remembered.owner.numbers()),
         auditor: remembered.auditor.clone(),
         reloads: Arc::clone(reloads),
+        cluster: remembered.cluster.clone(),
         kafka: kafka.counters(),
         kafka_users: kafka.users(),
         exported: Arc::default(),
@@ -275,11 +290,14 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn from(config: &Path) -> Result<Self, StartError> {
+    fn from(config: &Path, beside: Option<&Path>) -> Result<Self, StartError> {
         // Watched from before it is read: an edit in between is seen as one.
         let policy_file = config::load_wardent(config)?.policy;
         let watch = Watch::new(&policy_file);
-        let loaded = config::load(config)?;
+        let mut loaded = config::load(config)?;
+        if let Some(folder) = beside {
+            soak::move_beside(&mut loaded.wardent, folder);
+        }
         let mut lasting = Lasting::default();
         let built = settings::policy(&loaded, &mut lasting, 1).map_err(StartError::Secrets)?;
         Ok(Self {
@@ -316,7 +334,7 @@ impl Ground {
         let remembered = Bans::bring_back(document, &bans, &log, &clock)?;
         let (bots, questions) = bots::begin(&document.bots)?;
         let privacy = log.privacy().clone();
-        let shared = shared(document, policy, bots, &remembered.owner, privacy, &clock)?;
+        let shared = shared(document, policy, bots, &remembered, privacy, &clock)?;
         Ok(Self {
             clock,
             log,
@@ -333,16 +351,18 @@ fn shared(
     document: &Document,
     policy: Policy,
     bots: Bots,
-    owner: &Owner,
+    remembered: &Bans,
     privacy: Privacy,
     clock: &Clock,
 ) -> Result<Shared, StartError> {
+    let owner = &remembered.owner;
     let canary = Canary::new(document.client_ip.header.as_str())
         .map_err(|error| StartError::System(format!("no randomness: {error}")))?;
     Ok(Shared {
         settings: settings::proxy(document),
         policy: ArcSwap::from_pointee(policy),
         clients: Arc::clone(owner.clients()),
+        spendings: remembered.spendings.clone(),
         facts: Arc::clone(owner.facts()),
         bots,
         tracer: telemetry::tracer(&document.telemetry),

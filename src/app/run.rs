@@ -47,7 +47,7 @@ fn serve(config: &Path, look: Option<Look>) -> Result<(), StartError> {
             lines,
             takes_passed_sockets: true,
             aborts_when_hung: true,
-            disk: None,
+            ..Options::default()
         },
     )?;
     announce(&running);

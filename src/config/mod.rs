@@ -15,6 +15,7 @@ use sha2::{Digest as _, Sha256};
 mod check;
 mod index;
 mod log_dir;
+pub mod nginx;
 mod notes;
 pub mod policy;
 pub mod report;

@@ -146,6 +146,8 @@ pub struct Usage {
     pub node: NodeName,
     /// Which batch of that node.
     pub number: Number,
+    /// When it was made, in milliseconds since 1970. What comes more than a minute later is not counted.
+    pub unix_ms: u64,
     /// The clients that spent most of their limits come first; each pair of limit and client once.
     pub spent: Vec<Spent>,
 }
@@ -321,7 +323,7 @@ mod tests {
 
     #[test]
     fn the_words_are_stable() {
-        let text = r#"{"report":{"state":"degraded","since_unix_ms":1,"why":"no broker 2","brokers":[{"id":1,"address":"kafka-1:9092","is_up":true}],"topics":[{"topic":"wardent.http.access","error":"refused","lag":2,"behind_ms":3,"loses_in_ms":4,"sent":5,"sent_bytes":6,"lost":7,"dead":8,"partitions":[{"partition":0,"position":9,"end":10}]}]},"bans":[{"key":"198.51.100.7|web-2","value":null}],"bans_read":{"read":1,"part":0,"last":true},"usage":[{"node":"web-2","number":{"run":1,"seq":2},"spent":[{"limit":"login/1","client":"198.51.100.7","spent":3}]}],"usage_taken":{"run":1,"seq":2}}"#;
+        let text = r#"{"report":{"state":"degraded","since_unix_ms":1,"why":"no broker 2","brokers":[{"id":1,"address":"kafka-1:9092","is_up":true}],"topics":[{"topic":"wardent.http.access","error":"refused","lag":2,"behind_ms":3,"loses_in_ms":4,"sent":5,"sent_bytes":6,"lost":7,"dead":8,"partitions":[{"partition":0,"position":9,"end":10}]}]},"bans":[{"key":"198.51.100.7|web-2","value":null}],"bans_read":{"read":1,"part":0,"last":true},"usage":[{"node":"web-2","number":{"run":1,"seq":2},"unix_ms":9,"spent":[{"limit":"login/1","client":"198.51.100.7","spent":3}]}],"usage_taken":{"run":1,"seq":2}}"#;
         let told: Told = serde_json::from_str(text).unwrap();
         assert_eq!(serde_json::to_string(&told).unwrap(), text);
         let answer = Answer {
@@ -332,7 +334,7 @@ mod tests {
         };
         assert_eq!(
             serde_json::to_string(&answer).unwrap(),
-            r#"{"usage":{"node":"web-2","number":{"run":1,"seq":2},"spent":[{"limit":"login/1","client":"198.51.100.7","spent":3}]},"wants_bans":true,"next_read":1}"#
+            r#"{"usage":{"node":"web-2","number":{"run":1,"seq":2},"unix_ms":9,"spent":[{"limit":"login/1","client":"198.51.100.7","spent":3}]},"wants_bans":true,"next_read":1}"#
         );
     }
 

@@ -24,7 +24,7 @@ use tokio::sync::Semaphore;
 
 use super::{
     auth::{Acl, Authorizer, acl::Filter},
-    meta::{Meta, NotKept},
+    meta::{Changes, Meta, NotKept},
     quota::{Entity, Quotas, Rates},
     sasl::{
         Credential, Mechanism, Scram, Users,
@@ -268,44 +268,52 @@ impl Access {
         Some(json!({"mechanisms": mechanisms, "admin": is_admin, "rights": rights}))
     }
 
-    /// Changes what is decided of principals, all of it or nothing, and accounts for it.
+    /// Changes what is decided of principals, all of it or nothing, and accounts for it, also where who asked
+    /// goes away.
     ///
     /// # Errors
     /// When it is not kept.
     pub(crate) async fn change(
-        &self,
+        self: &Rc<Self>,
         actor: &str,
         principals: &BTreeSet<String>,
-        changes: Vec<(String, Option<Value>)>,
+        changes: Changes,
     ) -> Result<(), NotKept> {
-        let before: Vec<_> = principals.iter().map(|one| self.standing(one)).collect();
-        self.meta.put_all(changes).await?;
-        self.renew();
-        for (principal, before) in principals.iter().zip(before) {
-            let after = self.standing(principal);
-            self.account(actor, principal, before, after);
-        }
-        Ok(())
+        let (own, actor, principals) = (Rc::clone(self), actor.to_owned(), principals.clone());
+        let around = move |apply: &mut dyn FnMut()| {
+            let before: Vec<_> = principals.iter().map(|one| own.standing(one)).collect();
+            apply();
+            own.renew();
+            for (principal, before) in principals.iter().zip(before) {
+                let after = own.standing(principal);
+                own.account(&actor, principal, before, after);
+            }
+        };
+        self.meta.put_all_around(changes, around).await
     }
 
-    /// Changes a quota, or removes it, and accounts for it.
+    /// Changes a quota, or removes it, and accounts for it, also where who asked goes away.
     ///
     /// # Errors
     /// When it is not kept.
     pub(crate) async fn change_quota(
-        &self,
+        self: &Rc<Self>,
         actor: &str,
         entity: &Entity,
         rates: Option<Rates>,
     ) -> Result<(), NotKept> {
-        let shown = |rates: &Rates| json!({"quota": rates});
-        let before = self.quotas.borrow().get(entity).map(shown);
         let value = rates.map(|rates| json!({"entity": entity, "rates": rates}));
-        self.meta.put(&entity.key(), value).await?;
-        self.quotas.borrow_mut().set(entity.clone(), rates);
-        let after = rates.as_ref().map(shown);
-        self.account(actor, &entity.to_string(), before, after);
-        Ok(())
+        let changes = vec![(entity.key(), value)];
+        let (own, actor, entity) = (Rc::clone(self), actor.to_owned(), entity.clone());
+        let around = move |apply: &mut dyn FnMut()| {
+            let shown = |rates: &Rates| json!({"quota": rates});
+            let before = own.quotas.borrow().get(&entity).map(shown);
+            apply();
+            own.quotas.borrow_mut().set(entity.clone(), rates);
+            let after = rates.as_ref().map(shown);
+            own.account(&actor, &entity.to_string(), before, after);
+        };
+        self.meta.put_all_around(changes, around).await
     }
 
     fn account(&self, actor: &str, target: &str, before: Option<Value>, after: Option<Value>) {

@@ -14,7 +14,7 @@ use super::{
     counters::{Counters, Cut},
     group::{self, Groups},
     login,
-    meta::Meta,
+    meta::{Meta, Unread},
     producers::ProducerIds,
     quota::Flow,
     room::{Part, Rooms},
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     base::clock::Clock,
-    log::{CleanerHealth, Log, ReadError},
+    log::{CleanerHealth, Log},
 };
 
 /// The one broker's id; the log's `node.id` as well.
@@ -58,7 +58,7 @@ pub(crate) struct Broker {
     pub(crate) counters: Arc<Counters>,
     pub(crate) meta: Meta,
     /// Users, their rights and quotas.
-    pub(crate) access: Access,
+    pub(crate) access: Rc<Access>,
     pub(crate) topics: Topics,
     pub(crate) groups: Groups,
     pub(crate) producer_ids: ProducerIds,
@@ -77,9 +77,9 @@ impl Broker {
         log: Arc<Log>,
         (clock, cleaner): (Clock, Arc<CleanerHealth>),
         counters: Arc<Counters>,
-    ) -> Result<Rc<Self>, ReadError> {
+    ) -> Result<Rc<Self>, Unread> {
         let meta = Meta::load(&log, &clock)?;
-        let access = Access::load(&meta, security.sasl, security.tell);
+        let access = Rc::new(Access::load(&meta, security.sasl, security.tell));
         let topics = Topics::of(&log);
         let groups = group::start(&log, &clock, cleaner, &counters);
         Ok(Rc::new(Self {

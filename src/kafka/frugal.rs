@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::FutureExt as _;
 use kafka_protocol::{
     messages::{
         DescribeGroupsRequest, DescribeGroupsResponse, DescribeProducersRequest,
-        DescribeProducersResponse, GroupId, MetadataRequest, MetadataResponse, OffsetDeleteRequest,
-        OffsetFetchRequest, OffsetFetchResponse, TopicName,
+        DescribeProducersResponse, FetchRequest, FetchResponse, GroupId, MetadataRequest,
+        MetadataResponse, OffsetDeleteRequest, OffsetFetchRequest, OffsetFetchResponse, TopicName,
         describe_producers_request::TopicRequest,
+        fetch_request::{FetchPartition, FetchTopic},
         metadata_request::MetadataRequestTopic,
         offset_delete_request::{OffsetDeleteRequestPartition, OffsetDeleteRequestTopic},
         offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopic},
@@ -16,7 +19,7 @@ use kafka_protocol::{
 };
 use tokio::{
     io::AsyncReadExt as _,
-    runtime::{Builder, LocalOptions},
+    runtime::{Builder, LocalOptions, LocalRuntime},
     time::{pause, sleep, timeout},
 };
 
@@ -33,8 +36,7 @@ fn name(length: usize) -> TopicName {
     TopicName(StrBytes::from_string("x".repeat(length)))
 }
 
-/// The most bytes that it takes at once to answer this.
-fn cost(key: Key, version: i16, request: &impl Encodable) -> u64 {
+fn rig() -> (LocalRuntime, Rig) {
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build_local(LocalOptions::default())
@@ -44,6 +46,12 @@ fn cost(key: Key, version: i16, request: &impl Encodable) -> u64 {
         rig.append("orders", 0, &["a"]).await;
         rig
     });
+    (runtime, rig)
+}
+
+/// The most bytes that it takes at once to answer this.
+fn cost(key: Key, version: i16, request: &impl Encodable) -> u64 {
+    let (runtime, rig) = rig();
     let frame = framed(key, version, 7, request);
     let answered = async { drop(rig.try_answer(frame).await) };
     let cost = allocation_counter::measure(|| runtime.block_on(answered));
@@ -169,4 +177,70 @@ fn an_answer_takes_room_until_it_is_taken_and_that_is_not_for_ever() {
         assert_eq!(slow, Some(("slow_answer", 1)));
         assert_eq!(rooms.free_for_answers(), free);
     });
+}
+
+fn fetch(bytes_min: i32, bytes_max: i32, max_wait_ms: i32) -> FetchRequest {
+    let partition = FetchPartition::default().with_partition_max_bytes(bytes_max);
+    let topic = FetchTopic::default()
+        .with_topic(TopicName(StrBytes::from_static_str("orders")))
+        .with_partitions(vec![partition]);
+    FetchRequest::default()
+        .with_max_wait_ms(max_wait_ms)
+        .with_min_bytes(bytes_min)
+        .with_max_bytes(bytes_max)
+        .with_topics(vec![topic])
+}
+
+fn fetched(answer: &FetchResponse) -> (i16, usize) {
+    let partition = &answer.responses[0].partitions[0];
+    let records = partition.records.as_ref();
+    (partition.error_code, records.map_or(0, Bytes::len))
+}
+
+#[test]
+fn a_fetch_takes_room_for_what_it_gets_not_for_what_it_asks_for() {
+    with_broker(&[("orders", 1)], async |rig| {
+        rig.append("orders", 0, &[&"x".repeat(500_000)]).await;
+        let rooms = &rig.broker.rooms;
+        let free = rooms.free_for_answers();
+        let mut client = rig.connect();
+        client.send(Key::Fetch, 11, &fetch(1, 1, 0)).await;
+        let length = client.stream.read_i32().await.unwrap();
+        let length = usize::try_from(length).unwrap();
+        assert!(length > 500_000, "{length}");
+        assert_eq!(rooms.free_for_answers(), free + FREE_BYTES - length - 4);
+        drop(client);
+        // Others hold all of it: the answer comes in time, with nothing.
+        let mut others = rooms.answer();
+        while rooms.free_for_answers() < free {
+            sleep(Duration::from_millis(1)).await;
+        }
+        assert!(others.try_hold(free + FREE_BYTES));
+        let told: FetchResponse = rig.ask(Key::Fetch, 11, &fetch(1, 1 << 20, 150)).await;
+        assert_eq!(fetched(&told), (0, 0));
+        let asked = fetch(1, 1 << 20, 60_000);
+        let waits = rig.ask(Key::Fetch, 11, &asked);
+        let frees = async {
+            sleep(Duration::from_millis(10)).await;
+            drop(others);
+        };
+        let (told, ()): (FetchResponse, ()) = tokio::join!(waits, frees);
+        assert!(fetched(&told).1 > 500_000);
+    });
+}
+
+#[test]
+fn who_waits_for_more_reads_nothing_yet() {
+    let (runtime, rig) = rig();
+    runtime.block_on(rig.append("orders", 0, &[&"x".repeat(500_000)]));
+    let frame = framed(Key::Fetch, 11, 7, &fetch(1 << 20, 1 << 21, 60_000));
+    let first = async { rig.try_answer(frame).now_or_never().is_none() };
+    let mut waits = false;
+    let cost = allocation_counter::measure(|| waits = runtime.block_on(first));
+    assert!(
+        waits && cost.bytes_max < 100_000,
+        "{} bytes",
+        cost.bytes_max
+    );
+    runtime.block_on(async move { drop(rig) });
 }

@@ -73,7 +73,7 @@ pub(crate) fn choose(call: &Call<'_>, mechanism: Mechanism, is_raw: bool) -> Res
 
 /// Goes on with a message of the client. A refusal is held back for a while, and ends the connection.
 pub(crate) async fn turn(call: &Call<'_>, message: &[u8]) -> Turn {
-    let (session, access) = (call.session, &call.broker.access);
+    let (session, access) = (call.session, call.broker.access.as_ref());
     let (login, is_raw) = match session.login.replace(State::Refused) {
         State::Proving { login, is_raw } => (login, is_raw),
         other @ (State::NotAsked | State::Waiting | State::In | State::Refused) => {

@@ -42,7 +42,7 @@ pub use counters::{Count, Counters, Cut};
 pub use error::ErrorCode;
 pub use group::{GroupShown, GroupsShown, MemberShown, OffsetShown, groups_in};
 pub use listener::{Listening, Socket, start};
-pub use topics::differing;
+pub use topics::{Unkept, differing, restore_kept};
 
 #[cfg(test)]
 mod denied;

@@ -7,6 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use data_encoding::BASE64;
+use futures_util::FutureExt as _;
 use kafka_protocol::{
     messages::{
         AlterClientQuotasRequest, AlterClientQuotasResponse, AlterUserScramCredentialsRequest,
@@ -32,8 +33,9 @@ use tokio::{
 
 use super::{
     access::{Account, Sasl, Teller},
+    auth::{Operation, Principal, Resource},
     broker::Security,
-    quota::Flow,
+    quota::{Entity, Flow, Rates, Whom},
     rig::{Client, Rig, with_broker, with_secured_broker},
     sasl::{Credential, Mechanism, Scram},
     table::Key,
@@ -414,7 +416,7 @@ fn what_was_decided_outlives_the_broker() {
     with_secured_broker(&[("orders", 1)], security.clone(), async |rig| {
         add(&rig, "reader", reads("orders")).await.unwrap();
         rig.broker.access.begin().await;
-        let secret = super::sasl::Users::secret_of_nobody(&rig.broker.access);
+        let secret = super::sasl::Users::secret_of_nobody(rig.broker.access.as_ref());
         let meta = super::meta::Meta::load(rig.log(), &rig.broker.clock).unwrap();
         let again = super::access::Access::load(&meta, security.sasl, None);
         again.begin().await;
@@ -584,5 +586,43 @@ fn without_sasl_nobody_changes_what_others_may_do() {
         let request = AlterClientQuotasRequest::default().with_entries(vec![entry]);
         let told: AlterClientQuotasResponse = client.ask(Key::AlterClientQuotas, 1, &request).await;
         assert_eq!(told.entries[0].error_code, 31);
+    });
+}
+
+#[test]
+fn what_was_asked_for_is_accounted_for_and_in_force_though_who_asked_has_gone() {
+    let (security, told) = security();
+    with_secured_broker(&[("orders", 1)], security, async |rig| {
+        let access = &rig.broker.access;
+        let acl = super::auth::acl::tests::acl("me allow read topic literal orders");
+        let changes = vec![(acl.key(), Some(serde_json::to_value(&acl).unwrap()))];
+        let principals = [acl.principal.clone()].into();
+        let change = access.change("User:root", &principals, changes);
+        assert!(change.now_or_never().is_none());
+        let entity = Entity {
+            user: None,
+            client_id: Some(Whom::Default),
+        };
+        let rates = Rates {
+            producer_byte_rate: Some(1.0),
+            ..Rates::default()
+        };
+        let change = access.change_quota("User:root", &entity, Some(rates));
+        assert!(change.now_or_never().is_none());
+        let done = async {
+            while told.lock().unwrap().len() < 2 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(AT_LAST, done).await.unwrap();
+        let me = Principal::User("me".to_owned());
+        let orders = Resource::Topic("orders");
+        assert!(access.authorizer().may(&me, None, Operation::Read, orders));
+        assert_eq!(access.quotas.borrow().get(&entity), Some(&rates));
+        let told = told.lock().unwrap();
+        assert!(
+            told.iter()
+                .all(|told| told.before.is_none() && told.after.is_some())
+        );
     });
 }

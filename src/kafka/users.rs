@@ -161,7 +161,7 @@ pub(crate) async fn answer(mut asked: Asked, broker: Rc<Broker>) {
     }
 }
 
-async fn carry_out(act: Act, actor: &str, access: &Access) -> Outcome {
+async fn carry_out(act: Act, actor: &str, access: &Rc<Access>) -> Outcome {
     match act {
         Act::List => Ok(listed(access, access.users())),
         Act::Add {
@@ -215,7 +215,7 @@ async fn carry_out(act: Act, actor: &str, access: &Access) -> Outcome {
 }
 
 async fn change(
-    access: &Access,
+    access: &Rc<Access>,
     actor: &str,
     name: &str,
     changes: Vec<(String, Option<Value>)>,

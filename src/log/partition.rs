@@ -276,6 +276,28 @@ impl Partition {
         self.number
     }
 
+    /// How many bytes [`Self::read`] gives at the most, without reading them: fewer where some of them are not
+    /// to be shown yet.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn measure(&self, offset: i64, bytes_max: usize) -> Result<usize, ReadError> {
+        self.check(offset)?;
+        let until = self.high_watermark();
+        if offset >= until {
+            return Ok(0);
+        }
+        let segments = self.segments.load_full();
+        let after = segments.partition_point(|segment| segment.base_offset <= offset);
+        for segment in segments.iter().skip(after.saturating_sub(1)) {
+            let bytes = segment.measure(offset, until, bytes_max)?;
+            if bytes > 0 {
+                return Ok(bytes);
+            }
+        }
+        Ok(0)
+    }
+
     /// Whether [`Self::read`] would take this offset.
     ///
     /// # Errors

@@ -293,9 +293,15 @@ impl Segment {
         let read = self.log.read_full_at(&mut bytes, position);
         let read = read.map_err(|error| self.io(error))?;
         let header = Header::read(bytes.get(..read).unwrap_or_default()).map_err(damaged)?;
-        match position + header.size() as u64 > size {
-            true => Err(damaged(Damage::TooShort)),
-            false => Ok(Some(header)),
+        if position + header.size() as u64 > size {
+            return Err(damaged(Damage::TooShort));
+        }
+        // Where a batch stands is not part of its checksum; one of another segment would hide those after it.
+        let is_own =
+            header.base_offset() >= self.base_offset && header.last_offset() < self.end_offset();
+        match is_own {
+            true => Ok(Some(header)),
+            false => Err(damaged(Damage::Offsets)),
         }
     }
 
@@ -425,6 +431,21 @@ impl Segment {
         }
         bytes.truncate(whole);
         Ok(bytes)
+    }
+
+    /// How many bytes [`Self::read`] gives at the most; nothing is read but headers.
+    pub(super) fn measure(
+        &self,
+        offset: i64,
+        until: i64,
+        bytes_max: usize,
+    ) -> Result<usize, ReadError> {
+        let first = self.find(offset)?;
+        let first = first.filter(|(_, first)| first.last_offset() < until);
+        Ok(first.map_or(0, |(position, first)| {
+            let rest = usize::try_from(self.size() - position).unwrap_or(usize::MAX);
+            rest.min(bytes_max.max(first.size()))
+        }))
     }
 
     /// The first record at `timestamp_ms` or later, from offset `first` to below `until`: its offset and its

@@ -135,6 +135,8 @@ pub struct Topic {
     partitions: AtomicU32,
     /// Written by the appender.
     config: ArcSwap<TopicConfig>,
+    /// As it was opened, or made.
+    first_config: TopicConfig,
 }
 
 impl Topic {
@@ -143,7 +145,8 @@ impl Topic {
             name,
             id,
             partitions: partitions.into(),
-            config: ArcSwap::from_pointee(config),
+            config: ArcSwap::from_pointee(config.clone()),
+            first_config: config,
         }
     }
 
@@ -155,6 +158,11 @@ impl Topic {
     /// How it is kept, as it was decided last.
     pub fn config(&self) -> Arc<TopicConfig> {
         self.config.load_full()
+    }
+
+    /// How it was kept when the log was opened, or it was made: as Wardent's configuration says of its own.
+    pub fn first_config(&self) -> &TopicConfig {
+        &self.first_config
     }
 
     pub(super) fn set_partitions(&self, partitions: u32) {

@@ -152,6 +152,22 @@ pub(super) fn is_of_topic(code: RDKafkaErrorCode) -> bool {
     )
 }
 
+/// Whether what a consumer says ends what it does: otherwise the client sees to it itself.
+pub(super) fn ends(error: &KafkaError) -> bool {
+    matches!(
+        error,
+        KafkaError::MessageConsumptionFatal(_)
+            | KafkaError::MessageConsumption(
+                RDKafkaErrorCode::AutoOffsetReset
+                    | RDKafkaErrorCode::OffsetOutOfRange
+                    | RDKafkaErrorCode::UnknownTopicOrPartition
+                    | RDKafkaErrorCode::UnknownTopic
+                    | RDKafkaErrorCode::UnknownPartition
+                    | RDKafkaErrorCode::TopicAuthorizationFailed
+            )
+    )
+}
+
 /// What both sides are asked by.
 fn base(side: &Side, node: &NodeName) -> ClientConfig {
     let mut config = ClientConfig::new();
@@ -272,12 +288,15 @@ pub(super) fn producing(settings: &Settings) -> ClientConfig {
     config
 }
 
-/// Who sends what is mirrored.
+/// Who sends what is mirrored; `one_by_one`, each record in a batch of its own.
 ///
 /// # Errors
 /// When the client refuses its settings.
-pub(super) fn producer(settings: &Settings) -> Result<Producer, Failure> {
+pub(super) fn producer(settings: &Settings, one_by_one: bool) -> Result<Producer, Failure> {
     let mut config = producing(settings);
+    if one_by_one {
+        config.set("batch.num.messages", "1").set("linger.ms", "0");
+    }
     if settings.delivery == Delivery::ExactlyOnce {
         config.set(
             "transactional.id",
@@ -295,7 +314,7 @@ pub(super) fn producer(settings: &Settings) -> Result<Producer, Failure> {
 pub(super) fn check(settings: &Settings) -> Result<(), Failure> {
     local_asker(settings)?;
     cluster_asker(settings, None)?;
-    producer(settings)?;
+    producer(settings, false)?;
     Ok(())
 }
 

@@ -14,7 +14,7 @@ use super::{
     Ending, Failure, PAUSE_MAX, PAUSE_MIN, REFUSED, Settings,
     client::{self, Delivered, Producer, Sent},
     nanos, others,
-    reader::{Arrived, Pulled, Reader},
+    reader::{self, Arrived, Reader},
     status::{Doing, Status},
     target,
 };
@@ -30,7 +30,7 @@ use crate::{
 pub(super) const PART: &str = "decisions";
 
 /// How often what is acknowledged is committed.
-const COMMIT: Duration = Duration::from_secs(1);
+const COMMIT: Duration = Duration::from_millis(250);
 /// How often also what has been committed before.
 const COMMIT_ALL: Duration = Duration::from_secs(600);
 /// How long nothing may come before it is looked at what was acknowledged.
@@ -128,7 +128,7 @@ impl Teller<'_> {
             };
             idle = Duration::ZERO;
             match said {
-                Err(error) => Pulled::judge(&error)?,
+                Err(error) => reader::judge(&error)?,
                 Ok(message) => {
                     let Some(of) = self.reader.new_at(&message) else {
                         continue;

@@ -56,9 +56,8 @@ pub(super) fn run(
     let mut report_ns = 0;
     while !ending.has_begun() {
         // The proxy's own word comes first: it numbers readings.
-        match waiting.next_read {
-            Some(_) => gather(news, &mut waiting),
-            None => {}
+        if waiting.next_read.is_some() {
+            gather(news, &mut waiting);
         }
         let now_ns = clock.monotonic_ns();
         let mut told = waiting.next();

@@ -13,11 +13,8 @@ use std::{
 };
 
 use rdkafka::{
-    Message as _, TopicPartitionList,
-    consumer::Consumer as _,
-    error::{KafkaError, RDKafkaErrorCode},
-    message::BorrowedMessage,
-    topic_partition_list::Offset,
+    Message as _, TopicPartitionList, consumer::Consumer as _, error::KafkaError,
+    message::BorrowedMessage, topic_partition_list::Offset,
 };
 
 use super::{
@@ -148,7 +145,8 @@ fn hear(
     while !ending.has_begun() {
         match consumer.poll(super::NAP) {
             None => {}
-            Some(Err(error)) => judge(&error)?,
+            Some(Err(error)) if client::ends(&error) => return Err(says(&error)),
+            Some(Err(error)) => tracing::debug!(%error, "the cluster"),
             Some(Ok(message)) => {
                 if let Some(what) = read(&message, settings) {
                     tell(what)?;
@@ -245,25 +243,6 @@ fn read(message: &BorrowedMessage<'_>, settings: &Settings) -> Option<News> {
             value: Some(value.to_owned()),
         })
     })
-}
-
-fn judge(error: &KafkaError) -> Result<(), Failure> {
-    match error {
-        KafkaError::PartitionEOF(_) => Ok(()),
-        KafkaError::MessageConsumption(
-            RDKafkaErrorCode::AutoOffsetReset
-            | RDKafkaErrorCode::OffsetOutOfRange
-            | RDKafkaErrorCode::UnknownTopicOrPartition
-            | RDKafkaErrorCode::UnknownTopic
-            | RDKafkaErrorCode::UnknownPartition
-            | RDKafkaErrorCode::TopicAuthorizationFailed,
-        )
-        | KafkaError::MessageConsumptionFatal(_) => Err(says(error)),
-        other => {
-            tracing::debug!(error = %other, "the cluster");
-            Ok(())
-        }
-    }
 }
 
 fn says(error: &KafkaError) -> Failure {

@@ -3,14 +3,14 @@
 use rdkafka::{
     Message as _, TopicPartitionList,
     consumer::{CommitMode, Consumer as _},
-    error::{KafkaError, RDKafkaErrorCode},
+    error::KafkaError,
     message::BorrowedMessage,
     topic_partition_list::Offset,
 };
 
 use super::{
     Failure,
-    client::{Consumer, IN_FLIGHT_BYTES_MAX, Sent},
+    client::{self, Consumer, IN_FLIGHT_BYTES_MAX, Sent},
     position::Position,
     status::Status,
     target::ASKED_WITHIN,
@@ -288,33 +288,6 @@ impl Reader {
     }
 }
 
-/// What the local client says where it has no record.
-pub(super) struct Pulled;
-
-impl Pulled {
-    /// Whether this ends the try: otherwise the client sees to it itself.
-    ///
-    /// # Errors
-    /// When it does.
-    pub(super) fn judge(error: &KafkaError) -> Result<(), Failure> {
-        match error {
-            KafkaError::MessageConsumption(
-                RDKafkaErrorCode::AutoOffsetReset
-                | RDKafkaErrorCode::OffsetOutOfRange
-                | RDKafkaErrorCode::UnknownTopicOrPartition
-                | RDKafkaErrorCode::UnknownTopic
-                | RDKafkaErrorCode::UnknownPartition
-                | RDKafkaErrorCode::TopicAuthorizationFailed,
-            )
-            | KafkaError::MessageConsumptionFatal(_) => Err(local(error)),
-            other => {
-                tracing::debug!(error = %other, "the local listener");
-                Ok(())
-            }
-        }
-    }
-}
-
 /// Records that the cluster has acknowledged.
 #[derive(Debug, Default)]
 pub(super) struct Arrived {
@@ -355,6 +328,18 @@ fn offset(list: &TopicPartitionList, topic: &str, partition: i32) -> Option<i64>
         | Offset::Invalid
         | Offset::OffsetTail(_) => None,
     }
+}
+
+/// Whether what the local client says ends the try.
+///
+/// # Errors
+/// When it does.
+pub(super) fn judge(error: &KafkaError) -> Result<(), Failure> {
+    if client::ends(error) {
+        return Err(local(error));
+    }
+    tracing::debug!(%error, "the local listener");
+    Ok(())
 }
 
 /// What is wrong with the local listener.

@@ -17,7 +17,7 @@ use super::{
     ban::{Ban, Target},
     facts::Facts,
     memory::Trouble,
-    others::{Decision, Hearing},
+    others::{Decision, Hearing, SpentElsewhere},
 };
 use crate::{client::ClientKey, event::exchange::Part};
 
@@ -61,12 +61,14 @@ pub enum Act {
     },
     /// Show what is held against a client.
     Weigh(ClientKey),
-    /// Hear what other nodes decided.
+    /// Hear what other nodes decided, and what clients spent there.
     Hear {
         /// What, in no order.
         decisions: Vec<Decision>,
         /// Which part this is of a reading of all that the cluster has; none for news.
         part: Option<Part>,
+        /// What clients spent.
+        spent: Vec<SpentElsewhere>,
     },
 }
 

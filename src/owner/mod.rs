@@ -25,7 +25,7 @@ pub use ban::{Ban, Decided, Target};
 pub use book::{Book, Full, Now};
 pub use facts::{Cause, Excerpt, Facts, Violation};
 pub use memory::{Change, Memory, Publish, Receipt, Stamp, Told, Trouble};
-pub use others::{Decision, Hearing, NotTaken, OtherNumbers};
+pub use others::{Decision, Hearing, NotTaken, OtherNumbers, SpentElsewhere};
 pub use run::{Numbers, Owner, Restored, Restoring};
 
 use crate::client::Protected;

@@ -26,7 +26,9 @@ use crate::{
         hlc::{Hlc, HybridClock, TooFarAhead},
         node::NodeName,
     },
+    client::ClientKey,
     event::{ban::State, exchange::Part},
+    limit::Limit,
 };
 
 /// Losing decisions that are kept aside during a reading; those beyond come with the next one.
@@ -44,6 +46,17 @@ pub struct Decision {
     pub memory: Memory,
     /// When it was so, in milliseconds since 1970.
     pub told_unix_ms: u64,
+}
+
+/// What a client spent on another node, of a limit that counts for all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpentElsewhere {
+    /// Who.
+    pub client: ClientKey,
+    /// Of which limit.
+    pub limit: Limit,
+    /// How many requests.
+    pub spent: u32,
 }
 
 /// Why a decision of another node does not hold here.
@@ -213,6 +226,19 @@ impl Owner {
             };
         }
         seat.clock.resume(memory.stamp.hlc);
+    }
+
+    /// Has clocks stand where they would, had clients spent here what they spent on other nodes.
+    pub(super) fn hear_spent(&mut self, spent: &[SpentElsewhere]) {
+        let now_ns = self.clock.monotonic_ns();
+        for elsewhere in spent {
+            let SpentElsewhere {
+                client,
+                limit,
+                spent,
+            } = elsewhere;
+            self.keeper.spent_elsewhere(*client, limit, *spent, now_ns);
+        }
     }
 
     /// Hears what other nodes decided; as a part of a reading of all that the cluster has, or as news.

@@ -382,7 +382,12 @@ impl Owner {
                 Ok(Done::Listed(page(self.book.bans(now_ns), after, count)))
             }
             Act::Weigh(client) => Ok(Done::Weighed(self.weigh(client, policy, now_ns))),
-            Act::Hear { decisions, part } => {
+            Act::Hear {
+                decisions,
+                part,
+                spent,
+            } => {
+                self.hear_spent(&spent);
                 Ok(Done::Heard(self.hear_others(decisions, part, policy)))
             }
         };

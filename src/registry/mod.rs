@@ -33,7 +33,7 @@ use self::{
 };
 use crate::{
     base::clock::Clock,
-    log::{self, Append, Builder, Compression, Log, Partition, View},
+    log::{self, Append, Builder, Compression, Log, Partition, ReadError, Replay, View},
 };
 
 pub use state::{BYTES_MAX, SUBJECTS_MAX, Shown, VERSIONS_MAX, Which};
@@ -105,13 +105,14 @@ impl Registry {
     /// The registry that the log's topic holds, with Wardent's own schemas.
     ///
     /// # Errors
-    /// When the log has no such topic.
+    /// When the log has no such topic, or the disk fails.
     pub fn open(log: &Arc<Log>, clock: &Clock) -> Result<(Self, Replayed), String> {
         let partition = log
             .partition(TOPIC, 0)
             .ok_or_else(|| format!("the log has no topic {TOPIC}"))?;
         let mut state = State::default();
-        let replayed = replay(&partition, &mut state);
+        let replayed = replay(log, &partition, &mut state)
+            .map_err(|error| format!("{TOPIC} cannot be read back: {error}"))?;
         let registry = Self(Arc::new(Inner {
             state: Mutex::new(state),
             turn: tokio::sync::Mutex::default(),
@@ -449,44 +450,24 @@ impl Inner {
     }
 }
 
-/// Takes in what a partition holds, from its beginning to the end that it has now. What is damaged is
-/// passed over: the batch, or where its end cannot be told, all up to the next segment.
-fn replay(partition: &Partition, state: &mut State) -> Replayed {
+/// Takes in what a partition holds, from its beginning to the end that it has now.
+///
+/// # Errors
+/// When the disk fails.
+fn replay(log: &Log, partition: &Arc<Partition>, state: &mut State) -> Result<Replayed, ReadError> {
     let mut replayed = Replayed::default();
     let mut scratch = Vec::new();
-    let end = partition.high_watermark();
-    let mut next = partition.log_start_offset();
-    while next < end {
-        let batches = partition.read(next, READ_BYTES);
-        let last = match &batches {
-            // Compaction left nothing of the rest.
-            Ok(batches) if batches.is_empty() => break,
-            Ok(batches) => take_in(batches, state, &mut scratch, &mut replayed),
-            Err(_) => None,
-        };
-        next = match last {
-            Some(last) if last >= next => last + 1,
-            Some(_) | None => {
-                replayed.damaged += 1;
-                let starts = partition.segments().into_iter();
-                let starts = starts.map(|segment| segment.base_offset);
-                starts.filter(|&base| base > next).min().unwrap_or(end)
-            }
-        };
+    let mut schemas = Replay::of(Arc::clone(partition));
+    while let Some(batches) = schemas.batches(log, READ_BYTES)? {
+        take_in(&batches, state, &mut scratch, &mut replayed);
     }
-    replayed
+    replayed.damaged += schemas.damaged();
+    Ok(replayed)
 }
 
-fn take_in(
-    mut batches: &[u8],
-    state: &mut State,
-    scratch: &mut Vec<u8>,
-    replayed: &mut Replayed,
-) -> Option<i64> {
-    let mut last = None;
+fn take_in(mut batches: &[u8], state: &mut State, scratch: &mut Vec<u8>, replayed: &mut Replayed) {
     while let Ok((view, rest)) = View::read(batches) {
         batches = rest;
-        last = Some(view.last_offset());
         let records = view.verify().and_then(|()| view.records(scratch));
         let Ok(records) = records else {
             replayed.damaged += 1;
@@ -514,7 +495,6 @@ fn take_in(
             }
         }
     }
-    last
 }
 
 fn headers_of(record: &log::Record<'_>) -> Vec<(String, Vec<u8>)> {

@@ -171,8 +171,7 @@ pub struct Replayed {
     pub letters: Vec<Letter>,
 }
 
-/// Takes the bans back that `batches` remember: whole batches as they are stored, one after the other. Says
-/// which offset the last of them has; none where there is no batch.
+/// Takes the bans back that `batches` remember: whole batches as they are stored, one after the other.
 ///
 /// A damaged batch is passed over. Where nobody can tell where the next one begins, it ends there.
 pub fn replay(
@@ -181,11 +180,9 @@ pub fn replay(
     scratch: &mut Vec<u8>,
     into: &mut Restoring<'_>,
     replayed: &mut Replayed,
-) -> Option<i64> {
-    let mut last = None;
+) {
     while let Ok((view, rest)) = View::read(batches) {
         batches = rest;
-        last = Some(view.last_offset());
         let records = view.verify().and_then(|()| view.records(scratch));
         let Ok(records) = records else {
             replayed.damaged += 1;
@@ -206,7 +203,6 @@ pub fn replay(
             }
         }
     }
-    last
 }
 
 /// Takes one record back; none when it cannot be read.

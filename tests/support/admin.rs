@@ -57,6 +57,14 @@ impl Wardent {
         status_and_json(&response)
     }
 
+    /// The status of an answer of the admin listener.
+    pub(crate) fn status_of(&self, method: &str, target: &str) -> u16 {
+        let listener = Address::Tcp(self.admin());
+        RawClient::connect(&listener)
+            .ask(request(method, target, ""))
+            .status
+    }
+
     /// All bans in force. Whatever was held against somebody before has been heard by then.
     pub(crate) fn bans(&self) -> Vec<Value> {
         let (status, listed) = self.act("GET", "/api/v1/bans?limit=1000", "");

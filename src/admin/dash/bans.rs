@@ -66,25 +66,19 @@ fn list(bans: &[Shown], viewer: &Viewer, back: &str) -> Markup {
             tr {
                 td { (words::client(&ban.target)) }
                 td { (words::span_ms(ban.left_ms)) @if !ban.enforced { br; small { "observed" } } }
+                @if viewer.seen.is_some() { td { (unban_form(viewer, &ban.target, back)) } }
                 td { (words::time(&ban.since)) }
                 td.n { (ban.level) }
                 td.text { (ban.why) }
                 td { (ban.by) }
-                @if viewer.seen.is_some() { td { (unban_form(viewer, &ban.target, back)) } }
             }
         }
     };
-    let heads = ["Client", "Left", "Since", "Nth ban", "Why", "By", "Unban"];
-    let shown = if viewer.seen.is_some() {
-        heads.len()
-    } else {
-        heads.len() - 1
-    };
-    table(
-        "Bans in force",
-        heads.get(..shown).unwrap_or_default(),
-        &rows,
-    )
+    let mut heads = vec!["Client", "Left", "Since", "Nth ban", "Why", "By"];
+    if viewer.seen.is_some() {
+        heads.insert(2, "Unban");
+    }
+    table("Bans in force", &heads, &rows)
 }
 
 /// The form that bans `target`, or whoever is written into it.
@@ -141,7 +135,7 @@ pub(super) fn unban_form(viewer: &Viewer, target: &str, back: &str) -> Markup {
                     option value="1h" selected { "1 h grace" }
                     option value="24h" { "24 h grace" }
                 }
-                button type="submit" aria-label={ "Unban " (target) } { "Unban" }
+                button.quiet type="submit" aria-label={ "Unban " (target) } { "Unban" }
             }
         },
     )

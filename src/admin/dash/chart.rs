@@ -12,9 +12,9 @@ use plotters::{
 use super::words;
 
 /// Sizes in units of the drawing, which grows and shrinks with the page.
-const WIDTH: u32 = 640;
+const WIDTH: u32 = 580;
 const HEIGHT: u32 = 240;
-const TEXT_SIZE: i32 = 13;
+const TEXT_SIZE: i32 = 14;
 
 /// Place holders of the style sheet.
 const TEXT: RGBColor = RGBColor(0, 0, 1);

@@ -211,7 +211,7 @@ fn standing(story: &Story) -> Markup {
                         0 => String::new(),
                         points => format!("{points} more, observed only"),
                     }))
-                (tile("Bans before", &held.level.to_string(), "", if held.has_grace { "nothing counts: grace" } else { "" }))
+                (tile("Bans so far", &held.level.to_string(), "", if held.has_grace { "nothing counts: grace" } else { "" }))
             }
         }
     }

@@ -97,6 +97,20 @@ pub(super) fn is_for_strangers(path: &str) -> bool {
     path == "/login" || path.starts_with("/static/")
 }
 
+/// Whether somebody opens a page.
+pub(super) fn is_page(request: &Request<Incoming>) -> bool {
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    reads && Page::at(request.uri().path(), "").is_some()
+}
+
+/// Leads to the form that takes the token, and from there to the page that was wanted.
+pub(super) fn to_login(request: &Request<Incoming>) -> Answer {
+    see_other(&format!(
+        "/login?back={}",
+        words::encoded(request.uri().path())
+    ))
+}
+
 /// Whether a path of the dashboard or its twins is for acts alone.
 pub(super) fn is_act(path: &str) -> bool {
     path.starts_with("/act/") || path == "/api/v1/policy/mode"
@@ -184,11 +198,8 @@ impl Server {
     fn live_page(&self, request: &Request<Incoming>, viewer: Viewer) -> Answer {
         let asked = super::api::Query::read(request.uri().query(), &["page"]);
         let page = asked.map(|asked| {
-            let (path, query) = asked
-                .get("page")
-                .unwrap_or("/")
-                .split_once('?')
-                .map_or_else(|| (asked.get("page").unwrap_or("/"), ""), |parts| parts);
+            let wanted = asked.get("page").unwrap_or("/");
+            let (path, query) = wanted.split_once('?').unwrap_or((wanted, ""));
             Page::at(path, query)
         });
         match page {
@@ -303,6 +314,24 @@ mod tests {
             "",
         ] {
             assert!(!is_here(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn strangers_get_the_form_and_how_it_looks_and_nothing_else() {
+        for path in ["/login", "/static/wardent.css"] {
+            assert!(is_for_strangers(path), "{path}");
+        }
+        for path in [
+            "/",
+            "/live",
+            "/find",
+            "/act/ban",
+            "/api/v1/now",
+            "/loginx",
+            "/static",
+        ] {
+            assert!(!is_for_strangers(path), "{path}");
         }
     }
 

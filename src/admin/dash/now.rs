@@ -43,7 +43,7 @@ pub(super) fn tile(name: &str, number: &str, unit: &str, more: &str) -> Markup {
         div {
             dt { (name) }
             dd {
-                span.number { (number) } @if !unit.is_empty() { " " small { (unit) } }
+                span.number.long[number.len() > 10] { (number) } @if !unit.is_empty() { " " small { (unit) } }
                 @if !more.is_empty() { span.more { (more) } }
             }
         }
@@ -66,8 +66,8 @@ fn tiles(now: &Now) -> Markup {
                 &format!("{} in the last minute", words::count(minute.requests))))
             (tile("Refused", &words::count(refused(minute)), "last minute", &would))
             (tile("Failed", &words::count(failed), "last minute", ""))
-            (tile("p50 · p95 · p99", &format!("{} · {} · {}", words::ms(minute.p50_ms), words::ms(minute.p95_ms),
-                words::ms(minute.p99_ms)), "ms", "last minute"))
+            (tile("p50 · p95 · p99, ms", &format!("{} · {} · {}", words::ms(minute.p50_ms), words::ms(minute.p95_ms),
+                words::ms(minute.p99_ms)), "", "last minute"))
             (tile("Open", &words::count(now.connections), "connections",
                 &format!("{} requests at the upstream", words::count(now.in_flight))))
             (tile("Banned", &words::count(now.bans_active), "", ""))
@@ -163,6 +163,11 @@ pub(super) fn upstream(servers: &[ServerShown]) -> Markup {
         &["Server", "State", "Requests now"],
         &rows,
     )
+}
+
+/// A mode by its word: to observe is nothing bad, and not what one stays with.
+pub(super) fn mode(word: &str) -> Markup {
+    html! { span.mark.good[word == "enforce"].mild[word != "enforce"] { (word) } }
 }
 
 /// A state by its word; the colour only repeats it.

@@ -116,7 +116,15 @@ impl Page {
     }
 
     /// Where the same stands as JSON.
-    pub(super) fn twin(&self) -> String {
+    pub(super) fn twins(&self) -> Vec<String> {
+        let mut twins = vec![self.twin()];
+        if *self == Self::Log {
+            twins.push("/api/v1/log/groups".to_owned());
+        }
+        twins
+    }
+
+    fn twin(&self) -> String {
         let encoded = super::words::encoded;
         match self {
             Self::Now => "/api/v1/now".to_owned(),

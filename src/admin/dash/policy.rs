@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Viewer,
-    now::{mark, tile},
+    now::{self, tile},
     page::{Part, part},
     shell::{act, log_in_to, table},
     words,
@@ -180,7 +180,7 @@ impl RouteShown {
                 .map(|verdict| verdict.name().to_owned())
                 .zip(verdicts)
                 .collect(),
-            mean_ms: (all > 0).then(|| mean.as_secs_f64() * 1_000.0),
+            mean_ms: (all > 0).then_some(mean.as_secs_f64() * 1_000.0),
         }
     }
 }
@@ -260,7 +260,7 @@ fn load(shown: &PolicyShown, viewer: &Viewer, back: &str) -> Markup {
             }
         }
         dl.tiles {
-            (tile("In force", &shown.policy.to_string(), "", "policies since the start"))
+            (tile("Policy", &shown.policy.to_string(), "", "in force; counted from the start"))
             div { dt { "Loaded" } dd { (words::time(&shown.loaded)) } }
             (tile("Enforced", &enforcement.routes_enforced.to_string(), "routes", ""))
             (tile("Observed", &enforcement.routes_observed.to_string(), "routes",
@@ -307,7 +307,7 @@ fn mode(route: &RouteShown, viewer: &Viewer, back: &str) -> Markup {
         "enforce"
     };
     html! {
-        (mark(route.mode == "enforce", &route.mode))
+        (now::mode(&route.mode))
         (act(viewer, "/act/mode", back, &html! {
             input type="hidden" name="route" value=(route.route);
             input type="hidden" name="mode" value=(other);

@@ -42,7 +42,7 @@ pub(super) fn page(page: &Page, parts: &[Part], viewer: &Viewer, said: Option<&S
                 div.part id=(part.id) { (part.html) }
             }
         }
-        p.twin { "The same as JSON: " a href=(page.twin()) { (page.twin()) } }
+        p.twin { "The same as JSON:" @for twin in page.twins() { " " a href=(twin) { (twin) } } }
     };
     around(&page.title(), Some(page), viewer, Some(&live), &content)
 }

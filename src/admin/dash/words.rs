@@ -18,13 +18,14 @@ pub(super) fn count(number: u64) -> String {
 /// A rate or a time, as exact as it is worth: `0.25`, `3.1`, `482`.
 pub(super) fn decimal(number: f64) -> String {
     if number >= 100.0 {
-        format!("{number:.0}")
-    } else if number >= 10.0 {
+        return format!("{number:.0}");
+    }
+    let text = if number >= 10.0 {
         format!("{number:.1}")
     } else {
-        let text = format!("{number:.2}");
-        text.trim_end_matches('0').trim_end_matches('.').to_owned()
-    }
+        format!("{number:.2}")
+    };
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 /// Milliseconds that may not be known.
@@ -128,6 +129,8 @@ mod tests {
         assert_eq!(bytes(20 << 30), "20 GiB");
         assert_eq!(decimal(0.0), "0");
         assert_eq!(decimal(1.5), "1.5");
+        assert_eq!(decimal(60.0), "60");
+        assert_eq!(decimal(45.12), "45.1");
         assert_eq!(decimal(1234.5), "1234");
         assert_eq!(ms(None), "–");
     }

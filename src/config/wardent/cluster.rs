@@ -30,6 +30,9 @@ pub struct Cluster {
     pub node: NodeName,
     /// The Kafka cluster.
     pub kafka: ClusterKafka,
+    /// How the mirror gets in at this Wardent's own Kafka listener, where that asks who comes.
+    #[serde(default)]
+    pub local: Option<ClusterLocal>,
     /// What nodes share.
     #[serde(default = "all_shares", deserialize_with = "words::list")]
     pub share: Vec<Shared>,
@@ -60,6 +63,17 @@ pub struct ClusterKafka {
     /// Of topics that are made for want of them, 1 to 32; `None` leaves it to the cluster.
     #[serde(default, deserialize_with = "replication")]
     pub replication: Option<NonZeroU32>,
+}
+
+/// The mirror at this Wardent's own Kafka listener.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a mapping {sasl: {…}}")]
+pub struct ClusterLocal {
+    /// Who signs the listener's certificate; `None` asks those whom the system trusts.
+    #[serde(deserialize_with = "optional")]
+    pub ca: Option<PathBuf>,
+    /// As whom it logs in.
+    pub sasl: Option<ClusterSasl>,
 }
 
 /// TLS towards the cluster.
@@ -205,10 +219,12 @@ impl Cluster {
             let files = [&mut tls.ca, &mut tls.cert, &mut tls.key];
             files.into_iter().flatten()
         });
-        for path in files {
+        let own = self.local.iter_mut().flat_map(|local| &mut local.ca);
+        for path in files.chain(own) {
             *path = base.join(&path);
         }
-        if let Some(sasl) = &mut self.kafka.sasl {
+        let local = self.local.iter_mut().flat_map(|local| &mut local.sasl);
+        for sasl in self.kafka.sasl.iter_mut().chain(local) {
             sasl.password.resolve(base);
         }
     }

@@ -144,6 +144,8 @@ const NULLABLE: &[&str] = &[
     "cluster.kafka.tls",
     "cluster.kafka.sasl",
     "cluster.kafka.replication",
+    "cluster.local",
+    "cluster.local.sasl",
     "telemetry.otlp",
     "telemetry.ping",
 ];

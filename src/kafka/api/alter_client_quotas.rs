@@ -3,6 +3,8 @@
 //! Quotas of processor time (`request_percentage`), of topics made and of addresses are not kept, and asking
 //! for one says so.
 
+use std::rc::Rc;
+
 use super::{
     super::{
         access::{Access, QUOTAS_MAX},
@@ -107,7 +109,7 @@ pub(super) async fn answer(request: Request, call: &Call<'_>) -> Response {
     Response { results }
 }
 
-async fn carry_out(access: &Access, actor: &str, change: &Change, is_trial: bool) -> Outcome {
+async fn carry_out(access: &Rc<Access>, actor: &str, change: &Change, is_trial: bool) -> Outcome {
     let invalid = |why: &str| (ErrorCode::InvalidRequest, why.to_owned());
     let entity = entity(&change.parts).map_err(invalid)?;
     let kept = access.quotas.borrow().get(&entity).copied();

@@ -7,7 +7,7 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::super::{
     auth::{Operation, Resource},
@@ -20,6 +20,9 @@ use crate::log::{Partition, ReadError};
 
 /// Records of one answer, in bytes; less is taken where others hold much (Kafka's `fetch.max.bytes`).
 const ANSWER_BYTES: [usize; 4] = [8 << 20, 1 << 20, 256 << 10, 64 << 10];
+
+/// Between looks whether there is room, where others hold all of it.
+const ROOM_AGAIN: Duration = Duration::from_millis(100);
 
 /// The longest that is waited for more.
 const WAIT_MAX: Duration = Duration::from_secs(300);
@@ -228,19 +231,33 @@ pub(super) async fn answer(request: Request, call: &Call<'_>) -> Response {
     let mut is_late = false;
     loop {
         let moved = Moves::of(&sources);
-        let bytes_max = room(call, request.bytes_max);
-        let read = read(&request, &sources, bytes_max);
-        let is_enough = read.bytes >= request.bytes_min.min(bytes_max) || read.has_error;
-        if is_enough || is_late {
-            response.throttled_ms = call.throttle(Flow::Fetch, read.bytes);
-            response.topics = read.topics;
-            return response;
+        let there = Measured::of(&request, &sources, request.bytes_max);
+        let most = ANSWER_BYTES[0].min(request.bytes_max.max(1));
+        let mut has_room = true;
+        if there.bytes >= request.bytes_min.min(most) || there.has_error || is_late {
+            let bytes_max = room(&request, &sources, call);
+            has_room = bytes_max.is_some();
+            let read = read(&request, &sources, bytes_max.unwrap_or(0));
+            let wanted = request.bytes_min.min(bytes_max.unwrap_or(usize::MAX));
+            if read.bytes >= wanted || read.has_error || is_late {
+                call.session.answer.borrow_mut().shrink_to(read.bytes);
+                response.throttled_ms = call.throttle(Flow::Fetch, read.bytes);
+                response.topics = read.topics;
+                return response;
+            }
+            // Who waits holds nothing.
+            drop(read);
+            call.session.answer.borrow_mut().shrink_to(0);
         }
-        // Who waits holds nothing.
-        drop(read);
-        call.session.answer.borrow_mut().shrink_to(0);
         let waited = Duration::from_nanos(clock.monotonic_ns().saturating_sub(began_ns));
-        is_late = !moved.within(request.max_wait.saturating_sub(waited)).await;
+        let left = request.max_wait.saturating_sub(waited);
+        is_late = match has_room {
+            true => !moved.within(left).await,
+            false => {
+                sleep(left.min(ROOM_AGAIN)).await;
+                left <= ROOM_AGAIN
+            }
+        };
     }
 }
 
@@ -271,13 +288,47 @@ fn sources(request: &Request, call: &Call<'_>) -> Vec<Source> {
     sources
 }
 
-/// Takes room for an answer, and says for how many bytes: as many as are asked for, or fewer where others
-/// hold much.
-fn room(call: &Call<'_>, asked: usize) -> usize {
-    let sizes = ANSWER_BYTES.map(|bytes| bytes.min(asked.max(1)));
-    let fits = sizes.into_iter().find(|bytes| call.session.holds(*bytes));
-    // One batch, so that nobody waits for who does not read.
-    fits.unwrap_or(1)
+/// What there is to be read.
+#[derive(Debug, Clone, Copy)]
+struct Measured {
+    /// Of records, at the most.
+    bytes: usize,
+    /// An error is told at once.
+    has_error: bool,
+}
+
+impl Measured {
+    /// Looks, and reads nothing: who waits looks again whenever something comes.
+    fn of(request: &Request, sources: &[Source], bytes_max: usize) -> Self {
+        let mut measured = Self {
+            bytes: 0,
+            has_error: false,
+        };
+        let asked = request.topics.iter().flat_map(|topic| &topic.partitions);
+        for (asked, source) in asked.zip(sources) {
+            let left = bytes_max.saturating_sub(measured.bytes);
+            match source {
+                Ok(_) if left == 0 => {}
+                Ok(partition) => match partition.measure(asked.offset, left.min(asked.bytes_max)) {
+                    Ok(bytes) => measured.bytes += bytes,
+                    Err(_) => measured.has_error = true,
+                },
+                Err(_) => measured.has_error = true,
+            }
+        }
+        measured
+    }
+}
+
+/// Takes room for what will be read, and says for how many bytes that may be asked: for as many as are asked for,
+/// or fewer where others hold much. None where there is no room for one batch.
+fn room(request: &Request, sources: &[Source], call: &Call<'_>) -> Option<usize> {
+    let sizes = ANSWER_BYTES.map(|bytes| bytes.min(request.bytes_max.max(1)));
+    let fits = |bytes_max: &usize| {
+        let there = Measured::of(request, sources, *bytes_max);
+        call.session.holds(there.bytes)
+    };
+    sizes.into_iter().chain([1]).find(fits)
 }
 
 /// What could be read.

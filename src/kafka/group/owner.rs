@@ -13,7 +13,7 @@ use std::{
 use tokio::{
     sync::{Notify, mpsc, oneshot},
     task::spawn_local,
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 use super::{
@@ -22,14 +22,17 @@ use super::{
     coordinator::{Coordinator, Ids},
     groups::Groups,
     record::partition_of,
-    replay::Replay,
+    replay::{Replay, Step},
     shown::GroupsShown,
     writes::{NotKept, bytes_of},
 };
 use crate::{
     base::clock::Clock,
     kafka::{Counters, ErrorCode},
-    log::{Append, Builder, CleanerHealth, Compression, Log, NotAppended, Reason},
+    log::{
+        Append, Builder, CleanerHealth, Command, Compression, Log, MENDED_WITHIN, NotAppended,
+        Partition, Reason,
+    },
 };
 
 /// The topic in which groups are kept.
@@ -176,8 +179,9 @@ impl Owner {
             return;
         };
         match replay.step(&mut self.coordinator, now) {
-            Ok(true) => tokio::task::yield_now().await,
-            Ok(false) => {
+            Ok(Step::More) => tokio::task::yield_now().await,
+            Ok(Step::Damaged(partition, base)) => self.mended(partition, base).await,
+            Ok(Step::Over) => {
                 if replay.lost > 0 {
                     tracing::warn!(
                         records = replay.records,
@@ -187,6 +191,7 @@ impl Owner {
                 }
                 self.replay = None;
                 self.coordinator.restored(now);
+                self.forget_topics_gone(now);
                 self.show();
             }
             Err(error) => {
@@ -197,8 +202,38 @@ impl Owner {
         self.catch_up();
     }
 
+    /// Has a segment mended in which something damaged was met, and waits for that.
+    async fn mended(&mut self, partition: Arc<Partition>, base: i64) {
+        let (tell, told) = oneshot::channel();
+        let mend = Command::Mend(partition, base);
+        // Who waited may have gone on.
+        let done = Box::new(move |result| drop(tell.send(result)));
+        if self.log.ask(mend, done).is_ok() {
+            self.answer_until(async { drop(timeout(MENDED_WITHIN, told).await) })
+                .await;
+        }
+    }
+
+    /// Forgets how far groups are in topics that were deleted, where a stop came before that was on disk.
+    fn forget_topics_gone(&mut self, now: Now) {
+        let there = self.log.topics();
+        let known = self.coordinator.topics();
+        let gone = known.iter().filter(|topic| there.get(topic).is_none());
+        for topic in gone {
+            if !self.coordinator.forget_topic(now, topic) {
+                tracing::warn!(
+                    "not all that groups committed of {topic}, which is gone, is forgotten"
+                );
+            }
+        }
+    }
+
     async fn answer_for(&mut self, time: Duration) {
-        let over = sleep(time);
+        self.answer_until(sleep(time)).await;
+    }
+
+    /// Answers those who ask meanwhile.
+    async fn answer_until(&mut self, over: impl Future<Output = ()>) {
         tokio::pin!(over);
         loop {
             tokio::select! {

@@ -197,14 +197,10 @@ impl Retaining {
         let decision = self.decided(shared, &holdings, now_ms);
         self.tell_over(shared, &decision);
         self.ask(shared, partitions, &holdings, &decision);
-        // Only a closed segment can be deleted and compacted: one that has reached its age is closed though
-        // nothing is appended to it.
-        let now_ns = shared.clock.monotonic_ns();
         let segments: usize = holdings.iter().map(|one| one.segments.len()).sum();
-        let has_room =
-            |one: &Partition| segments < SEGMENTS_MAX || one.topic().config().is_reserved;
-        for partition in partitions {
-            if partition.is_overdue(now_ns) && has_room(partition) {
+        for (partition, holding) in partitions.iter().zip(&holdings) {
+            let has_room = segments < SEGMENTS_MAX || partition.topic().config().is_reserved;
+            if has_room && is_stale(shared, partition, holding, now_ms) {
                 self.give(shared, Command::Roll(Arc::clone(partition)), Vec::new());
             }
         }
@@ -343,6 +339,24 @@ fn rules(topic: &Topic) -> Rules {
             (true, false, true) | (false, _, _) => AtCap::Never,
         },
     }
+}
+
+/// Whether an active segment must be closed though nothing is appended to it: it has reached its age, and
+/// only a closed segment can be deleted and compacted. Its records must have, too, where their times can be true:
+/// the age of one that was begun before the start is told by a clock that may have jumped.
+fn is_stale(
+    shared: &Shared,
+    partition: &Partition,
+    holding: &Holding,
+    now_ms: Option<u64>,
+) -> bool {
+    let age_ms = millis(partition.topic().config().segment_age);
+    let Some((now_ms, active)) = now_ms.zip(holding.segments.last()) else {
+        return false;
+    };
+    let stamp_ms = credible(active, Some(now_ms));
+    partition.is_overdue(shared.clock.monotonic_ns())
+        && stamp_ms.is_none_or(|stamp_ms| now_ms.saturating_sub(stamp_ms) >= age_ms)
 }
 
 fn kept(shared: &Shared) -> Option<Kept> {

@@ -10,6 +10,7 @@ mod measured;
 mod mending;
 mod opening;
 mod reading;
+mod replaying;
 pub(super) mod rig;
 mod running;
 mod swapping;

@@ -108,7 +108,12 @@ impl Node {
     }
 
     fn hear_part(&mut self, decisions: Vec<Decision>, part: Option<Part>) -> Hearing {
-        match self.act(Act::Hear { decisions, part }) {
+        let spent = Vec::new();
+        match self.act(Act::Hear {
+            decisions,
+            part,
+            spent,
+        }) {
             Ok(Done::Heard(hearing)) => hearing,
             other => panic!("{other:?}"),
         }

@@ -21,6 +21,8 @@ def main() -> None:
             "bootstrap.servers": bootstrap,
             "group.id": "reads-once",
             "enable.auto.commit": False,
+            # What is gone is an error, and not nothing.
+            "auto.offset.reset": "error",
             "isolation.level": "read_committed",
             "enable.partition.eof": True,
             "check.crcs": True,

@@ -10,7 +10,8 @@ import time
 
 from confluent_kafka import Producer
 
-BEGIN_MS = 1_700_000_000_000
+# An hour ago: what were days ago, either side might delete for its age.
+BEGIN_MS = int(time.time() * 1_000) - 3_600_000
 FILL = "x" * 240
 
 

@@ -12,25 +12,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from harness import install
-from harness.process import Child, expect, free_port, wait_until
+from harness.process import REPOSITORY, Child, expect, free_port, wait_until
 
 NODES = (1, 2, 3)
+# What the sample says holds here too, but for what a test on one small machine has otherwise.
+SAMPLE = REPOSITORY / "ops/kafka/server.properties"
 SETTINGS = {
-    "process.roles": "broker,controller",
-    "controller.listener.names": "CONTROLLER",
-    "inter.broker.listener.name": "PLAINTEXT",
-    "num.partitions": 4,
-    "default.replication.factor": 3,
-    "min.insync.replicas": 2,
     "offsets.topic.num.partitions": 4,
-    "offsets.topic.replication.factor": 3,
     "transaction.state.log.num.partitions": 4,
-    "transaction.state.log.replication.factor": 3,
-    "transaction.state.log.min.isr": 2,
-    "share.coordinator.state.topic.replication.factor": 3,
-    "share.coordinator.state.topic.min.isr": 2,
     "group.initial.rebalance.delay.ms": 0,
-    "auto.create.topics.enable": "false",
     # A broker that is killed is missed soon.
     "broker.session.timeout.ms": 6000,
     "broker.heartbeat.interval.ms": 1000,
@@ -39,6 +29,12 @@ SETTINGS = {
     "log.cleaner.dedupe.buffer.size": 2097152,
     "log.cleaner.threads": 1,
 }
+
+
+def sample() -> dict[str, str]:
+    """The settings of the sample."""
+    lines = [line for line in SAMPLE.read_text().splitlines() if line and not line.startswith("#")]
+    return dict(line.split("=", 1) for line in lines)
 
 
 class Cluster:
@@ -60,7 +56,7 @@ class Cluster:
                 "advertised.listeners": address,
                 "log.dirs": self.directory / f"data-{node}",
             }
-            lines = [f"{name}={value}\n" for name, value in {**SETTINGS, **own, **settings}.items()]
+            lines = [f"{name}={value}\n" for name, value in {**sample(), **SETTINGS, **own, **settings}.items()]
             self.properties(node).write_text("".join(lines))
 
     @property

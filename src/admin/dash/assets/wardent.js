@@ -9,11 +9,19 @@
     }
   };
 
+  // A click is one only where what was pressed is still there when it is let go.
+  let pressed = null;
+  document.addEventListener("pointerdown", (event) => { pressed = event.target; });
+  for (const end of ["pointerup", "pointercancel"]) {
+    document.addEventListener(end, () => setTimeout(() => { pressed = null; }, 100));
+  }
+
   // Who reads, writes or points within a part is not disturbed.
   const isInUse = (part) => {
     const selection = document.getSelection();
     const selects = selection && !selection.isCollapsed && part.contains(selection.anchorNode);
-    return selects || (part.contains(document.activeElement) && !document.activeElement.matches(".wide"));
+    const focused = document.activeElement;
+    return selects || part.contains(pressed) || (part.contains(focused) && !focused.matches(".wide"));
   };
 
   // What stands open or scrolled stays so.
@@ -42,6 +50,8 @@
     document.querySelector("footer").prepend(place);
 
     let source = null;
+    let again = 0;
+    let lost = 0;
     let isPaused = sessionStorage.getItem("paused") === "yes";
 
     const say = (words, kind) => {
@@ -49,14 +59,24 @@
       document.body.dataset.state = kind;
     };
     const stop = () => {
+      clearTimeout(again);
+      clearTimeout(lost);
       if (source) source.close();
       source = null;
     };
     const start = () => {
       stop();
       source = new EventSource(address);
-      source.addEventListener("open", () => say("Live", "live"));
-      source.addEventListener("error", () => say("Not connected, trying again", "lost"));
+      source.addEventListener("open", () => {
+        clearTimeout(lost);
+        say("Live", "live");
+      });
+      // An answer ends after a while, and the browser asks for the next by itself; not so where it is refused.
+      source.addEventListener("error", () => {
+        clearTimeout(lost);
+        lost = setTimeout(() => say("Not connected, trying again", "lost"), 3000);
+        if (source.readyState === EventSource.CLOSED) again = setTimeout(start, 5000);
+      });
       source.addEventListener("part", (event) => {
         const part = document.getElementById(event.lastEventId);
         if (part && !isInUse(part)) replace(part, event.data);
