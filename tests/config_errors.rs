@@ -99,6 +99,26 @@ fn c02_to_c06_in_wardent_yaml() {
 }
 
 #[test]
+fn a_token_that_is_not_there_or_too_short() {
+    let dir = good_files();
+    let text = format!("{MINIMAL}log: {{dir: log}}\nadmin: {{token: {{file: token}}}}\n");
+    fs::write(dir.path().join("wardent.yaml"), text).unwrap();
+    for (token, words) in [
+        (None, "token: cannot be read: No such file"),
+        (Some("short\n"), "admin.token: needs at least 32 bytes"),
+    ] {
+        if let Some(token) = token {
+            fs::write(dir.path().join("token"), token).unwrap();
+        }
+        for command in ["check", "run"] {
+            let (status, said) = end_of(command, dir.path());
+            assert_eq!(status, Some(78), "{command}: {said}");
+            assert!(said.contains(words), "{command}: {said}");
+        }
+    }
+}
+
+#[test]
 fn c01_an_unknown_unit() {
     let dir = good_files();
     let policy = dir.path().join("policy.yaml");

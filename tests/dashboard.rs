@@ -309,7 +309,10 @@ fn what_a_client_wrote_stays_text_on_every_page() {
         answer.status == 200
     });
     assert!(shows(&format!("/request/{id}")));
-    assert!(shows("/client/198.51.100.7"));
+    // The log is looked through for a moment only, which a busy machine may take for other things.
+    eventually("the client's page shows it", || {
+        shows("/client/198.51.100.7")
+    });
     let found = ask(&rig.wardent, "GET", "/find?q=%3Cscript%3E", "", "");
     assert_eq!(found.header("location"), Some("/request/%3Cscript%3E"));
     let lost = ask(&rig.wardent, "GET", "/request/%3Cscript%3E", "", "");
@@ -369,10 +372,19 @@ fn a_route_is_switched_by_an_edit_of_the_file_that_keeps_all_else() {
         r#"{"route": "x", "mode": "observe"}"#,
     );
     assert_eq!(none.status, 409, "{none:?}");
-    let (_, audit) = wardent.act("GET", "/api/v1/events?topic=audit&limit=2", "");
-    let why = audit["events"][1]["why"].as_str().unwrap();
-    assert!(why.starts_with("shop: enforce"), "{audit}");
-    assert_eq!(audit["events"][1]["actor"], "token");
+    eventually("the audit tells both", || {
+        let (_, audit) = wardent.act("GET", "/api/v1/events?topic=audit&limit=2", "");
+        let why = |nth: usize| {
+            audit["events"][nth]["why"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        };
+        why(0).starts_with("all routes without a mode of their own: enforce")
+            && why(1).starts_with("shop: enforce")
+            && audit["events"][0]["actor"] == "token"
+            && audit["events"][1]["actor"] == "token"
+    });
 }
 
 #[test]
@@ -436,7 +448,7 @@ fn what_passed_and_what_was_refused_lately_is_told() {
     }
     assert_eq!(
         rig.wardent.ask("GET / HTTP/1.1\r\nHost: h\r\n\r\n").status,
-        400
+        403
     );
     eventually("they are counted", || {
         let quarter = &told()["quarter"];

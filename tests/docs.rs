@@ -310,6 +310,36 @@ fn every_command_of_the_pages_is_one() {
     assert!(found >= 6, "the pages show {found} commands");
 }
 
+#[test]
+fn the_page_of_the_command_line_has_every_command() {
+    let dir = support::wardent::work_dir();
+    let help = shell("wardent --help", dir.path(), "");
+    let (_, commands) = help.split_once("Commands:\n").unwrap();
+    let (commands, _) = commands.split_once("\nOptions:").unwrap();
+    let words = commands.lines().filter_map(|line| {
+        let name = line.strip_prefix("  ")?;
+        name.starts_with(|c: char| c.is_ascii_lowercase())
+            .then(|| name.split_whitespace().next().unwrap())
+    });
+    let told = page("docs/command-line.md");
+    let mut count = 0;
+    for word in words.filter(|word| *word != "help") {
+        assert!(
+            told.contains(&format!("| `wardent {word}` |")),
+            "no `wardent {word}`"
+        );
+        count += 1;
+    }
+    assert!(count >= 15, "{help}");
+    for shell_name in ["bash", "zsh", "fish"] {
+        let script = shell(&format!("wardent completions {shell_name}"), dir.path(), "");
+        assert!(script.contains("doctor"), "{shell_name}");
+    }
+    shell("wardent man .", dir.path(), "");
+    let page = fs::read_to_string(dir.path().join("wardent-bans-list.1")).unwrap();
+    assert!(page.contains("wardent bans list"), "{page}");
+}
+
 /// A line as two runs have it in common: without times, ids and the width of columns.
 fn shape(line: &str) -> String {
     let is_number = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_digit());

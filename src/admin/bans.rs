@@ -22,7 +22,7 @@ use crate::{
 const PAGE: usize = 100;
 
 /// Bans of one page at most.
-pub const PAGE_MAX: usize = 1_000;
+pub const PAGE_MAX: usize = 10_000;
 
 /// Of many bans, so many wait for the disk together.
 pub const AT_ONCE: usize = 256;

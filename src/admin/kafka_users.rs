@@ -13,7 +13,10 @@ use super::{
 };
 use crate::kafka::{
     self,
-    sasl::{Credential, Scram},
+    sasl::{
+        Credential, Scram,
+        credential::{ITERATIONS_MAX, ITERATIONS_MIN, SALT_BYTES_MAX},
+    },
     users::{Act, NotDone, Rights},
 };
 
@@ -34,11 +37,17 @@ pub struct ToBe {
 impl ToBe {
     fn credentials(&self) -> Result<Vec<Credential>, Refused> {
         let read = |(mechanism, value): (&String, &Value)| {
-            let scram = Scram::of_name(mechanism);
-            let credential = scram.and_then(|scram| kafka::read_credential(scram, value));
-            let wrong =
-                || Refused::senseless(format!("`credentials`: {mechanism:?} cannot be used"));
-            credential.ok_or_else(wrong)
+            let scram = Scram::of_name(mechanism).ok_or_else(|| {
+                let [one, other] = Scram::ALL.map(Scram::name);
+                let what = format!("`credentials`: {mechanism:?} is neither {one} nor {other}");
+                Refused::senseless(what)
+            })?;
+            kafka::read_credential(scram, value).ok_or_else(|| {
+                Refused::senseless(format!(
+                    "`credentials`: {mechanism} needs `salt` (1 to {SALT_BYTES_MAX} bytes), `stored_key` and \
+                     `server_key` in base 64, and `iterations` from {ITERATIONS_MIN} to {ITERATIONS_MAX}"
+                ))
+            })
         };
         self.credentials.iter().map(read).collect()
     }

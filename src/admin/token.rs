@@ -3,16 +3,20 @@
 use std::{
     fs, io,
     io::{Read as _, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::Path,
 };
 
 use data_encoding::{BASE64, HEXLOWER};
 use http::{HeaderMap, header};
+use rustix::{fs::OFlags, process::geteuid};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use crate::secret::{SECRET_BYTES_MAX, SecretBytes};
+
+/// Whoever else has one of these may not: read it, where he is anybody; write it.
+const MODE_OF_OTHERS: u32 = 0o026;
 
 /// Random bytes of a token that is made here; it is spelled in hexadecimal digits.
 const RANDOM_BYTES: usize = 32;
@@ -42,7 +46,8 @@ impl Token {
     /// The token of the file at `path`, which is made where there is none, for its owner's eyes alone.
     ///
     /// # Errors
-    /// When there is no randomness, or the file cannot be read or made, or holds no token.
+    /// When there is no randomness, or the file cannot be read or made, is another's or open to others, or holds no
+    /// token.
     pub fn kept_at(path: &Path) -> io::Result<Self> {
         match Self::read(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Self::make(path),
@@ -51,7 +56,12 @@ impl Token {
     }
 
     fn read(path: &Path) -> io::Result<Self> {
-        let file = fs::OpenOptions::new().read(true).open(path)?;
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let file = fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(flags.bits().cast_signed())
+            .open(path)?;
+        is_kept_well(&file.metadata()?)?;
         let mut bytes = Zeroizing::new(Vec::with_capacity(SECRET_BYTES_MAX));
         file.take(SECRET_BYTES_MAX as u64).read_to_end(&mut bytes)?;
         let token = SecretBytes::from(bytes.trim_ascii_end().to_vec());
@@ -98,6 +108,22 @@ impl Token {
             Some(_) | None => Shown::Wrong,
         }
     }
+}
+
+/// Whether the file is one that only Wardent's user and root write, and that not everybody reads.
+fn is_kept_well(file: &fs::Metadata) -> io::Result<()> {
+    let refused = |what: String| Err(io::Error::new(io::ErrorKind::InvalidData, what));
+    if !file.is_file() {
+        return refused("it is not a regular file".to_owned());
+    }
+    let (owner, mode) = (file.uid(), file.mode() & 0o777);
+    if owner != geteuid().as_raw() && owner != 0 {
+        return refused(format!("it belongs to the user {owner}"));
+    }
+    if mode & MODE_OF_OTHERS != 0 {
+        return refused(format!("its mode is {mode:04o}: chmod 0600"));
+    }
+    Ok(())
 }
 
 /// The secret of an `Authorization`.
@@ -170,5 +196,33 @@ mod tests {
         assert_eq!(made.0.as_bytes().len(), 64);
         fs::write(&path, "short\n").unwrap();
         assert!(Token::kept_at(&path).is_err());
+    }
+
+    #[test]
+    fn one_that_others_might_have_laid_there_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("admin.token");
+        let refused = || Token::kept_at(&path).unwrap_err().to_string();
+        Token::kept_at(&path).unwrap();
+        for (mode, is_fine) in [
+            (0o600, true),
+            (0o640, true),
+            (0o400, true),
+            (0o644, false),
+            (0o620, false),
+            (0o602, false),
+        ] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(Token::kept_at(&path).is_ok(), is_fine, "{mode:o}");
+        }
+        let elsewhere = dir.path().join("elsewhere");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::rename(&path, &elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
+        refused();
+        fs::remove_file(&path).unwrap();
+        // Nobody writes to it; it is not waited for.
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RUSR).unwrap();
+        assert_eq!(refused(), "it is not a regular file");
     }
 }

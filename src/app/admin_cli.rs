@@ -121,10 +121,10 @@ pub(super) fn span(ms: u64) -> String {
     parts.join(" ")
 }
 
-/// Prints rows as columns, each as wide as its widest cell.
+/// Prints rows as columns, each as wide as its widest cell; at once, since there may be very many.
 pub(super) fn print_table(rows: &[Vec<String>]) {
-    for line in table(rows) {
-        tell(&line);
+    if !rows.is_empty() {
+        tell(&table(rows).join("\n"));
     }
 }
 

@@ -30,6 +30,7 @@ use super::{
     log_cli::{self, LogCommand},
     pages,
     paint::Paint,
+    registry,
     replay_cli::{self, ReplayArguments},
     run,
     soak::{self, SoakArguments},
@@ -357,7 +358,9 @@ fn check(config: &Path, nginx: Option<&Path>, output: Output) -> ExitCode {
                 Err(words) => return fail(&words),
             };
             let problems = [&loaded.notes, bots.as_slice(), &of_nginx].concat();
-            (problems, built.err())
+            let token = registry::token(&loaded.wardent).err();
+            let secrets = built.err().or(token.map(|error| error.to_string()));
+            (problems, secrets)
         }
         Err(report) => (report.problems.clone(), None),
     };

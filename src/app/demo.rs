@@ -31,6 +31,7 @@ pub(super) fn run(upstream: Option<&str>) -> Result<(), StartError> {
         .prefix("wardent-demo-")
         .tempdir()
         .map_err(system)?;
+    run::refuse_huge_pages();
     let _log = Log::start("warn", Look::Human);
     let origin = match upstream {
         Some(url) => server_of(url)?,

@@ -55,6 +55,7 @@ use crate::{
         Reloader, Reloads, View,
         log::LogView,
         server::Server,
+        token::Token,
         watchdog::{self, Watchdog},
     },
     base::{clock::Clock, disk::Disk, net::Address},
@@ -80,6 +81,7 @@ use crate::{
 use bans::{BanThreads, Bans};
 use kafka::Kafka;
 use log::OpenLog;
+use registry::own_token;
 use reload::{InForce, Reloading};
 use sockets::Sockets;
 use telemetry::Told;
@@ -182,6 +184,7 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
         shared,
         questions,
     } = Ground::of(document, built.policy, built.bans, options.disk)?;
+    let token = prepared.token.or_else(|| own_token(&document.log.dir));
     let mut sockets = Sockets::bind(document, options.takes_passed_sockets)?;
     let admin = sockets.admin_address();
     let (proxy, own_unix_paths) = (sockets.proxy_addresses(), sockets.own_unix_paths());
@@ -204,7 +207,6 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
     let stage = (phase_of_workers, lines.map(|sink| sink.lines));
     let counted = (&remembered, &kafka);
     let view = view(&shared, &workers, stage, log_view, counted, &reloads);
-    let token = registry::token(document)?;
     let threads = remembered.start(&clock)?;
     wait_for_first_ticks(&view)?;
     let watchdog = start_watchdog(&view, watched)?;
@@ -282,6 +284,7 @@ struct Prepared {
     watch: Watch,
     loaded: Loaded,
     certificates: Certificates,
+    token: Option<Token>,
     lasting: Lasting,
     built: Built,
 }
@@ -299,6 +302,7 @@ impl Prepared {
         let built = settings::policy(&loaded, &mut lasting, 1).map_err(StartError::Secrets)?;
         Ok(Self {
             certificates: Certificates::open(&loaded.wardent)?,
+            token: registry::token(&loaded.wardent)?,
             watch,
             loaded,
             lasting,

@@ -54,29 +54,34 @@ pub(super) fn open(
     Ok(registry)
 }
 
-/// The token that acts over the admin listener need. Where none is configured and none can be kept beside
-/// the log, there are no such acts.
+/// The token that acts over the admin listener need, where one is configured.
+///
+/// # Errors
+/// When it cannot be read, or is too short.
 pub(super) fn token(document: &Document) -> Result<Option<Token>, StartError> {
-    if let Some(from) = &document.admin.token {
-        let wrong = |what: String| StartError::Secrets(format!("admin.token: {what}"));
-        let token = secret::read(&from.source()).map_err(|error| wrong(error.to_string()))?;
-        token
-            .long_enough("admin.token")
-            .map_err(|bad| wrong(bad.to_string()))?;
-        return Ok(Some(Token::from(token)));
-    }
-    let path = beside(&document.log.dir).join("admin.token");
-    match Token::kept_at(&path) {
-        Ok(token) => Ok(Some(token)),
-        Err(error) => {
-            tracing::warn!(
-                path = %path.display(),
-                %error,
-                "no token: acts need the admin socket"
-            );
-            Ok(None)
-        }
-    }
+    let Some(from) = &document.admin.token else {
+        return Ok(None);
+    };
+    let wrong = |what: String| StartError::Secrets(format!("admin.token: {what}"));
+    let token = secret::read(&from.source()).map_err(|error| wrong(error.to_string()))?;
+    token
+        .long_enough("admin.token")
+        .map_err(|bad| wrong(bad.to_string()))?;
+    Ok(Some(Token::from(token)))
+}
+
+/// The one that is kept beside the log, and made at the first start. Where it cannot be, there are no such acts.
+pub(super) fn own_token(log_dir: &Path) -> Option<Token> {
+    let path = beside(log_dir).join("admin.token");
+    let kept = Token::kept_at(&path);
+    kept.inspect_err(|error| {
+        tracing::warn!(
+            path = %path.display(),
+            %error,
+            "no token: acts need the admin socket"
+        );
+    })
+    .ok()
 }
 
 /// The directory that the log's is in.

@@ -187,7 +187,7 @@ async fn any(signals: &mut [Signal; 2]) {
 
 /// Memory comes in the usual small pages: a huge one for each of many small needs would double what
 /// an idle process and ten thousand idle connections hold, and makes no request measurably cheaper.
-fn refuse_huge_pages() {
+pub(super) fn refuse_huge_pages() {
     // A kernel without huge pages gives none anyway.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
 }

@@ -15,6 +15,7 @@ use std::{
     collections::BTreeSet,
     fmt,
     rc::Rc,
+    sync::Arc,
 };
 
 use data_encoding::BASE64;
@@ -26,7 +27,11 @@ use super::{
     auth::{Acl, Authorizer, acl::Filter},
     meta::{Changes, Meta, NotKept},
     quota::{Entity, Quotas, Rates},
-    sasl::{Credential, Mechanism, Scram, Users, failures::Failures},
+    sasl::{
+        Credential, Mechanism, Scram, Users,
+        credential::{ITERATIONS_MAX, ITERATIONS_MIN, SALT_BYTES_MAX},
+        failures::Failures,
+    },
 };
 
 /// Users at most.
@@ -68,7 +73,7 @@ pub struct Account {
 
 /// Where changes are accounted for.
 #[derive(Clone)]
-pub struct Teller(pub std::sync::Arc<dyn Fn(Account) + Send + Sync>);
+pub struct Teller(pub Arc<dyn Fn(Account) + Send + Sync>);
 
 impl fmt::Debug for Teller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -86,7 +91,7 @@ pub(crate) struct Access {
     pub(crate) quotas: RefCell<Quotas>,
     pub(crate) failures: RefCell<Failures>,
     /// Passwords that are compared at once: that is work for a processor.
-    pub(crate) comparing: Semaphore,
+    pub(crate) comparing: Arc<Semaphore>,
     secret_of_nobody: Cell<[u8; 32]>,
 }
 
@@ -103,10 +108,12 @@ impl Kept {
     fn read(self, scram: Scram) -> Option<Credential> {
         let bytes = |text: &str| BASE64.decode(text.as_bytes()).ok();
         let key = |text| bytes(text).filter(|key| key.len() == scram.hash_bytes());
+        let is_salt = |salt: &Vec<u8>| (1..=SALT_BYTES_MAX).contains(&salt.len());
+        let rounds = ITERATIONS_MIN..=ITERATIONS_MAX;
         Some(Credential {
             scram,
-            salt: bytes(&self.salt)?,
-            iterations: self.iterations,
+            salt: bytes(&self.salt).filter(is_salt)?,
+            iterations: Some(self.iterations).filter(|own| rounds.contains(own))?,
             stored_key: key(&self.stored_key)?,
             server_key: key(&self.server_key)?,
         })
@@ -123,7 +130,7 @@ pub fn written(credential: &Credential) -> Value {
     })
 }
 
-/// The other way round; none where it is not whole.
+/// The other way round; none where it is not whole, or beyond what Kafka takes.
 pub fn read(scram: Scram, value: &Value) -> Option<Credential> {
     let kept: Kept = serde_json::from_value(value.clone()).ok()?;
     kept.read(scram)
@@ -155,7 +162,7 @@ impl Access {
             authorizer: RefCell::default(),
             quotas: RefCell::new(Quotas::new(quotas(meta))),
             failures: RefCell::default(),
-            comparing: Semaphore::new(1),
+            comparing: Arc::new(Semaphore::new(1)),
             secret_of_nobody: Cell::default(),
         };
         access.renew();
@@ -202,14 +209,17 @@ impl Access {
         Rc::clone(&self.authorizer.borrow())
     }
 
-    /// Every user there is, in order.
+    /// Every user there is, in order: who has a password, or may do everything.
     pub(crate) fn users(&self) -> BTreeSet<String> {
-        let credentials = self.meta.with_prefix("user/");
-        let name = |key: &str| Some(key.strip_prefix("user/")?.split_once('/')?.0.to_owned());
-        credentials
-            .iter()
-            .filter_map(|(key, _)| name(key))
-            .collect()
+        let credentials = self.meta.with_prefix("user/").into_iter();
+        let admins = self.meta.with_prefix("admin/").into_iter();
+        let with_password = |(key, _): (String, _)| {
+            let (name, _) = key.strip_prefix("user/")?.split_once('/')?;
+            Some(name.to_owned())
+        };
+        let admin = |(key, _): (String, _)| Some(key.strip_prefix("admin/")?.to_owned());
+        let with_password = credentials.filter_map(with_password);
+        with_password.chain(admins.filter_map(admin)).collect()
     }
 
     /// What is kept of a user's passwords.
@@ -377,5 +387,97 @@ impl Users for Access {
 
     fn secret_of_nobody(&self) -> [u8; 32] {
         self.secret_of_nobody.get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Mutex, time::Duration};
+
+    use futures_util::FutureExt as _;
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+    use crate::kafka::{
+        auth::{Operation, Principal, Resource, acl::tests::acl},
+        broker::Security,
+        quota::Whom,
+        rig::with_secured_broker,
+    };
+
+    #[test]
+    fn what_was_asked_for_is_accounted_for_and_in_force_though_who_asked_has_gone() {
+        let told: Arc<Mutex<Vec<Account>>> = Arc::default();
+        let tell = {
+            let told = Arc::clone(&told);
+            Teller(Arc::new(move |account| told.lock().unwrap().push(account)))
+        };
+        let security = Security {
+            tls: None,
+            sasl: Some(Sasl {
+                mechanisms: vec![Mechanism::Scram(Scram::Sha512)],
+            }),
+            tell: Some(tell),
+        };
+        with_secured_broker(&[("orders", 1)], security, async |rig| {
+            let access = &rig.broker.access;
+            let acl = acl("me allow read topic literal orders");
+            let changes = vec![(acl.key(), Some(serde_json::to_value(&acl).unwrap()))];
+            let principals = [acl.principal.clone()].into();
+            let change = access.change("User:root", &principals, changes);
+            assert!(change.now_or_never().is_none());
+            let entity = Entity {
+                user: None,
+                client_id: Some(Whom::Default),
+            };
+            let rates = Rates {
+                producer_byte_rate: Some(1.0),
+                ..Rates::default()
+            };
+            let change = access.change_quota("User:root", &entity, Some(rates));
+            assert!(change.now_or_never().is_none());
+            let done = async {
+                while told.lock().unwrap().len() < 2 {
+                    sleep(Duration::from_millis(1)).await;
+                }
+            };
+            timeout(Duration::from_secs(60), done).await.unwrap();
+            let me = Principal::User("me".to_owned());
+            let orders = Resource::Topic("orders");
+            assert!(access.authorizer().may(&me, None, Operation::Read, orders));
+            assert_eq!(access.quotas.borrow().get(&entity), Some(&rates));
+            let told = told.lock().unwrap();
+            assert!(
+                told.iter()
+                    .all(|told| told.before.is_none() && told.after.is_some())
+            );
+        });
+    }
+
+    #[test]
+    fn what_is_kept_of_a_password_is_what_kafka_takes() {
+        let scram = Scram::Sha256;
+        let good = Credential::of_password(scram, b"pencil", vec![7; 24], ITERATIONS_MIN);
+        assert!(read(scram, &written(&good)).is_some());
+        let with = |name: &str, value: Value| {
+            let mut kept = written(&good);
+            kept[name] = value;
+            read(scram, &kept)
+        };
+        for (rounds, is_fine) in [
+            (0, false),
+            (ITERATIONS_MIN - 1, false),
+            (ITERATIONS_MAX, true),
+            (ITERATIONS_MAX + 1, false),
+            (u32::MAX, false),
+        ] {
+            let taken = with("iterations", rounds.into());
+            assert_eq!(taken.is_some(), is_fine, "{rounds}");
+        }
+        for (bytes, is_fine) in [(0, false), (1, true), (64, true), (65, false)] {
+            let salt = BASE64.encode(&vec![7; bytes]);
+            assert_eq!(with("salt", salt.into()).is_some(), is_fine, "{bytes}");
+        }
+        assert!(with("stored_key", "AAAA".into()).is_none());
     }
 }

@@ -8,11 +8,14 @@ use std::{
     time::Duration,
 };
 
+use tokio::{sync::Semaphore, task::yield_now};
+
 use super::{
     access::{Access, Sasl, Teller},
     auth::{Operation, Principal, Resource, ResourceType},
     counters::{Counters, Cut},
     group::{self, Groups},
+    listener::Stranger,
     login,
     meta::{Meta, Unread},
     producers::ProducerIds,
@@ -63,6 +66,8 @@ pub(crate) struct Broker {
     pub(crate) groups: Groups,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) rooms: Rooms,
+    /// Who does what takes the processor for long.
+    turn: Semaphore,
 }
 
 impl Broker {
@@ -93,7 +98,20 @@ impl Broker {
             groups,
             producer_ids: ProducerIds::default(),
             rooms: Rooms::default(),
+            turn: Semaphore::new(1),
         }))
+    }
+}
+
+impl Broker {
+    /// Does something that may take some milliseconds of the listener's one thread: one such at a time, and
+    /// everybody else is served before the next.
+    pub(crate) async fn in_turn<T>(&self, work: impl FnOnce() -> T) -> T {
+        // It is never closed.
+        let _turn = self.turn.acquire().await;
+        let done = work();
+        yield_now().await;
+        done
     }
 }
 
@@ -114,6 +132,8 @@ pub(crate) struct Session {
     pub(crate) ending: Cell<Option<Cut>>,
     /// For how long it is not heard after the answer that is being made.
     pub(crate) muted: Cell<Duration>,
+    /// Its place among those that are not known, until it has logged in.
+    pub(crate) stranger: RefCell<Option<Stranger>>,
     /// What the answer that is being made takes until it is sent.
     pub(crate) answer: RefCell<Part>,
 }
@@ -133,6 +153,7 @@ impl Session {
             peer,
             client_id: RefCell::default(),
             muted: Cell::default(),
+            stranger: RefCell::default(),
             answer: RefCell::new(broker.rooms.answer()),
         }
     }

@@ -371,3 +371,17 @@ fn one_right_is_not_another() {
         assert_eq!(altered(&mut to).await, TOPIC);
     });
 }
+
+#[test]
+fn who_may_see_the_cluster_elects_nobody_in_it() {
+    with_secured_broker(&[("orders", 1)], asking(), async |rig| {
+        let topic = m::elect_leaders_request::TopicPartitions::default()
+            .with_topic(orders())
+            .with_partitions(vec![0, 9]);
+        let request = m::ElectLeadersRequest::default().with_topic_partitions(Some(vec![topic]));
+        is_me(&rig, &["me allow describe cluster literal kafka-cluster"]).await;
+        let told: m::ElectLeadersResponse = rig.ask(Key::ElectLeaders, 2, &request).await;
+        let told = told.replica_election_results[0].partition_result.iter();
+        assert!(told.map(|one| one.error_code).eq([CLUSTER; 2]));
+    });
+}

@@ -1,7 +1,7 @@
 //! The listener: a thread and a runtime of its own, so that whatever clients do costs no request.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::HashMap,
     io,
     net::{IpAddr, TcpListener as StdTcpListener},
@@ -28,6 +28,7 @@ use super::{
     broker::{Broker, Security, Session, Settings},
     connection,
     counters::{Counters, Cut},
+    sasl::failures::place,
     tls::Tls,
     topics,
     users::{self, UserActs},
@@ -37,9 +38,13 @@ use crate::{
     log::{CleanerHealth, Log},
 };
 
-/// Connections at once, and from one address.
+/// Connections at once, and from one address, or IPv6 network.
 const CONNECTIONS_MAX: u64 = 512;
 const CONNECTIONS_MAX_PER_ADDRESS: u32 = 256;
+
+/// The same of those that have not logged in, where that is asked for: strangers leave room for who is known.
+const STRANGERS_MAX: u32 = 128;
+const STRANGERS_MAX_PER_ADDRESS: u32 = 32;
 
 /// How long it leaves its socket alone when the system has no descriptor or memory left.
 const AFTER_ACCEPT_ERROR: Duration = Duration::from_millis(50);
@@ -170,6 +175,7 @@ async fn serve(
         broker,
         tls,
         addresses: RefCell::default(),
+        strangers: Rc::default(),
     });
     match socket {
         Socket::Tcp(socket) => {
@@ -202,6 +208,7 @@ struct Door {
     tls: Option<Tls>,
     /// Connections by where they come from.
     addresses: RefCell<HashMap<IpAddr, u32>>,
+    strangers: Rc<Strangers>,
 }
 
 /// A connection that was let in; its place is free again when this is dropped.
@@ -212,25 +219,31 @@ struct Place {
 
 impl Door {
     /// Lets a connection in; not where there are as many as there may be.
-    fn let_in(self: &Rc<Self>, address: Option<IpAddr>) -> Option<Place> {
+    fn let_in(self: &Rc<Self>, address: Option<IpAddr>) -> Option<(Place, Option<Stranger>)> {
         let counters = &self.broker.counters;
+        let address = address.map(place);
         let mut addresses = self.addresses.borrow_mut();
         let own = address.and_then(|address| addresses.get(&address).copied());
         let is_full = counters.connections.get() >= CONNECTIONS_MAX
             || own.is_some_and(|own| own >= CONNECTIONS_MAX_PER_ADDRESS);
-        if is_full {
+        let stranger = match self.broker.access.asks() {
+            true => self.strangers.let_in(address),
+            false => Some(None),
+        };
+        let Some(stranger) = stranger.filter(|_| !is_full) else {
             counters.cut(Cut::TooMany);
             return None;
-        }
+        };
         if let Some(address) = address {
             *addresses.entry(address).or_default() += 1;
         }
         counters.accepted.add(1);
         counters.connections.set(counters.connections.get() + 1);
-        Some(Place {
+        let place = Place {
             door: Rc::clone(self),
             address,
-        })
+        };
+        Some((place, stranger))
     }
 
     /// Serves a connection in a task of its own; a panic ends that task alone.
@@ -238,12 +251,16 @@ impl Door {
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        let Some(place) = self.let_in(address) else {
+        let Some((place, stranger)) = self.let_in(address) else {
             return;
         };
         spawn_local(async move {
             let broker = Rc::clone(&place.door.broker);
-            let session = |is_tls| Rc::new(Session::new(&broker, address, is_tls));
+            let session = |is_tls| {
+                let session = Session::new(&broker, address, is_tls);
+                session.stranger.replace(stranger);
+                Rc::new(session)
+            };
             match place.door.tls.clone() {
                 None => connection::serve(stream, session(false), Rc::clone(&broker)).await,
                 Some(tls) => match tls.accept(stream).await {
@@ -261,17 +278,66 @@ impl Door {
     }
 }
 
+/// Connections that have not logged in, in all and by where they come from.
+#[derive(Debug, Default)]
+struct Strangers {
+    all: Cell<u32>,
+    addresses: RefCell<HashMap<IpAddr, u32>>,
+}
+
+impl Strangers {
+    /// Counts one in; none where there are as many as there may be.
+    fn let_in(self: &Rc<Self>, address: Option<IpAddr>) -> Option<Option<Stranger>> {
+        let mut addresses = self.addresses.borrow_mut();
+        let own = address.and_then(|address| addresses.get(&address).copied());
+        let is_full = self.all.get() >= STRANGERS_MAX
+            || own.is_some_and(|own| own >= STRANGERS_MAX_PER_ADDRESS);
+        if is_full {
+            return None;
+        }
+        self.all.set(self.all.get() + 1);
+        if let Some(address) = address {
+            *addresses.entry(address).or_default() += 1;
+        }
+        Some(Some(Stranger {
+            of: Rc::clone(self),
+            address,
+        }))
+    }
+}
+
+/// One of them, until this is dropped: when it has logged in, or ends.
+#[derive(Debug)]
+pub(crate) struct Stranger {
+    of: Rc<Strangers>,
+    address: Option<IpAddr>,
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        self.of.all.set(self.of.all.get().saturating_sub(1));
+        if let Some(address) = self.address {
+            count_out(&mut self.of.addresses.borrow_mut(), address);
+        }
+    }
+}
+
+/// Counts one of that address out.
+fn count_out(addresses: &mut HashMap<IpAddr, u32>, address: IpAddr) {
+    if let Some(own) = addresses.get_mut(&address) {
+        *own -= 1;
+        if *own == 0 {
+            addresses.remove(&address);
+        }
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         let connections = &self.door.broker.counters.connections;
         connections.set(connections.get().saturating_sub(1));
-        let Some(address) = self.address else { return };
-        let mut addresses = self.door.addresses.borrow_mut();
-        if let Some(own) = addresses.get_mut(&address) {
-            *own -= 1;
-            if *own == 0 {
-                addresses.remove(&address);
-            }
+        if let Some(address) = self.address {
+            count_out(&mut self.door.addresses.borrow_mut(), address);
         }
     }
 }
@@ -301,4 +367,68 @@ async fn accept_unix(door: Rc<Door>, socket: UnixListener) {
 async fn rest(error: &io::Error) {
     tracing::warn!(%error, "cannot accept a Kafka client");
     sleep(AFTER_ACCEPT_ERROR).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::{
+        access::Sasl,
+        rig::with_secured_broker,
+        sasl::{Mechanism, Scram},
+    };
+
+    fn door(broker: &Rc<Broker>) -> Rc<Door> {
+        Rc::new(Door {
+            broker: Rc::clone(broker),
+            tls: None,
+            addresses: RefCell::default(),
+            strangers: Rc::default(),
+        })
+    }
+
+    /// An address of that IPv6 network.
+    fn of(network: u16, host: u16) -> Option<IpAddr> {
+        Some(IpAddr::from([0x2001, 0xdb8, 0, network, 0, 0, 0, host]))
+    }
+
+    #[test]
+    fn an_ipv6_network_has_no_more_places_than_an_address() {
+        with_secured_broker(&[], Security::default(), async |rig| {
+            let door = door(&rig.broker);
+            let places: Vec<_> = (0..512)
+                .filter_map(|host| door.let_in(of(1, host)))
+                .collect();
+            assert_eq!(places.len(), 256);
+            assert!(door.let_in(of(2, 0)).is_some());
+        });
+    }
+
+    #[test]
+    fn strangers_leave_room_for_who_is_known() {
+        let sasl = Sasl {
+            mechanisms: vec![Mechanism::Scram(Scram::Sha512)],
+        };
+        let security = Security {
+            sasl: Some(sasl),
+            ..Security::default()
+        };
+        with_secured_broker(&[], security, async |rig| {
+            let door = door(&rig.broker);
+            let all = (0..8 * 64).map(|number| of(number / 64, number));
+            let mut places: Vec<_> = all.filter_map(|address| door.let_in(address)).collect();
+            assert_eq!(places.len(), 128);
+            assert_eq!(door.addresses.borrow().len(), 4);
+            assert!(door.let_in(of(9, 0)).is_none());
+            // One logs in: its place stays, and another may come.
+            drop(places[0].1.take());
+            assert!(door.let_in(of(9, 0)).is_some());
+            drop(places);
+            assert_eq!(
+                (door.strangers.all.get(), door.addresses.borrow().len()),
+                (0, 0)
+            );
+            assert!(door.strangers.addresses.borrow().is_empty());
+        });
+    }
 }

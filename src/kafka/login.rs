@@ -1,6 +1,9 @@
 //! How a connection comes to be somebody's: the turns of SASL, one message of the client after the other.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    sync::Arc,
+};
 
 use tokio::time::sleep;
 
@@ -95,11 +98,29 @@ pub(crate) async fn turn(call: &Call<'_>, message: &[u8]) -> Turn {
     let step = match login.step(message, access, nonce) {
         Step::Compare(comparison) => {
             // It is never closed.
-            let _one = access.comparing.acquire().await;
-            let compared = tokio::task::spawn_blocking(move || comparison.done());
-            compared.await.unwrap_or(Step::Refused(None))
+            let one = Arc::clone(&access.comparing).acquire_owned().await;
+            let now_ns = call.broker.clock.monotonic_ns();
+            // Others from there may have guessed meanwhile.
+            if access.failures.borrow().wait(address, now_ns).is_some() {
+                drop(one);
+                return refuse(call, None).await;
+            }
+            // Counted first: who goes away before it is compared has guessed all the same, and the next waits.
+            access.failures.borrow_mut().note(address, now_ns);
+            let compared = tokio::task::spawn_blocking(move || (comparison.done(), one));
+            let Ok((step, _one)) = compared.await else {
+                return refuse(call, None).await;
+            };
+            if matches!(step, Step::Proven(..)) {
+                access.failures.borrow_mut().forgive(address);
+            }
+            step
         }
-        step @ (Step::GoOn(..) | Step::Proven(..) | Step::Refused(_)) => step,
+        step @ (Step::GoOn(..) | Step::Proven(..)) => step,
+        Step::Refused(user) => {
+            access.failures.borrow_mut().note(address, now_ns);
+            Step::Refused(user)
+        }
     };
     match step {
         Step::GoOn(login, answer) => {
@@ -110,13 +131,10 @@ pub(crate) async fn turn(call: &Call<'_>, message: &[u8]) -> Turn {
             call.broker.counters.logins.add(1);
             session.principal.replace(Principal::User(user));
             session.login.replace(State::In);
+            session.stranger.take();
             Turn::Answer(answer)
         }
-        Step::Refused(user) => {
-            let now_ns = call.broker.clock.monotonic_ns();
-            access.failures.borrow_mut().note(address, now_ns);
-            refuse(call, user).await
-        }
+        Step::Refused(user) => refuse(call, user).await,
         // A comparison gives none.
         Step::Compare(_) => refuse(call, None).await,
     }

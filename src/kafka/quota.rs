@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
+    hash::{BuildHasher as _, RandomState},
     time::Duration,
 };
 
@@ -19,8 +20,9 @@ pub const THROTTLED_AT_MOST: Duration = Duration::from_secs(30);
 
 const THROTTLED_AT_MOST_NS: u64 = 30_000_000_000;
 
-/// Clients whose bytes are counted each for itself; beyond these, they share one count.
+/// Clients whose bytes are counted each for itself, in all and of one user; beyond these, they share one count.
 pub const CLOCKS_MAX: usize = 10_000;
+const CLOCKS_MAX_PER_USER: usize = 1_000;
 
 /// Whose quota it is: a user's, a client id's, or both together.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -128,15 +130,28 @@ impl Rates {
     }
 }
 
-/// Whose bytes are counted together.
-type Counted = (Flow, Option<String>, Option<String>);
+/// Whose bytes are counted together: a user and a client id, as far as the quota tells them apart. A hash with a
+/// key that nobody knows stands for each: names are as long as their owners like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Counted {
+    flow: Flow,
+    user: Option<u64>,
+    client: Option<u64>,
+}
+
+/// Until when what was sent has been paid for, in nanoseconds of the monotonic clock; and whose it is.
+#[derive(Debug, Clone, Copy)]
+struct Clock {
+    paid_ns: u64,
+    owner: u64,
+}
 
 /// The quotas, and how far ahead of them each client is.
 #[derive(Debug, Default)]
 pub struct Quotas {
     rates: BTreeMap<Entity, Rates>,
-    /// Until when what was sent has been paid for, in nanoseconds of the monotonic clock.
-    clocks: HashMap<Counted, u64>,
+    clocks: HashMap<Counted, Clock>,
+    names: RandomState,
 }
 
 impl Quotas {
@@ -145,6 +160,7 @@ impl Quotas {
         Self {
             rates: rates.into_iter().collect(),
             clocks: HashMap::new(),
+            names: RandomState::new(),
         }
     }
 
@@ -185,7 +201,13 @@ impl Quotas {
         let seconds = bytes as f64 / rate;
         let cost = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
         let cost_ns = u64::try_from(cost.as_nanos()).unwrap_or(u64::MAX);
-        let paid_ns = self.clock(counted, now_ns);
+        let owner = self.names.hash_one(user);
+        let counted = self.clock(counted, owner, now_ns);
+        if bytes == 0 && !self.clocks.contains_key(&counted) {
+            return Duration::ZERO;
+        }
+        let clock = self.clocks.entry(counted);
+        let Clock { paid_ns, .. } = clock.or_insert(Clock { paid_ns: 0, owner });
         // What is owed is bounded: nobody is shut out for longer than it is told.
         let owed_ns = (*paid_ns).max(now_ns) - now_ns;
         let owed_ns = owed_ns
@@ -195,17 +217,29 @@ impl Quotas {
         Duration::from_nanos(owed_ns.saturating_sub(BURST_NS))
     }
 
-    fn clock(&mut self, counted: Counted, now_ns: u64) -> &mut u64 {
-        let is_full = self.clocks.len() >= CLOCKS_MAX;
-        if is_full && !self.clocks.contains_key(&counted) {
-            self.clocks.retain(|_, paid_ns| *paid_ns > now_ns);
+    /// By which clock it is counted: its own, or, where there are too many, one that is shared.
+    fn clock(&mut self, counted: Counted, owner: u64, now_ns: u64) -> Counted {
+        if self.clocks.contains_key(&counted) {
+            return counted;
         }
-        let is_full = self.clocks.len() >= CLOCKS_MAX && !self.clocks.contains_key(&counted);
-        let counted = match is_full {
-            true => (counted.0, None, None),
+        if self.is_crowded(owner) {
+            self.clocks.retain(|_, clock| clock.paid_ns > now_ns);
+        }
+        let is_full = self.clocks.len() >= CLOCKS_MAX;
+        match self.is_crowded(owner) {
             false => counted,
-        };
-        self.clocks.entry(counted).or_default()
+            true => Counted {
+                user: counted.user.filter(|_| !is_full),
+                client: None,
+                ..counted
+            },
+        }
+    }
+
+    /// Whether there are as many clocks as may be, in all or of this owner.
+    fn is_crowded(&self, owner: u64) -> bool {
+        let own = self.clocks.values().filter(|clock| clock.owner == owner);
+        self.clocks.len() >= CLOCKS_MAX || own.count() >= CLOCKS_MAX_PER_USER
     }
 
     /// The quota that holds, and who shares it: the most special one, in Kafka's order.
@@ -228,9 +262,12 @@ impl Quotas {
                 client_id: of_client,
             };
             let rate = self.rates.get(&entity)?.of(flow)?;
-            let user = entity.user.map(|_| user.to_owned());
-            let client = entity.client_id.map(|_| client_id.to_owned());
-            Some((rate, (flow, user, client)))
+            let counted = Counted {
+                flow,
+                user: entity.user.map(|_| self.names.hash_one(user)),
+                client: entity.client_id.map(|_| self.names.hash_one(client_id)),
+            };
+            Some((rate, counted))
         })
     }
 }
@@ -323,9 +360,19 @@ mod tests {
 
     #[test]
     fn memory_is_bounded() {
-        let mut quotas = Quotas::new([(entity(None, Some(Whom::Default)), fetching(1.0))]);
-        for client in 0..2 * CLOCKS_MAX {
+        let each = entity(Some(Whom::Default), Some(Whom::Default));
+        let mut quotas = Quotas::new([(each, fetching(1.0))]);
+        let long = "x".repeat(32_767);
+        quotas.charge(Flow::Fetch, "me", &long, 0, 0);
+        assert_eq!(quotas.clocks.len(), 0);
+        for client in 0..2 * CLOCKS_MAX_PER_USER {
             quotas.charge(Flow::Fetch, "me", &client.to_string(), 10, 0);
+        }
+        assert_eq!(quotas.clocks.len(), CLOCKS_MAX_PER_USER + 1);
+        // Others have their own still.
+        assert_eq!(quotas.charge(Flow::Fetch, "you", "a", 1, 0), Duration::ZERO);
+        for user in 0..2 * CLOCKS_MAX {
+            quotas.charge(Flow::Fetch, &user.to_string(), "a", 10, 0);
         }
         assert!(quotas.clocks.len() <= CLOCKS_MAX + 1);
         // Whoever comes now shares the count of all that found no room.

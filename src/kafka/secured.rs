@@ -7,7 +7,6 @@ use std::{
 
 use bytes::Bytes;
 use data_encoding::BASE64;
-use futures_util::FutureExt as _;
 use kafka_protocol::{
     messages::{
         AlterClientQuotasRequest, AlterClientQuotasResponse, AlterUserScramCredentialsRequest,
@@ -33,9 +32,8 @@ use tokio::{
 
 use super::{
     access::{Account, Sasl, Teller},
-    auth::{Operation, Principal, Resource},
     broker::Security,
-    quota::{Entity, Flow, Rates, Whom},
+    quota::Flow,
     rig::{Client, Rig, with_broker, with_secured_broker},
     sasl::{Credential, Mechanism, Scram},
     table::Key,
@@ -590,39 +588,86 @@ fn without_sasl_nobody_changes_what_others_may_do() {
 }
 
 #[test]
-fn what_was_asked_for_is_accounted_for_and_in_force_though_who_asked_has_gone() {
-    let (security, told) = security();
-    with_secured_broker(&[("orders", 1)], security, async |rig| {
+fn guesses_that_come_at_once_are_counted_as_those_that_do_not() {
+    with_secured_broker(&[], security().0, async |rig| {
+        add(&rig, "me", Rights::default()).await.unwrap();
+        // One more is free, in the next seconds.
+        let here = std::net::IpAddr::from([127, 0, 0, 1]);
+        for _ in 1..super::sasl::failures::BURST {
+            let now_ns = rig.broker.clock.monotonic_ns();
+            rig.broker.access.failures.borrow_mut().note(here, now_ns);
+        }
+        let mut clients = Vec::new();
+        for _ in 0..3 {
+            let mut client = rig.connect();
+            assert_eq!(handshake(&mut client, 1, "PLAIN").await.error_code, 0);
+            clients.push(client);
+        }
+        let guess = |password: &[u8]| {
+            let message = [b"\0me\0", password].concat();
+            SaslAuthenticateRequest::default().with_auth_bytes(message.into())
+        };
+        let mut asked = Vec::new();
+        for (nth, client) in clients.iter_mut().enumerate() {
+            let is_last = nth == 2;
+            let request = guess(if is_last { PASSWORD } else { b"wrong" });
+            asked.push(client.send(Key::SaslAuthenticate, 2, &request).await);
+        }
+        for (mut client, correlation) in clients.into_iter().zip(asked) {
+            let told: SaslAuthenticateResponse =
+                client.receive(Key::SaslAuthenticate, 2, correlation).await;
+            assert_eq!(told.error_code, 58);
+        }
+    });
+}
+
+#[test]
+fn who_knows_its_password_logs_in_as_often_as_it_likes() {
+    with_secured_broker(&[], security().0, async |rig| {
+        add(&rig, "me", Rights::default()).await.unwrap();
+        for _ in 0..15 {
+            assert_eq!(log_in(&mut rig.connect(), "me", PASSWORD).await, 0);
+        }
+    });
+}
+
+#[test]
+fn who_is_removed_comes_back_as_nobody() {
+    with_secured_broker(&[], security().0, async |rig| {
+        let admin = Rights {
+            admin: true,
+            ..Rights::default()
+        };
+        add(&rig, "ops", admin.clone()).await.unwrap();
+        add(&rig, "gone", admin).await.unwrap();
+        let mut ops = rig.connect();
+        log_in(&mut ops, "ops", PASSWORD).await;
         let access = &rig.broker.access;
-        let acl = super::auth::acl::tests::acl("me allow read topic literal orders");
-        let changes = vec![(acl.key(), Some(serde_json::to_value(&acl).unwrap()))];
-        let principals = [acl.principal.clone()].into();
-        let change = access.change("User:root", &principals, changes);
-        assert!(change.now_or_never().is_none());
-        let entity = Entity {
-            user: None,
-            client_id: Some(Whom::Default),
+        for (mechanism, is_admin) in [(1, true), (2, false)] {
+            let deletion = ScramCredentialDeletion::default()
+                .with_name(text("gone"))
+                .with_mechanism(mechanism);
+            let request =
+                AlterUserScramCredentialsRequest::default().with_deletions(vec![deletion]);
+            let told: AlterUserScramCredentialsResponse =
+                ops.ask(Key::AlterUserScramCredentials, 0, &request).await;
+            assert_eq!(told.results[0].error_code, 0);
+            assert_eq!(access.is_admin("gone"), is_admin);
+        }
+        assert!(!access.users().contains("gone"));
+        add(&rig, "gone", Rights::default()).await.unwrap();
+        // What an older version left is a user, to be removed before there is another of its name.
+        let left = vec![("admin/left".to_owned(), Some(serde_json::json!({})))];
+        access
+            .change("test", &["User:left".to_owned()].into(), left)
+            .await
+            .unwrap();
+        let added = add(&rig, "left", Rights::default()).await;
+        assert_eq!(added, Err(NotDone::Exists("left".to_owned())));
+        let remove = Act::Remove {
+            name: "left".to_owned(),
         };
-        let rates = Rates {
-            producer_byte_rate: Some(1.0),
-            ..Rates::default()
-        };
-        let change = access.change_quota("User:root", &entity, Some(rates));
-        assert!(change.now_or_never().is_none());
-        let done = async {
-            while told.lock().unwrap().len() < 2 {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        };
-        timeout(AT_LAST, done).await.unwrap();
-        let me = Principal::User("me".to_owned());
-        let orders = Resource::Topic("orders");
-        assert!(access.authorizer().may(&me, None, Operation::Read, orders));
-        assert_eq!(access.quotas.borrow().get(&entity), Some(&rates));
-        let told = told.lock().unwrap();
-        assert!(
-            told.iter()
-                .all(|told| told.before.is_none() && told.after.is_some())
-        );
+        act(&rig, remove).await.unwrap();
+        assert!(!access.is_admin("left"));
     });
 }

@@ -79,7 +79,7 @@ impl Replay {
             Err(ReadError::Damaged { .. }) => return Ok(self.met_damage(None)),
             Err(ReadError::OutOfRange { first, .. }) => {
                 // What was deleted meanwhile is not missing.
-                self.next = first.max(self.next + 1);
+                self.next = if first > self.next { first } else { self.end };
                 return self.step(bytes_max);
             }
         };

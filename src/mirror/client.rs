@@ -288,12 +288,15 @@ pub(super) fn producing(settings: &Settings) -> ClientConfig {
     config
 }
 
-/// Who sends what is mirrored.
+/// Who sends what is mirrored; `one_by_one`, each record in a batch of its own.
 ///
 /// # Errors
 /// When the client refuses its settings.
-pub(super) fn producer(settings: &Settings) -> Result<Producer, Failure> {
+pub(super) fn producer(settings: &Settings, one_by_one: bool) -> Result<Producer, Failure> {
     let mut config = producing(settings);
+    if one_by_one {
+        config.set("batch.num.messages", "1").set("linger.ms", "0");
+    }
     if settings.delivery == Delivery::ExactlyOnce {
         config.set(
             "transactional.id",
@@ -311,7 +314,7 @@ pub(super) fn producer(settings: &Settings) -> Result<Producer, Failure> {
 pub(super) fn check(settings: &Settings) -> Result<(), Failure> {
     local_asker(settings)?;
     cluster_asker(settings, None)?;
-    producer(settings)?;
+    producer(settings, false)?;
     Ok(())
 }
 

@@ -40,6 +40,7 @@ pub(super) fn run(settings: &Settings, status: &Status, clock: &Clock, ending: &
         pace: Pace::new(settings.catch_up),
         refused: BTreeMap::new(),
         buried: BTreeSet::new(),
+        careful_until_ns: 0,
     };
     let mut pause = PAUSE_MIN;
     while !ending.has_begun() {
@@ -59,6 +60,8 @@ pub(super) fn run(settings: &Settings, status: &Status, clock: &Clock, ending: &
 /// What this is called where it is told how it goes.
 pub(super) const PART: &str = "topics";
 
+/// How long records go one by one, after one of a batch was refused with all of it.
+const CAREFUL: Duration = Duration::from_secs(10);
 /// How often it is looked at what there is to mirror.
 const LOOK: Duration = Duration::from_secs(10);
 /// How often what is acknowledged is committed.
@@ -85,6 +88,8 @@ struct Copier<'a> {
     pace: Pace,
     /// Topics that the cluster refuses, and when each is tried again, by the monotonic clock.
     refused: BTreeMap<String, u64>,
+    /// Until when each record goes in a batch of its own: the cluster refused one of a batch with all of it.
+    careful_until_ns: u64,
     /// Records that are dead letters, and are passed over: topic, partition, offset.
     buried: BTreeSet<(String, i32, i64)>,
 }
@@ -98,6 +103,11 @@ impl Copier<'_> {
             Delivery::AtLeastOnce => try_.carry(self),
             Delivery::ExactlyOnce => try_.carry_in_transactions(self),
         }
+    }
+
+    /// Whether a record that is refused is so for itself, and not for others in its batch.
+    fn is_careful(&self) -> bool {
+        self.now_ns() < self.careful_until_ns
     }
 
     fn now_ns(&self) -> u64 {
@@ -123,7 +133,8 @@ impl Copier<'_> {
             self.refused.remove(name);
             self.status.refuse(name, None);
         }
-        let producer = client::producer(self.settings)?;
+        let is_careful = self.is_careful();
+        let producer = client::producer(self.settings, is_careful)?;
         let elsewhere = match self.settings.delivery {
             Delivery::AtLeastOnce => None,
             Delivery::ExactlyOnce => {
@@ -144,6 +155,8 @@ impl Copier<'_> {
             reader,
             delivered: Vec::new(),
             has_refused: false,
+            stuck: BTreeSet::new(),
+            is_careful,
             is_in_transaction: false,
             commit_ns: self.now_ns(),
             commit_all_ns: self.now_ns(),
@@ -232,8 +245,12 @@ struct Try {
     reader: Reader,
     /// Room for what became of records.
     delivered: Vec<Delivered>,
-    /// The cluster has refused a topic: the next try is without it.
+    /// The cluster has refused something: the next try goes about it in another way.
     has_refused: bool,
+    /// Partitions with a record that was not taken.
+    stuck: BTreeSet<usize>,
+    /// Each record goes in a batch of its own.
+    is_careful: bool,
     is_in_transaction: bool,
     /// When it was last committed, by the monotonic clock, as all moments here.
     commit_ns: u64,
@@ -260,23 +277,22 @@ impl Try {
     /// What is under way arrives, if that does not take long, and is committed.
     fn finish(&mut self, copier: &mut Copier<'_>) -> Result<(), Failure> {
         let until_ns = copier.now_ns().saturating_add(nanos(FLUSH));
-        while self.is_under_way(copier) && copier.now_ns() < until_ns {
+        while self.is_under_way() && copier.now_ns() < until_ns {
             self.settle(super::NAP, copier)?;
         }
         self.reader.commit(CommitMode::Sync, false, copier.status)
     }
 
-    /// Whether acknowledgements are to come, but for those of topics that are refused.
-    fn is_under_way(&self, copier: &Copier<'_>) -> bool {
-        let partitions = self.reader.partitions.iter();
-        let mut taken = partitions
-            .filter(|partition| !copier.refused.contains_key(self.reader.topic(partition)));
-        taken.any(|partition| partition.position.is_under_way())
+    /// Whether acknowledgements are to come, but for partitions where one will not.
+    fn is_under_way(&self) -> bool {
+        let partitions = self.reader.partitions.iter().enumerate();
+        let mut taken = partitions.filter(|(of, _)| !self.stuck.contains(of));
+        taken.any(|(_, partition)| partition.position.is_under_way())
     }
 
     /// Whether there is something else to mirror than when the try began.
     fn has_changed(&mut self, copier: &Copier<'_>) -> Result<bool, Failure> {
-        if self.has_refused {
+        if self.has_refused || self.is_careful && !copier.is_careful() {
             return Ok(true);
         }
         let now_ns = copier.now_ns();
@@ -392,10 +408,17 @@ impl Try {
         record: Option<&Undelivered>,
         copier: &mut Copier<'_>,
     ) -> Result<(), Failure> {
-        let Some(partition) = self.reader.partitions.get_mut(sent.of) else {
+        let Some(partition) = self.reader.partitions.get(sent.of) else {
             return Ok(());
         };
         let (number, topic) = (partition.number, partition.topic);
+        if record.is_some() && !self.is_careful {
+            self.stuck.insert(sent.of);
+            // The rest of its batch may be innocent: all of it is sent again, each by itself.
+            copier.careful_until_ns = copier.now_ns().saturating_add(nanos(CAREFUL));
+            self.has_refused = true;
+            return Ok(());
+        }
         if let Some(record) = record {
             let name = self.reader.name(topic).to_owned();
             let place = Place {
@@ -412,6 +435,7 @@ impl Try {
         let name = self.reader.name(topic).to_owned();
         if client::is_of_topic(code) {
             copier.refuse(&name, &format!("the cluster refuses it: {code}"));
+            self.stuck.insert(sent.of);
             self.has_refused = true;
             return Ok(());
         }

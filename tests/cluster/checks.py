@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import random
 import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
+from pathlib import Path
 from typing import Any
 
 from harness import install
@@ -44,6 +46,11 @@ class Given:
             yield node
         finally:
             node.close()
+
+    def make(self, topic: str, *words: str) -> None:
+        """Makes a topic on the cluster by Kafka's own tool, with as many partitions as a client's topic here."""
+        tool = "org.apache.kafka.tools.TopicCommand"
+        self.cluster.tool(tool, "--create", "--topic", topic, "--partitions", "4", *words)
 
 
 def topic_of(name: str) -> str:
@@ -155,6 +162,50 @@ def the_cluster_is_away(given: Given) -> None:
         settled(node, given, once=False, deadline_s=180)
 
 
+def a_refused_topic_stops_alone(given: Given) -> None:
+    """One topic that the cluster will not make keeps no other from being mirrored; made by hand, it follows."""
+    topics = ["shop.refused", "shop.taken"]
+    # More replicas than there are brokers: only what is there already can be written to.
+    kafka = {"bootstrap": given.cluster.bootstrap.split(","), "replication": 5}
+    with given.node("refuses", mirror=topics, kafka=kafka) as node:
+        for topic in topics:
+            write(node.address, topic, 0, 1_000)
+        given.make("shop.taken")
+        node.start_mirror()
+        wait_until("the one is mirrored", lambda: len(read(given.cluster.bootstrap, "shop.taken")) == 1_000, 60)
+        expect("shop.refused" in node.mirror_said(), "nothing is told of the other")
+        given.make("shop.refused")
+        wait_until("so is the other", lambda: topic_has(given, "shop.refused", 1_000), 90)
+        compare(read(node.address, "shop.taken"), node.node, read(given.cluster.bootstrap, "shop.taken"), True)
+
+
+def topic_has(given: Given, topic: str, count: int) -> bool:
+    with contextlib.suppress(AssertionError):
+        return len(read(given.cluster.bootstrap, topic)) >= count
+    return False
+
+
+def what_can_never_be_delivered_is_a_dead_letter(given: Given) -> None:
+    """A record that the cluster's topic is too small for: it alone, with its own value, and the rest goes on."""
+    with given.node("too-long") as node:
+        topic = topic_of(node.node)
+        given.make(topic, "--config", "max.message.bytes=20000")
+        write(node.address, topic, 0, 20)
+        long = "".join(random.Random(1).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=100_000))
+        words = ["kcat", "-b", node.address, "-P", "-t", topic, "-p", "0", "-k", "long"]
+        subprocess.run(words, input=long, text=True, check=True, timeout=30)
+        write(node.address, topic, 20, 20)
+        node.start_mirror()
+        wait_until("the rest is there", lambda: topic_has(given, topic, 40), 90)
+        wait_until("it is a dead letter", lambda: len(read(node.address, "mirror.dead.letter")) == 1, 30)
+        (letter,) = read(node.address, "mirror.dead.letter")
+        told = dict(letter.headers)
+        expect(letter.key == "long" and letter.value == long, "the letter is not the record")
+        expect(told["__connect.errors.topic"] == topic, f"it says: {told}")
+        seen = [record.value for record in read(given.cluster.bootstrap, topic)]
+        expect(all(len(value or "") < 1_000 for value in seen), "the long one is there too")
+
+
 NODES = ("web-1", "web-2", "web-3")
 RATE, BURST = 20, 40
 # Between two exchanges, and what an exchange may take on its way over the cluster, on a machine that is busy.
@@ -249,13 +300,74 @@ def a_ban_bites_elsewhere_soon(given: Given) -> str:
         return f"{count} bans: median {median} ms, p99 {p99} ms, longest {spans[-1]} ms"
 
 
+def what_mirroring_takes(given: Given) -> str:
+    """Processor time of the mirror for each record, and how fast it catches up. It measures, and judges nothing."""
+    with given.node("speed") as node:
+        topic, count = topic_of(node.node), given.records * 2
+        write(node.address, topic, 0, count)
+        node.start_mirror()
+        assert node.mirror
+        begin = time.monotonic()
+        wait_until("all is sent", lambda: sent(node) >= count, 240)
+        took, used = time.monotonic() - begin, processor_s(node.mirror.pid)
+        each_us = used / count * 1e6
+        return (
+            f"{count} records in {took:.1f} s with the start ({count / took:.0f}/s), "
+            f"{each_us:.1f} us of processor each: {each_us * 20_000 / 1e6:.2f} of a core at 20,000/s"
+        )
+
+
+def what_events_take(given: Given) -> str:
+    """Bytes of an event on each broker's disk. It measures, and judges nothing."""
+    application = Application()
+    topic, count = "wardent.http.access", 4_000
+    node = Node("sizes", given.cluster.bootstrap, {"mirror": [topic], "share": []}, None, application.port)
+    try:
+        node.start()
+        node.start_mirror()
+        wait_until("it is connected", lambda: is_connected(node), 60)
+        connection = HTTPConnection("127.0.0.1", node.http, timeout=10)
+        begin = time.monotonic()
+        for number in range(count):
+            client = f"198.51.100.{number % 250}"
+            headers = {"CF-Connecting-IP": client, "Host": "www.example.org", "User-Agent": f"Mozilla/5.0 {client}"}
+            connection.request("GET", f"/articles/{number}?page={number % 7}", headers=headers)
+            connection.getresponse().read()
+        rate = count / (time.monotonic() - begin)
+        connection.close()
+        wait_until("all is sent", lambda: sent(node) >= count, 60)
+        records = read(given.cluster.bootstrap, topic)
+        plain = sum(len(record.value or "") for record in records) / len(records)
+        logs = given.cluster.directory.glob(f"data-1/{topic}-*/*.log")
+        packed = sum(log.stat().st_size for log in logs) / len(records)
+        return f"at {rate:.0f} events/s: {plain:.0f} bytes of JSON, {packed:.0f} on each broker's disk"
+    finally:
+        node.close()
+        application.close()
+
+
+def sent(node: Node) -> int:
+    report = node.told().get("mirror") or {}
+    return sum(topic["sent"] for topic in report.get("topics", []))
+
+
+def processor_s(pid: int) -> float:
+    """Seconds of processor time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 CHECKS: dict[str, Callable[[Given], str | None]] = {
     "topics:exactly": topics_are_mirrored_exactly,
     "topics:exactly-in-transactions": lambda given: topics_are_mirrored_exactly(given, once=True),
     "mirror:killed": lambda given: a_killed_mirror(given, once=False),
     "mirror:killed-in-transactions": lambda given: a_killed_mirror(given, once=True),
+    "topics:refused": a_refused_topic_stops_alone,
+    "records:dead-letter": what_can_never_be_delivered_is_a_dead_letter,
     "broker:killed": a_broker_is_killed,
     "cluster:away": the_cluster_is_away,
+    "speed:mirror": what_mirroring_takes,
+    "speed:sizes": what_events_take,
     "nodes:one-client": a_client_is_one_on_all_nodes,
     "nodes:ban-latency": a_ban_bites_elsewhere_soon,
 }

@@ -305,25 +305,6 @@ def test_misuse_is_told(shop: Machine, words: str, why: str) -> None:
 
 
 @pytest.mark.long
-def test_what_ends_at_once_for_good_closes_the_socket_until_a_restart(
-    shop: Machine,
-) -> None:
-    config = "/etc/wardent/wardent.yaml"
-    shop.run(f"cp -a {config} /root/kept && echo 'no_such_key: 1' >> {config}")
-    shop.run("! systemctl restart wardent")
-    ask = "for _ in $(seq 30); do curl -s -m 0.2 http://127.0.0.1:8080/ || true; done"
-    state = "systemctl show -p SubState,Result wardent.socket"
-    wait_until(
-        "the socket is closed",
-        lambda: shop.run(f"{ask}; {state}").stdout.count("trigger-limit-hit"),
-        60,
-    )
-    assert status(shop) == "502"
-    shop.run(f"cp -a /root/kept {config} && systemctl restart wardent")
-    assert status(shop) == "200"
-
-
-@pytest.mark.long
 def test_only_the_last_releases_are_kept(shop: Machine) -> None:
     """The tests before have put in force more than are kept."""
     kept = shop.run("ls /opt/wardent/releases").stdout.split()

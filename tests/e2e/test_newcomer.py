@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rig import Machine, wardent_binary
 
-# In place of cargo: the build that the page asks for was done before the tests, by the same command.
+# In place of cargo: the build that the page asks for was done before the tests, by the same command (and with the mirror).
 CARGO = """#!/bin/sh
 if [ "$*" = "build --locked --release" ]; then
     install -D {binary} target/release/wardent

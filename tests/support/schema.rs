@@ -129,7 +129,8 @@ impl Schema {
     }
 
     fn faults_of_items(&self, keyword: &str, rule: &Value, value: &Value) -> Vec<String> {
-        let items = value.as_array().unwrap();
+        // What is no list is a fault of its `type`.
+        let items = value.as_array().map_or(&[][..], Vec::as_slice);
         if keyword == "maxItems" {
             let is_over = items.len() as u64 > rule.as_u64().unwrap();
             return is_over.then(String::new).into_iter().collect();

@@ -7,6 +7,7 @@ use hyper::body::Incoming;
 use maud::{Markup, html};
 use serde::Serialize;
 use serde_json::Value;
+use tokio::time::timeout;
 
 use super::{
     Viewer, bans,
@@ -30,7 +31,10 @@ use crate::{
 };
 
 /// How long the log is looked through for each of the two lists, so that a page is there at once.
-const LOOKED_WITHIN: Duration = Duration::from_millis(120);
+const LOOKED_WITHIN: Duration = Duration::from_millis(100);
+
+/// How long the page waits for that, where the machine has other things to do.
+const SHOWN_WITHIN: Duration = Duration::from_millis(150);
 
 /// A client, or a network.
 #[derive(Debug, Serialize)]
@@ -144,13 +148,13 @@ impl Server {
             ("client", client.as_str()),
             ("limit", limit),
         ];
-        match self.found(&parameters, LOOKED_WITHIN).await {
-            Ok(found) => Events {
+        match timeout(SHOWN_WITHIN, self.found(&parameters, LOOKED_WITHIN)).await {
+            Ok(Ok(found)) => Events {
                 is_all: found.is_end,
                 events: values(&found),
             },
             // Others read the log: the page says that it has not been looked through.
-            Err(_) => Events::default(),
+            Ok(Err(_)) | Err(_) => Events::default(),
         }
     }
 

@@ -1,6 +1,9 @@
 //! The page Clients: who asks most lately, and for what.
 
+use std::time::Duration;
+
 use maud::{Markup, html};
+use tokio::time::timeout;
 
 use super::{
     Viewer,
@@ -16,6 +19,9 @@ use crate::admin::{
 
 /// Rows of the page.
 const ROWS: &str = "30";
+
+/// How long a page waits for its rows. They come by themselves a second later.
+const RANKED_WITHIN: Duration = Duration::from_millis(100);
 
 /// Spans of time to choose from, as the API spells them, and as people do.
 const WINDOWS: [(&str, &str); 3] = [("10s", "10 s"), ("60s", "1 min"), ("5m", "5 min")];
@@ -46,36 +52,47 @@ impl Ranking {
 }
 
 impl Server {
-    /// Who asks most.
+    /// Who asks most; nothing where a page would have to wait for it.
     ///
     /// # Errors
     /// When it makes no sense, or enough others ask.
-    pub(super) async fn ranked(&self, ranking: &Ranking) -> Result<Top, Refused> {
+    pub(super) async fn ranked(&self, ranking: &Ranking) -> Result<Option<Top>, Refused> {
         let query = format!("{}&limit={ROWS}", ranking.query());
-        self.top_of(&Query::read_any(Some(&query))?).await
+        let query = Query::read_any(Some(&query))?;
+        // Requests come first: where they take all, the counting begins late.
+        match timeout(RANKED_WITHIN, self.top_of(&query)).await {
+            Ok(top) => top.map(Some),
+            Err(_) => Ok(None),
+        }
     }
 }
 
-pub(super) fn parts(top: &Top, ranking: &Ranking, viewer: &Viewer, back: &str) -> Vec<Part> {
+pub(super) fn parts(
+    top: Option<&Top>,
+    ranking: &Ranking,
+    viewer: &Viewer,
+    back: &str,
+) -> Vec<Part> {
+    let ranked = match top {
+        None => nothing("It is being counted: look again in a moment."),
+        Some(top) => html! {
+            @if top.rows.is_empty() {
+                (nothing("Nobody has asked in this time. What comes from now on is counted."))
+            } @else {
+                (rows(top, viewer, back))
+            }
+            p.hint {
+                "Requests that ended since " (words::time(&top.since)) "."
+                @if top.share < 1.0 {
+                    " One in " (words::decimal(1.0 / top.share.max(0.001)))
+                    " was looked at: the numbers are estimates."
+                }
+            }
+        },
+    };
     vec![
         part("choice", "", choice(ranking)),
-        part(
-            "ranking",
-            "Most requests",
-            html! {
-                @if top.rows.is_empty() {
-                    (nothing("Nobody has asked in this time. What comes from now on is counted."))
-                } @else {
-                    (rows(top, viewer, back))
-                }
-                p.hint {
-                    "Requests that ended since " (words::time(&top.since)) "."
-                    @if top.share < 1.0 {
-                        " One in " (words::decimal(1.0 / top.share.max(0.001))) " was looked at: the numbers are estimates."
-                    }
-                }
-            },
-        ),
+        part("ranking", "Most requests", ranked),
     ]
 }
 

@@ -157,7 +157,7 @@ impl Server {
             Page::Now => now::parts(&self.now().await),
             Page::Clients(ranking) => {
                 let top = self.ranked(ranking).await?;
-                clients::parts(&top, ranking, viewer, &back)
+                clients::parts(top.as_ref(), ranking, viewer, &back)
             }
             Page::Client(target) => {
                 let story = self.story(target, moment).await?;
@@ -174,7 +174,10 @@ impl Server {
                     by: "bot".to_owned(),
                     window: "5m".to_owned(),
                 };
-                bots::parts(&self.view.bots(), self.ranked(&seen).await.ok().as_ref())
+                bots::parts(
+                    &self.view.bots(),
+                    self.ranked(&seen).await.ok().flatten().as_ref(),
+                )
             }
             Page::Log => log::parts(&self.view),
             Page::Health => health::parts(&self.view.health()),

@@ -292,9 +292,11 @@ impl<'a> Chain<'a> {
         }
         let asks_for_secret = !wardent.secret.keys.is_empty() && self.rest_requires_secret();
         match (asks_for_secret, seen.reason.as_deref()) {
-            (true, Some("bad_secret" | "bad_client_ip" | "bad_request")) => {
+            (true, Some("bad_secret")) => {
                 findings.push(Finding::ok(hop, "a request without the secret is refused"))
             }
+            // Looked at before the secret is.
+            (true, Some("bad_request")) => {}
             (true, _) if outside.is_here => findings.push(Finding::wrong(
                 hop,
                 "a request without the secret gets through: nginx adds it, and it proves nothing",
@@ -376,6 +378,10 @@ impl<'a> Chain<'a> {
         let mut findings = Vec::new();
         for (name, path) in paths.take(HOOKS_MAX) {
             let headers = [
+                (
+                    self.loaded.wardent.client_ip.header.as_str(),
+                    STRANGER.to_owned(),
+                ),
                 ("content-length", "2".to_owned()),
                 ("stripe-signature", "t=1,v1=00".to_owned()),
             ];

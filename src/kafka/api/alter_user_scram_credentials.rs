@@ -138,9 +138,21 @@ pub(super) async fn answer(request: Request, call: &Call<'_>) -> Response {
     let known = access.users();
     let mut count = known.len();
     for (user, outcome) in &mut users {
-        let Some(changes) = changes.remove(user).filter(|_| outcome.is_ok()) else {
+        let Some(mut changes) = changes.remove(user).filter(|_| outcome.is_ok()) else {
             continue;
         };
+        let has_password = Scram::ALL.into_iter().any(|scram| {
+            let key = access::user_key(user, scram);
+            let changed = changes.iter().find(|(changed, _)| *changed == key);
+            match changed {
+                Some((_, value)) => value.is_some(),
+                None => access.credential(user, scram).is_some(),
+            }
+        });
+        if !has_password {
+            // It is removed: whoever gets its name one day is not to be what it was.
+            changes.push((access::admin_key(user), None));
+        }
         count += usize::from(!known.contains(user));
         if count > USERS_MAX {
             *outcome = Err((

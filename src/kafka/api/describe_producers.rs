@@ -1,14 +1,17 @@
 //! DescribeProducers (key 61): who has written to a partition as an idempotent producer of late (KIP-664).
 
-use std::{collections::HashSet, time::Duration};
+use std::time::Duration;
 
 use tokio::{sync::oneshot, time::timeout};
 
-use super::super::{
-    auth::{Operation, Resource},
-    broker::Call,
-    error::ErrorCode,
-    wire::{Malformed, Reader, Writer},
+use super::{
+    super::{
+        auth::{Operation, Resource},
+        broker::Call,
+        error::ErrorCode,
+        wire::{Malformed, Reader, Writer},
+    },
+    Named,
 };
 use crate::log::{Command, ProducerFacts, TellProducers};
 
@@ -91,14 +94,12 @@ impl Response {
 }
 
 pub(super) async fn answer(request: Request, call: &Call<'_>) -> Response {
-    let mut seen = HashSet::new();
+    let mut named = Named::default();
     let mut topics = Vec::new();
     for topic in request.topics {
-        let is_first = seen.insert(topic.name.clone());
-        let mut seen = HashSet::new();
         let mut partitions = Vec::new();
         for index in topic.partitions {
-            let producers = match is_first && seen.insert(index) {
+            let producers = match named.is_new(&topic.name, index) {
                 true => producers(&topic.name, index, call).await,
                 false => Err(ErrorCode::InvalidRequest),
             };

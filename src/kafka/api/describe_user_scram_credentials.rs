@@ -77,7 +77,11 @@ pub(super) async fn answer(request: Request, call: &Call<'_>) -> Response {
         };
     }
     let names = match request.users.is_empty() {
-        true => access.users().into_iter().collect(),
+        true => {
+            let users = access.users().into_iter();
+            let has_password = |name: &String| !access.credentials(name).is_empty();
+            users.filter(has_password).collect()
+        }
         false => request.users,
     };
     let (mut seen, mut twice) = (HashSet::new(), HashSet::new());

@@ -62,8 +62,13 @@ impl Response {
 
 #[expect(clippy::unused_async, reason = "as all APIs are")]
 pub(super) async fn answer(request: Request, call: &Call<'_>) -> Response {
-    // Nothing is altered by it, so who may see the cluster may ask for it.
-    let may = call.may(Operation::Describe, Resource::Cluster);
+    // As in Kafka, though nothing is altered by it: which partitions there are is told. Where nobody is asked
+    // who it is, everybody sees them anyway.
+    let operation = match call.broker.access.asks() {
+        true => Operation::Alter,
+        false => Operation::Describe,
+    };
+    let may = call.may(operation, Resource::Cluster);
     let all = call.broker.log.topics();
     let led = |name: &str, index: i32| match u32::try_from(index) {
         _ if !may => ErrorCode::ClusterAuthorizationFailed,

@@ -1,12 +1,13 @@
 //! ListOffsets (key 2): the first offset of a partition, its end, and those of a time (KIP-79, KIP-734).
 
-use std::collections::HashSet;
-
-use super::super::{
-    auth::{Operation, Resource},
-    broker::Call,
-    error::ErrorCode,
-    wire::{Malformed, Reader, Writer},
+use super::{
+    super::{
+        auth::{Operation, Resource},
+        broker::Call,
+        error::ErrorCode,
+        wire::{Malformed, Reader, Writer},
+    },
+    Named,
 };
 use crate::log::{Partition, ReadError};
 
@@ -125,32 +126,30 @@ impl Found {
     }
 }
 
-#[expect(clippy::unused_async, reason = "as all APIs are")]
 pub(super) async fn answer(request: Request, call: &Call<'_>) -> Response {
-    let topics = request.topics.into_iter().map(|topic| {
-        let may = call.may(Operation::Describe, Resource::Topic(&topic.name));
-        let mut seen = HashSet::new();
-        let find = |asked: &Asked| {
-            if !may {
-                return Err(ErrorCode::TopicAuthorizationFailed);
-            }
-            if !seen.insert(asked.index) {
-                return Err(ErrorCode::InvalidRequest);
-            }
-            find(&topic.name, *asked, call)
-        };
-        let found: Vec<_> = topic.partitions.iter().map(find).collect();
-        let partitions = topic.partitions.iter().zip(found);
-        let partitions = partitions
-            .map(|(asked, found)| found.unwrap_or_else(|error| Found::refused(asked.index, error)));
-        Topic {
-            partitions: partitions.collect(),
-            name: topic.name,
+    let mut named = Named::default();
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for Topic { name, partitions } in request.topics {
+        let may = call.may(Operation::Describe, Resource::Topic(&name));
+        let mut found = Vec::with_capacity(partitions.len());
+        for asked in partitions {
+            let looked_up = match may {
+                false => Err(ErrorCode::TopicAuthorizationFailed),
+                true if !named.is_new(&name, asked.index) => Err(ErrorCode::InvalidRequest),
+                // By time, records are read and unpacked.
+                true if asked.time_ms >= 0 || asked.time_ms == OF_LATEST_TIME => {
+                    call.broker.in_turn(|| find(&name, asked, call)).await
+                }
+                true => find(&name, asked, call),
+            };
+            found.push(looked_up.unwrap_or_else(|error| Found::refused(asked.index, error)));
         }
-    });
-    Response {
-        topics: topics.collect(),
+        topics.push(Topic {
+            name,
+            partitions: found,
+        });
     }
+    Response { topics }
 }
 
 fn find(topic: &str, asked: Asked, call: &Call<'_>) -> Result<Found, ErrorCode> {

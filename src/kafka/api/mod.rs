@@ -40,7 +40,10 @@ mod sasl_authenticate;
 mod sasl_handshake;
 mod sync_group;
 
-use std::time::Duration;
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use super::{
     broker::{Broker, Call},
@@ -203,6 +206,23 @@ pub(crate) fn unsupported_versions(correlation: i32) -> Answer {
     let mut to = Writer::new(frame::begin(correlation, Key::ApiVersions, shape), shape);
     api_versions::Response::unsupported().write(&mut to);
     Answer::Bytes(complete(to))
+}
+
+/// The partitions that a request has named, so that none is looked at twice.
+#[derive(Debug, Default)]
+struct Named(HashMap<String, HashSet<i32>>);
+
+impl Named {
+    /// Whether it was not named before.
+    fn is_new(&mut self, topic: &str, partition: i32) -> bool {
+        match self.0.get_mut(topic) {
+            Some(partitions) => partitions.insert(partition),
+            None => {
+                self.0.insert(topic.to_owned(), [partition].into());
+                true
+            }
+        }
+    }
 }
 
 fn complete(to: Writer) -> Vec<u8> {

@@ -112,6 +112,11 @@ pub fn is_reserved(topic: &str) -> bool {
     is_wardents_alone(topic) || topic == "_schemas"
 }
 
+/// Whether nothing of how this topic is kept may be set by clients.
+pub(in crate::kafka) fn is_kept_as_it_is(topic: &str) -> bool {
+    topic.starts_with("__") || topic == "_schemas"
+}
+
 /// Who may do what, at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct Authorizer {
@@ -294,6 +299,8 @@ impl Care {
             O::Write | O::Create | O::All if is_wardents_alone(topic) => Self::Never,
             // Without these, nothing is known of users and groups any more.
             O::Delete | O::Alter if topic.starts_with("__") => Self::Never,
+            // Kept otherwise, they would lose what they are for.
+            O::AlterConfigs if is_kept_as_it_is(topic) => Self::Never,
             O::Read if topic == METADATA => Self::Named,
             O::Write | O::Create | O::Delete | O::Alter | O::AlterConfigs if is_reserved(topic) => {
                 Self::Named
@@ -451,6 +458,11 @@ mod tests {
         }
         assert!(all.may(&root, HERE, Delete, Topic("wardent.client.ban")));
         assert!(!all.may(&root, HERE, Delete, Topic("__consumer_offsets")));
+        assert!(all.may(&root, HERE, AlterConfigs, Topic("wardent.client.ban")));
+        for topic in ["__consumer_offsets", METADATA, "_schemas"] {
+            assert!(!all.may(&root, HERE, AlterConfigs, Topic(topic)), "{topic}");
+            assert!(!all.may(&me(), HERE, AlterConfigs, Topic(topic)), "{topic}");
+        }
     }
 
     #[test]

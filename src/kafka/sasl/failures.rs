@@ -45,8 +45,17 @@ impl Failures {
     }
 }
 
+impl Failures {
+    /// Takes back one that was none.
+    pub(crate) fn forgive(&mut self, address: IpAddr) {
+        if let Some(forgiven_ns) = self.0.get_mut(&place(address)) {
+            *forgiven_ns = forgiven_ns.saturating_sub(FORGIVEN_AFTER_NS);
+        }
+    }
+}
+
 /// One IPv6 host is a whole /64: it changes the rest at will (RFC 8981).
-fn place(address: IpAddr) -> IpAddr {
+pub(crate) fn place(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) >> 64 << 64).into()),
         v4 @ IpAddr::V4(_) => v4,
@@ -73,6 +82,9 @@ mod tests {
         assert_eq!(failures.wait(A, 7 * SECOND), None);
         failures.note(A, 7 * SECOND);
         assert_eq!(failures.wait(A, 7 * SECOND), Some(FORGIVEN_AFTER));
+        failures.forgive(A);
+        assert_eq!(failures.wait(A, 7 * SECOND), None);
+        failures.note(A, 7 * SECOND);
         assert_eq!(failures.wait("192.0.2.1".parse().unwrap(), SECOND), None);
     }
 

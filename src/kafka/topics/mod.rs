@@ -26,7 +26,7 @@ use tokio::{
 
 use self::configs::{Refused, Set, Shown};
 use super::{
-    auth::{Operation, Resource, is_reserved, is_wardents_alone},
+    auth::{Operation, Resource, is_kept_as_it_is, is_reserved, is_wardents_alone},
     broker::{Broker, Call},
     error::ErrorCode,
     meta,
@@ -111,16 +111,25 @@ fn default_of(log: &Log) -> TopicConfig {
     }
 }
 
-/// What was set of the topic's configs.
+/// What was set of the topic's configs, as far as it may be.
 pub(crate) fn set_of(broker: &Broker, name: &str) -> Set {
-    set_in(broker.meta.get(&format!("{KEY}{name}")))
+    set_in(name, broker.meta.get(&format!("{KEY}{name}")))
 }
 
-/// What was set, as it stands in the metadata.
-fn set_in(kept: Option<Value>) -> Set {
+/// What was set of a topic's configs, as it stands in the metadata, as far as it may be.
+fn set_in(name: &str, kept: Option<Value>) -> Set {
     let set = kept.and_then(|mut kept| kept.get_mut("config").map(Value::take));
-    set.and_then(|set| serde_json::from_value(set).ok())
-        .unwrap_or_default()
+    let set: Option<Set> = set.and_then(|set| serde_json::from_value(set).ok());
+    let mut set = set.unwrap_or_default();
+    set.0.retain(|config, _| may_be_set(name, config));
+    set
+}
+
+/// Whether clients may set this config of a topic. Of Wardent's own it is how long, and how much of it, is kept:
+/// another cleanup would lose what stands in them, and shorter messages keep Wardent from writing.
+fn may_be_set(topic: &str, config: &str) -> bool {
+    !is_reserved(topic)
+        || !is_kept_as_it_is(topic) && matches!(config, "retention.ms" | "retention.bytes")
 }
 
 /// All configs of a topic for which this was set.
@@ -153,7 +162,7 @@ pub fn restore_kept(log: &Arc<Log>) -> Result<(), Unkept> {
             // The listener forgets it.
             continue;
         };
-        let config = set_in(Some(value.clone())).applied_to(topics.base(name));
+        let config = set_in(name, Some(value.clone())).applied_to(topics.base(name));
         if config == *topic.config() {
             continue;
         }
@@ -399,6 +408,10 @@ pub(crate) async fn configure(
         let topic = topic.ok_or_else(|| of_log(&NotChanged::Unknown))?;
         let base = own.topics.base(&name);
         let set = edit(set_of(&own, &name), base)?;
+        if let Some(config) = set.0.keys().find(|config| !may_be_set(&name, config)) {
+            let why = format!("{config} of {name} is Wardent's own to set");
+            return Err(Refused::new(ErrorCode::PolicyViolation, why));
+        }
         if is_tried_only {
             return Ok(topic);
         }

@@ -2,9 +2,13 @@
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
-use super::super::{
-    broker::{Broker, Call},
-    rig,
+use super::{
+    super::{
+        broker::{Broker, Call},
+        error::ErrorCode,
+        rig,
+    },
+    configs::Set,
 };
 use crate::log::{Change, Log, Topic, TopicConfig};
 
@@ -96,7 +100,7 @@ fn a_topic_that_is_made_though_nobody_waits_is_made() {
 fn what_was_set_for_a_topic_goes_with_it() {
     run(|rig: Rig| async move {
         let broker = rig.broker();
-        let mut set = super::Set::default();
+        let mut set = Set::default();
         set.set("retention.ms", Some("5")).unwrap();
         let new = super::New {
             name: "orders".to_owned(),
@@ -107,7 +111,7 @@ fn what_was_set_for_a_topic_goes_with_it() {
         assert_eq!(super::set_of(broker, "orders"), set);
         let name = "orders".to_owned();
         super::delete(broker, name, Duration::ZERO).await.unwrap();
-        assert_eq!(super::set_of(broker, "orders"), super::Set::default());
+        assert_eq!(super::set_of(broker, "orders"), Set::default());
         let again = rig.made("orders").await;
         assert_eq!(again.config().retention, Some(Duration::from_hours(168)));
         // Left by who stopped half-way.
@@ -149,5 +153,41 @@ fn how_topics_are_kept_is_restored_though_nobody_listens() {
         // What a topic is without what was set, is not taken from what was.
         let base = super::Topics::of(log).base(&audit.name).clone();
         assert_eq!((base.retention, &base), (None, audit.first_config()));
+    });
+}
+
+#[test]
+fn of_wardents_own_topics_only_how_long_they_are_kept_is_set() {
+    run(|rig: Rig| async move {
+        let configure = |name: &'static str, config: &'static str, value: &'static str| {
+            let edit = move |mut set: Set, _: &TopicConfig| {
+                set.set(config, Some(value))?;
+                Ok(set)
+            };
+            let rig = &rig;
+            async move { super::configure(rig.broker(), name, false, edit).await }
+        };
+        let own = "wardent.http.access";
+        configure(own, "retention.ms", "60000").await.unwrap();
+        for (name, config, value) in [
+            (own, "cleanup.policy", "compact"),
+            (own, "max.message.bytes", "1"),
+            ("__consumer_offsets", "cleanup.policy", "delete"),
+            ("__wardent_metadata", "retention.ms", "1"),
+            ("_schemas", "retention.ms", "1"),
+        ] {
+            let refused = configure(name, config, value).await.unwrap_err();
+            assert_eq!(refused.code, ErrorCode::PolicyViolation, "{name} {config}");
+        }
+        // What was kept before it was refused is gone by no more.
+        let kept = serde_json::json!({"config": {"cleanup.policy": "delete"}});
+        let key = "topic/__consumer_offsets";
+        rig.broker().meta.put(key, Some(kept)).await.unwrap();
+        assert_eq!(
+            super::set_of(rig.broker(), "__consumer_offsets"),
+            Set::default()
+        );
+        let topic = rig.log().topics().get(own).cloned().unwrap();
+        assert_eq!(topic.config().retention, Some(Duration::from_mins(1)));
     });
 }

@@ -21,6 +21,7 @@ class Answers(BaseHTTPRequestHandler):
     """An application that has the same word for everybody."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
         self.send_response(200)

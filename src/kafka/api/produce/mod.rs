@@ -15,12 +15,15 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::super::{
-    auth::{Operation, Resource},
-    broker::{Broker, Call},
-    error::ErrorCode,
-    quota::Flow,
-    wire::{Malformed, Reader, Writer},
+use super::{
+    super::{
+        auth::{Operation, Resource},
+        broker::{Broker, Call},
+        error::ErrorCode,
+        quota::Flow,
+        wire::{Malformed, Reader, Writer},
+    },
+    Named,
 };
 use crate::log::{
     Append, Appended, Batch, Damage, Demands, Fault, Header, NotAppended, Partition, Reason, Unfit,
@@ -31,6 +34,12 @@ const BATCHES_FROM: i16 = 3;
 /// The first version in which a batch may be packed with zstd (KIP-110), and its number.
 const ZSTD_FROM: i16 = 7;
 const ZSTD: u8 = 4;
+
+/// The number of no compression.
+const PLAIN: u8 = 0;
+
+/// What the batches of a request may be unpacked, in bytes: the one with which it is more is the last.
+const UNPACKED_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// How far ahead a record's time may be (`message.timestamp.after.max.ms`), in milliseconds.
 const AHEAD_MAX_MS: i64 = 3_600_000;
@@ -192,14 +201,27 @@ pub(super) async fn begin(request: Request, call: &Call<'_>) -> Option<Begun> {
     let until_ns = ns_of(request.wait).saturating_add(call.broker.clock.monotonic_ns());
     let batches = request.topics.iter().flat_map(|topic| &topic.partitions);
     let bytes = batches.map(|sent| sent.records.len()).sum();
-    let mut scratch = Vec::new();
+    let mut named = Named::default();
+    let mut unpacked_bytes = 0;
     let mut topics = Vec::new();
     for topic in request.topics {
         let mut partitions = Vec::new();
         for sent in topic.partitions {
             let stated = (request.acks, request.is_transactional);
-            let offered = match checked(&topic.name, &sent, stated, call, &mut scratch) {
-                Ok((partition, batch)) => offer(partition, batch, until_ns, call).await,
+            let offered = match demanded(&topic.name, &sent, stated, call) {
+                _ if !named.is_new(&topic.name, sent.index) => {
+                    Err(refused(ErrorCode::InvalidRequest, &"named twice"))
+                }
+                Ok(_) if unpacked_bytes > UNPACKED_BYTES_MAX => Err(refused(
+                    ErrorCode::MessageTooLarge,
+                    &"the request is too much when it is unpacked",
+                )),
+                Ok((partition, demands)) => {
+                    match checked(&sent, demands, &mut unpacked_bytes, call).await {
+                        Ok(batch) => offer(partition, batch, until_ns, call).await,
+                        Err(refused) => Err(refused),
+                    }
+                }
                 Err(refused) => Err(refused),
             };
             partitions.push((sent.index, offered));
@@ -249,14 +271,13 @@ impl Begun {
     }
 }
 
-/// The batch, and where it goes, if it may.
-fn checked(
+/// Where a batch goes, if it may, and what is demanded of it there.
+fn demanded(
     topic: &str,
     sent: &Sent,
     (acks, is_transactional): (i16, bool),
     call: &Call<'_>,
-    scratch: &mut Vec<u8>,
-) -> Result<(Arc<Partition>, Batch), Refused> {
+) -> Result<(Arc<Partition>, Demands), Refused> {
     if call.version < BATCHES_FROM {
         return Err(ErrorCode::UnsupportedVersion.into());
     }
@@ -284,14 +305,31 @@ fn checked(
         keys: config.cleanup.compacts(),
         latest_ms: now_ms.saturating_add(AHEAD_MAX_MS),
     };
-    if let Ok(header) = Header::read(&sent.records)
-        && header.codec() == ZSTD
-        && call.version < ZSTD_FROM
-    {
+    Ok((partition, demands))
+}
+
+/// The batch, if it is one, and fits. Counts what it is unpacked, in bytes.
+async fn checked(
+    sent: &Sent,
+    demands: Demands,
+    unpacked_bytes: &mut usize,
+    call: &Call<'_>,
+) -> Result<Batch, Refused> {
+    let codec = Header::read(&sent.records).map_or(PLAIN, |header| header.codec());
+    if codec == ZSTD && call.version < ZSTD_FROM {
         return Err(ErrorCode::UnsupportedCompressionType.into());
     }
-    let batch = Batch::received(sent.records.to_vec(), demands, scratch);
-    Ok((partition, batch.map_err(unfit)?))
+    let mut look = || {
+        // Of its own: what is unpacked is not kept while the log is waited for.
+        let mut scratch = Vec::new();
+        let batch = Batch::received(sent.records.to_vec(), demands, &mut scratch);
+        *unpacked_bytes += scratch.len();
+        batch.map_err(unfit)
+    };
+    match codec {
+        PLAIN => look(),
+        _ => call.broker.in_turn(look).await,
+    }
 }
 
 fn refused(error: ErrorCode, why: &dyn fmt::Display) -> Refused {

@@ -346,3 +346,50 @@ fn requests_that_follow_each_other_at_once_are_answered_in_their_order() {
         assert_eq!(answer.responses[0].partition_responses[0].base_offset, 11);
     });
 }
+
+#[test]
+fn a_partition_that_is_named_twice_takes_one_batch() {
+    with_broker(&[("orders", 1)], |rig| async move {
+        let one = request("orders", 0, -1, plain());
+        let mut twice = one.clone();
+        twice.topic_data.extend(one.topic_data);
+        let told: ProduceResponse = rig.ask(Key::Produce, 9, &twice).await;
+        let topics = told.responses.iter();
+        let codes: Vec<_> = topics
+            .map(|topic| topic.partition_responses[0].error_code)
+            .collect();
+        assert_eq!(codes, [0, 42]);
+    });
+}
+
+#[test]
+fn what_is_unpacked_is_bounded_and_others_are_served_meanwhile() {
+    with_broker(&[("orders", 40)], |rig| async move {
+        let mut builder = Builder::new();
+        builder.push(1_000, None, Some(&vec![0; 15 << 20]), &[]);
+        let bomb = builder.finish(Compression::Zstd).bytes().to_vec();
+        assert!(bomb.len() < 100_000);
+        let mut all = request("orders", 0, -1, bomb.clone());
+        let partitions = &mut all.topic_data[0].partition_data;
+        for index in 1..40 {
+            let next = partitions[0].clone().with_index(index);
+            partitions.push(next);
+        }
+        let turns = std::cell::Cell::new(0);
+        let others = async {
+            loop {
+                turns.set(turns.get() + 1);
+                tokio::task::yield_now().await;
+            }
+        };
+        let told: ProduceResponse = tokio::select! {
+            told = rig.ask(Key::Produce, 9, &all) => told,
+            () = others => unreachable!(),
+        };
+        let told = &told.responses[0].partition_responses;
+        let count = |code| told.iter().filter(|one| one.error_code == code).count();
+        // 17 are more than 256 MiB; the rest is not looked at.
+        assert_eq!((count(0), count(10)), (18, 22));
+        assert!(turns.get() > 18, "{}", turns.get());
+    });
+}
