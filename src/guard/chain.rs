@@ -293,15 +293,8 @@ impl Judgement<'_> {
                 Ask::AsIf { .. } if limits.is_empty() => None,
                 Ask::AsIf { .. } => Some(known.clients.look(key, limits, ticks(head.now_ns))),
             };
-            if self.rules.limits.has_shared()
-                && ask == Ask::InEarnest
-                && let Some(spending) = known.spending
-                && self.spent.is_some_and(|spent| spent.admitted)
-                // Of what somebody only says to be, or many are together, other nodes know nothing.
-                && self.is_proven
-                && self.herd().is_none()
-            {
-                spending.note(key, limits, head.now_ns);
+            if ask == Ask::InEarnest {
+                self.note_for_others(known, key, head.now_ns);
             }
             if let Some(spent) = &self.spent
                 && !spent.admitted
@@ -312,6 +305,20 @@ impl Judgement<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Notes what other nodes are to count as well. Of what somebody only says to be, or many are together,
+    /// they know nothing.
+    fn note_for_others(&self, known: Known<'_>, key: ClientKey, now_ns: u64) {
+        let limits = &self.rules.limits;
+        if limits.has_shared()
+            && let Some(spending) = known.spending
+            && self.spent.is_some_and(|spent| spent.admitted)
+            && self.is_proven
+            && self.herd().is_none()
+        {
+            spending.note(key, limits.as_slice(), now_ns);
+        }
     }
 
     /// Whose limits the request is charged to; none for nobody in particular.
