@@ -74,13 +74,15 @@ class Machine:
     """Boots at once; `stop` ends everything in it."""
 
     def __init__(self) -> None:
-        for tool in ("unshare", "nsenter", "ip", "/lib/systemd/systemd"):
+        for tool in ("setpriv", "unshare", "nsenter", "ip", "/lib/systemd/systemd"):
             if not shutil.which(tool):
                 raise CannotBoot(f"there is no {tool}")
         if os.geteuid() != 0:
             raise CannotBoot("needs root")
         self.directory = Path(tempfile.mkdtemp(prefix="machine-"))
-        unshare = ["unshare", *NAMESPACES, "--fork", "--kill-child=KILL"]
+        # It ends with these tests, however they end.
+        unshare = ["setpriv", "--pdeathsig", "KILL", "unshare", *NAMESPACES]
+        unshare += ["--fork", "--kill-child=KILL"]
         shell = [*unshare, "bash", "-c"]
         tried = subprocess.run(
             [*shell, BEGIN, "begin", self.directory],
