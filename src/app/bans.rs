@@ -49,6 +49,27 @@ pub(super) struct Bans {
     pub(super) spendings: Option<Arc<Spendings>>,
 }
 
+/// This node's side of the cluster, where there is one.
+fn join(
+    document: &Document,
+    owner: &mut Owner,
+    spendings: Option<Arc<Spendings>>,
+    clock: &Clock,
+) -> Option<Arc<Cluster>> {
+    let cluster = document.cluster.as_ref()?;
+    let shares_bans = cluster.shares(Shared::Bans);
+    if shares_bans {
+        owner.join(cluster.node.clone());
+    }
+    let node = cluster.node.clone();
+    Some(Arc::new(Cluster::new(
+        node,
+        shares_bans,
+        spendings,
+        clock.clone(),
+    )))
+}
+
 impl Bans {
     /// Brings back what the log remembers, and has the owner's decisions written there.
     pub(super) fn bring_back(
@@ -71,14 +92,7 @@ impl Bans {
             Box::new(changes),
         );
         let spendings = settings::shares(document, Shared::Limits).then(Arc::default);
-        let cluster = document.cluster.as_ref().map(|cluster| {
-            let shares_bans = cluster.shares(Shared::Bans);
-            if shares_bans {
-                owner.join(cluster.node.clone());
-            }
-            let (node, spendings) = (cluster.node.clone(), spendings.clone());
-            Arc::new(Cluster::new(node, shares_bans, spendings, clock.clone()))
-        });
+        let cluster = join(document, &mut owner, spendings.clone(), clock);
         for found in log.found() {
             auditor.tell(Audit {
                 why: found.clone(),

@@ -218,8 +218,11 @@ fn live(arguments: &TopArguments, running: &Running<'_>, first: Top) -> Result<(
     let (tells, told) = channel();
     // Another thread asks, so that a Wardent that does not answer leaves the keys alive.
     let shown = std::thread::scope(|scope| {
-        scope.spawn(|| answer(arguments, running, asked, &tells));
-        watch(&mut terminal, &mut screen, asks, &told)
+        scope.spawn(move || answer(arguments, running, &asked, &tells));
+        let shown = watch(&mut terminal, &mut screen, &asks, &told);
+        // The other thread ends with nobody left to ask.
+        drop(asks);
+        shown
     });
     ratatui::try_restore().map_err(in_words)?;
     shown.map_err(in_words)
@@ -229,7 +232,7 @@ fn live(arguments: &TopArguments, running: &Running<'_>, first: Top) -> Result<(
 fn watch(
     terminal: &mut DefaultTerminal,
     screen: &mut Screen,
-    asks: Sender<Asked>,
+    asks: &Sender<Asked>,
     told: &Receiver<Told>,
 ) -> std::io::Result<()> {
     let clock = Clock::system();
@@ -280,7 +283,7 @@ fn watch(
 fn answer(
     arguments: &TopArguments,
     running: &Running<'_>,
-    asked: Receiver<Asked>,
+    asked: &Receiver<Asked>,
     tells: &Sender<Told>,
 ) {
     while let Ok(mut next) = asked.recv() {

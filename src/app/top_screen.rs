@@ -145,16 +145,18 @@ impl Screen {
     }
 
     /// Takes a key.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "all other keys of a keyboard mean nothing"
+    )]
     pub(super) fn key(&mut self, key: KeyCode) -> Option<Wanted> {
         match std::mem::replace(&mut self.front, Front::Nothing) {
             Front::Question(client) => {
-                return match key {
-                    KeyCode::Char('y' | 'Y') => Some(Wanted::Ban(client)),
-                    _ => {
-                        self.say("not banned");
-                        None
-                    }
-                };
+                if matches!(key, KeyCode::Char('y' | 'Y')) {
+                    return Some(Wanted::Ban(client));
+                }
+                self.say("not banned");
+                return None;
             }
             Front::Page(..) => return None,
             Front::Nothing => {}

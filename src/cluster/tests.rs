@@ -169,11 +169,11 @@ impl Fleet {
         self.now_ms += 5;
         let now_ns = self.clock.monotonic_ns();
         for nth in 0..self.nodes.len() {
-            if self.now_ms % TICK_MS == 0 {
+            if self.now_ms.is_multiple_of(TICK_MS) {
                 self.nodes[nth].spending.tick(now_ns);
             }
             // Not all at the same time.
-            if (self.now_ms + 15 * nth as u64) % INTERVAL_MS == 0 {
+            if (self.now_ms + 15 * nth as u64).is_multiple_of(INTERVAL_MS) {
                 self.exchange(nth);
             }
             self.nodes[nth].owner.turn();

@@ -212,9 +212,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if let Some(why) = session.ending.get() {
             return Err(why.into());
         }
+        self.rest(later).await
+    }
+
+    /// Waits as long as a quota wants. Who is told to wait is told at once.
+    async fn rest(&mut self, later: &mut Answers) -> Result<(), End> {
         let muted = self.session.muted.take();
         if !muted.is_zero() {
-            // Who is told to wait is told at once.
             self.send_all(later).await?;
             self.unless_gone(sleep(muted)).await?;
         }

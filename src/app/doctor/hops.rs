@@ -187,12 +187,9 @@ impl<'a> Chain<'a> {
             match sign(self.config, None, &signed) {
                 Ok(value) => headers.push((self.loaded.wardent.secret.header.as_str(), value)),
                 Err(error) => {
+                    let what = format!("not asked: {}", error.to_string().trim_end());
                     let fix = "be root, or a member of the group `wardent`";
-                    return Finding::warning(
-                        hop,
-                        format!("not asked: {}", error.to_string().trim_end()),
-                        fix,
-                    );
+                    return Finding::warning(hop, what, fix);
                 }
             }
         }
@@ -293,7 +290,7 @@ impl<'a> Chain<'a> {
         let asks_for_secret = !wardent.secret.keys.is_empty() && self.rest_requires_secret();
         match (asks_for_secret, seen.reason.as_deref()) {
             (true, Some("bad_secret")) => {
-                findings.push(Finding::ok(hop, "a request without the secret is refused"))
+                findings.push(Finding::ok(hop, "a request without the secret is refused"));
             }
             // Looked at before the secret is.
             (true, Some("bad_request")) => {}

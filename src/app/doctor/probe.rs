@@ -100,9 +100,12 @@ impl fmt::Display for Silence {
 
 impl From<io::Error> for Silence {
     fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Self::Late,
-            _ => Self::Failed(error.to_string()),
+        use io::ErrorKind::{TimedOut, WouldBlock};
+
+        if matches!(error.kind(), WouldBlock | TimedOut) {
+            Self::Late
+        } else {
+            Self::Failed(error.to_string())
         }
     }
 }

@@ -73,7 +73,7 @@ impl Nginx {
                 };
                 let to_wardent = |pass: &Directive| leads_to(pass.arg(0), &upstreams, wardent);
                 let levels = vec![plain(http), plain(server)];
-                locations(server, levels, &to_wardent, &mut site.locations);
+                locations(server, &levels, &to_wardent, &mut site.locations);
                 if site.locations.iter().any(|one| one.pass.is_some()) {
                     sites.push(site);
                 }
@@ -130,7 +130,7 @@ fn plain(block: &Directive) -> Vec<Directive> {
 
 fn locations(
     block: &Directive,
-    levels: Vec<Vec<Directive>>,
+    levels: &[Vec<Directive>],
     to_wardent: &impl Fn(&Directive) -> bool,
     found: &mut Vec<Location>,
 ) {
@@ -140,7 +140,7 @@ fn locations(
             [modifier, pattern, ..] => (modifier.clone(), pattern.clone()),
             [] => continue,
         };
-        let mut levels = levels.clone();
+        let mut levels = levels.to_vec();
         levels.push(plain(own));
         // `if` and `limit_except` pass requests on as well.
         let mut blocks = vec![own];
@@ -156,7 +156,7 @@ fn locations(
             pass,
             own: own.clone(),
         });
-        locations(own, levels, to_wardent, found);
+        locations(own, &levels, to_wardent, found);
     }
 }
 

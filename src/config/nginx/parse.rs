@@ -5,7 +5,9 @@
 
 use std::{
     fs, io,
+    iter::Peekable,
     path::{Path, PathBuf},
+    str::Chars,
     sync::Arc,
 };
 
@@ -223,83 +225,118 @@ enum Token {
 /// The tokens of a file, or the line of what is none.
 fn tokens(file: &Arc<File>) -> Result<Vec<(Token, Place)>, (usize, &'static str)> {
     let mut found = Vec::new();
-    let mut chars = file.text.chars().peekable();
-    let (mut line, mut column) = (1, 1);
-    // One step on, by lines and columns.
-    let step = |c: char, line: &mut usize, column: &mut usize| match c {
-        '\n' => {
-            *line += 1;
-            *column = 1;
-        }
-        _ => *column += 1,
-    };
-    while let Some(&c) = chars.peek() {
-        let (at_line, at_column) = (line, column);
-        let place = |width: usize| Place {
-            file: Arc::clone(file),
-            line: at_line,
-            column: at_column,
-            width,
-        };
-        if c.is_whitespace() || matches!(c, ';' | '{' | '}') {
-            chars.next();
-            step(c, &mut line, &mut column);
-            match c {
-                ';' => found.push((Token::End, place(1))),
-                '{' => found.push((Token::Open, place(1))),
-                '}' => found.push((Token::Close, place(1))),
-                _ => {}
+    let mut text = Text::of(&file.text);
+    while let Some(c) = text.peek() {
+        let (line, column) = (text.line, text.column);
+        let mut width = 1;
+        let token = match c {
+            '#' => {
+                text.pass_over_line();
+                continue;
             }
-            continue;
+            ';' | '{' | '}' => {
+                text.next();
+                match c {
+                    ';' => Token::End,
+                    '{' => Token::Open,
+                    _ => Token::Close,
+                }
+            }
+            _ if c.is_whitespace() => {
+                text.next();
+                continue;
+            }
+            _ => {
+                let word = text.word().ok_or((line, "this quote is not closed"))?;
+                if text.line == line {
+                    width = text.column - column;
+                }
+                Token::Word(word)
+            }
+        };
+        let file = Arc::clone(file);
+        found.push((
+            token,
+            Place {
+                file,
+                line,
+                column,
+                width,
+            },
+        ));
+    }
+    Ok(found)
+}
+
+/// What is left of a text, and where that begins; from 1.
+struct Text<'a> {
+    chars: Peekable<Chars<'a>>,
+    line: usize,
+    column: usize,
+}
+
+impl<'a> Text<'a> {
+    fn of(text: &'a str) -> Self {
+        Self {
+            chars: text.chars().peekable(),
+            line: 1,
+            column: 1,
         }
-        if c == '#' {
-            while chars.next_if(|&c| c != '\n').is_some() {}
-            continue;
+    }
+
+    fn peek(&mut self) -> Option<char> {
+        self.chars.peek().copied()
+    }
+
+    fn next(&mut self) -> Option<char> {
+        let c = self.chars.next()?;
+        if c == '\n' {
+            self.line += 1;
+            self.column = 1;
+        } else {
+            self.column += 1;
         }
-        let quote = matches!(c, '"' | '\'').then_some(c);
+        Some(c)
+    }
+
+    /// Up to the end of the line.
+    fn pass_over_line(&mut self) {
+        while self.chars.next_if(|&c| c != '\n').is_some() {}
+    }
+
+    /// A word, without its quotes; none where they are not closed.
+    fn word(&mut self) -> Option<String> {
+        let quote = self.peek().filter(|c| matches!(c, '"' | '\''));
         if quote.is_some() {
-            chars.next();
-            step(c, &mut line, &mut column);
+            self.next();
         }
         let mut word = String::new();
-        let mut is_closed = quote.is_none();
-        while let Some(&c) = chars.peek() {
+        while let Some(c) = self.peek() {
             let is_over = match quote {
                 Some(quote) => c == quote,
                 // `${name}` is part of a word.
                 None => c.is_whitespace() || c == ';' || (c == '{' && !word.ends_with('$')),
             };
-            if is_over && quote.is_none() {
-                break;
-            }
-            chars.next();
-            step(c, &mut line, &mut column);
             if is_over {
-                is_closed = true;
-                break;
+                if quote.is_some() {
+                    self.next();
+                }
+                return Some(word);
             }
+            self.next();
             if c == '\\'
-                && let Some(escaped) = chars.next()
+                && let Some(escaped) = self.next()
             {
-                step(escaped, &mut line, &mut column);
                 if !matches!(escaped, '"' | '\'' | ' ' | ';' | '\\') {
                     word.push('\\');
                 }
                 word.push(escaped);
-                continue;
+            } else {
+                word.push(c);
             }
-            word.push(c);
         }
-        if !is_closed {
-            return Err((at_line, "this quote is not closed"));
-        }
-        let width = match at_line == line {
-            true => column - at_column,
-            false => 1,
-        };
-        found.push((Token::Word(word), place(width)));
+        quote.is_none().then_some(word)
     }
-    Ok(found)
 }
 
 #[cfg(test)]

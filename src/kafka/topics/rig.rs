@@ -129,7 +129,7 @@ fn how_topics_are_kept_is_restored_though_nobody_listens() {
     run(|rig: Rig| async move {
         let (broker, log) = (rig.broker(), rig.log());
         let set = |name: &'static str, value: &'static str| {
-            let mut set = super::Set::default();
+            let mut set = Set::default();
             set.set(name, Some(value)).unwrap();
             set
         };

@@ -374,7 +374,7 @@ fn what_nobody_says_any_more_is_lifted() {
     other.ban("198.51.100.9", 600);
     assert!(other.hear(one.decided()).wants_all);
     let rest: Vec<_> = one.decided().drain(..1).collect();
-    let hearing = other.read(rest.clone());
+    let hearing = other.read(rest);
     assert!(!hearing.wants_all);
     assert!(other.is_banned(WHO));
     assert!(!other.is_banned("198.51.100.8") && !other.is_banned("203.0.113.7"));
