@@ -1,4 +1,4 @@
-//! One house, eleven floors. A room imports only from floors below its own;
+//! One house, twelve floors. A room imports only from floors below its own;
 //! rooms on the same floor do not know each other. `tests/tidy.rs` checks it.
 
 // Ground: values without opinions.
@@ -23,8 +23,9 @@ pub mod owner;
 // One question per file.
 pub mod guard;
 
-// Where events go and how they are read back; how Kafka's clients read and write the log; what schemas
-// there are.
+// What other nodes say and hear; where events go and how they are read back; how Kafka's clients read and
+// write the log; what schemas there are.
+pub mod cluster;
 pub mod kafka;
 pub mod registry;
 pub mod sink;
@@ -38,6 +39,10 @@ pub mod admin;
 
 // The operator's words, turned into the types above.
 pub mod config;
+
+// What the log has, carried to a Kafka cluster, in a process of its own.
+#[cfg(feature = "cluster")]
+pub mod mirror;
 
 // Everything wired together.
 pub mod app;

@@ -15,8 +15,7 @@ use std::{
     process::{Command, Output},
 };
 
-use support::{KEY, P, client::RawClient, p_from, rig::Rig, time, wardent::write_private};
-use wardent::base::net::Address;
+use support::{KEY, P, p_from, rig::Rig, time, wardent::write_private};
 
 /// All blocks of a language in a page.
 fn blocks<'a>(page: &'a str, language: &str) -> Vec<&'a str> {
@@ -311,6 +310,36 @@ fn every_command_of_the_pages_is_one() {
     assert!(found >= 6, "the pages show {found} commands");
 }
 
+#[test]
+fn the_page_of_the_command_line_has_every_command() {
+    let dir = support::wardent::work_dir();
+    let help = shell("wardent --help", dir.path(), "");
+    let (_, commands) = help.split_once("Commands:\n").unwrap();
+    let (commands, _) = commands.split_once("\nOptions:").unwrap();
+    let words = commands.lines().filter_map(|line| {
+        let name = line.strip_prefix("  ")?;
+        name.starts_with(|c: char| c.is_ascii_lowercase())
+            .then(|| name.split_whitespace().next().unwrap())
+    });
+    let told = page("docs/command-line.md");
+    let mut count = 0;
+    for word in words.filter(|word| *word != "help") {
+        assert!(
+            told.contains(&format!("| `wardent {word}` |")),
+            "no `wardent {word}`"
+        );
+        count += 1;
+    }
+    assert!(count >= 15, "{help}");
+    for shell_name in ["bash", "zsh", "fish"] {
+        let script = shell(&format!("wardent completions {shell_name}"), dir.path(), "");
+        assert!(script.contains("doctor"), "{shell_name}");
+    }
+    shell("wardent man .", dir.path(), "");
+    let page = fs::read_to_string(dir.path().join("wardent-bans-list.1")).unwrap();
+    assert!(page.contains("wardent bans list"), "{page}");
+}
+
 /// A line as two runs have it in common: without times, ids and the width of columns.
 fn shape(line: &str) -> String {
     let is_number = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_digit());
@@ -480,10 +509,7 @@ fn metrics_table(scraped: &str, told: &str) -> String {
 
 #[test]
 fn every_metric_is_told_as_it_is() {
-    let rig = Rig::new();
-    let mut client = RawClient::connect(&Address::Tcp(rig.wardent.admin()));
-    let response = client.ask("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    let scraped = String::from_utf8(response.body).unwrap();
+    let scraped = support::metrics::of_a_node();
     // Without this bucket, `histogram_quantile` has no answer.
     assert!(scraped.contains("_bucket{le=\"+Inf\"}"), "{scraped}");
     let told = page("docs/metrics.md");

@@ -11,8 +11,6 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use regex_lite::Regex;
 use serde_json::Value;
-use support::{client::RawClient, rig::Rig};
-use wardent::base::net::Address;
 
 const ALERTS: &str = "ops/prometheus/alerts.yaml";
 const ALERTS_TEST: &str = "ops/prometheus/alerts_test.yaml";
@@ -31,10 +29,7 @@ fn found(pattern: &str, text: &str) -> BTreeSet<String> {
 
 /// The names of all families and samples.
 fn metrics() -> BTreeSet<String> {
-    let rig = Rig::new();
-    let mut client = RawClient::connect(&Address::Tcp(rig.wardent.admin()));
-    let page = client.ask("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    let page = String::from_utf8(page.body).unwrap();
+    let page = support::metrics::of_a_node();
     let families = found(r"(?m)^# TYPE ([a-z_]+) ", &page);
     &families | &found(r"(?m)^([a-z_]+)[{ ]", &page)
 }

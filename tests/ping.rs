@@ -28,6 +28,9 @@ fn the_monitor_is_told_again_and_again() {
         assert_eq!(ping.head.target, "/ping/token");
         assert_eq!(ping.header("host"), Some(monitor.server().as_str()));
     }
+    let started = rig.wardent.metric("process_start_time_seconds");
+    let now = f64::from(u32::try_from(support::time::unix_seconds()).unwrap());
+    assert!((now - 600.0..=now + 1.0).contains(&started), "{started}");
     eventually("both are counted", || {
         rig.wardent
             .metric("wardent_pings_total{result=\"answered\"}")

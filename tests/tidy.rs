@@ -194,6 +194,26 @@ fn one_file_names_the_yaml_crate() {
 }
 
 #[test]
+fn of_proc_only_the_own_process_is_read() {
+    let wrong: Vec<_> = rust_files("src")
+        .into_iter()
+        .filter(|file| {
+            let source = fs::read_to_string(file).unwrap();
+            let code = code_of(&source);
+            let mut paths = code
+                .split("\"/proc/")
+                .skip(1)
+                .chain(code.split("\"/sys/").skip(1));
+            paths.any(|path| !path.starts_with("self/"))
+        })
+        .collect();
+    assert!(
+        wrong.is_empty(),
+        "the unit hides the rest (`ProcSubset=pid`): {wrong:?}"
+    );
+}
+
+#[test]
 fn the_tidy_reader_sees_groups_aliases_and_calls() {
     let source =
         "use crate::{limit::gcra, proxy as p};\n// crate::app\nfn f() { crate::admin::g() }";

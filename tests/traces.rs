@@ -65,6 +65,11 @@ fn spans(collector: &Origin) -> Vec<Span> {
             resource["resource"]["attributes"][0]["value"]["stringValue"],
             "wardent"
         );
+        let attributes = resource["resource"]["attributes"].as_array().unwrap();
+        let host = attributes.iter().find(|one| one["key"] == "host.name");
+        let host = host.and_then(|host| host["value"]["stringValue"].as_str());
+        let own = rustix::system::uname();
+        assert_eq!(host, own.nodename().to_str().ok());
         let batch = resource["scopeSpans"][0]["spans"].as_array().unwrap();
         spans.extend(batch.iter().cloned().map(Span));
     }

@@ -96,6 +96,7 @@ impl House {
             clients: &self.clients,
             bots: &self.bots,
             people,
+            spending: None,
         };
         let head = Head {
             peer: &Peer::Ip(Ipv4Addr::LOCALHOST.into()),

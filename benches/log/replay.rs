@@ -125,6 +125,8 @@ fn batches(count: u32, now_unix_ms: u64) -> Vec<Vec<u8>> {
             why: "rate_limited".into(),
             by: "policy".into(),
             request: Some(format!("01M7ZF3V{:018X}", u64::from(nth) << 20 | 0x5_a5a5).into()),
+            node: None,
+            hlc: None,
         };
         value.clear();
         state.write(&stamps, &mut value);

@@ -1,17 +1,21 @@
 //! How questions and acts are read, and how they are answered: bounded, strict, as JSON.
 
 use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, Either, Full, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{error::Category, json};
 
-use super::server::answer;
+use super::{live::Stream, server::answer};
+use crate::event::ascii;
 
 /// Bytes of a question at most.
 const QUESTION_BYTES_MAX: usize = 64 * 1024;
 
-pub(super) type Answer = Response<Full<Bytes>>;
+/// A body that is whole, or one that goes on while things happen.
+pub(super) type Body = Either<Full<Bytes>, Stream>;
+
+pub(super) type Answer = Response<Body>;
 
 /// What a question or an act is answered with.
 pub(super) type Reply = Result<Answer, Refused>;
@@ -45,20 +49,22 @@ impl Refused {
 
 impl From<Refused> for Answer {
     fn from(refused: Refused) -> Self {
-        let body = json!({"error": refused.words});
-        answer(refused.status, "application/json", format!("{body}\n"))
+        let body = written(&json!({"error": refused.words}));
+        answer(refused.status, "application/json", body)
     }
 }
 
-/// An answer that says `what`.
+/// An answer that says `what`, in printable ASCII alone: whoever shows it on a terminal as it comes shows
+/// what strangers wrote.
 pub(super) fn say(status: StatusCode, what: &impl Serialize) -> Reply {
-    let body = serde_json::to_string(what).map_err(|error| {
-        Refused::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            format!("the answer cannot be written: {error}"),
-        )
-    })?;
-    Ok(answer(status, "application/json", body + "\n"))
+    Ok(answer(status, "application/json", written(what)))
+}
+
+fn written(what: &impl Serialize) -> String {
+    let mut body = Vec::new();
+    ascii::write_json(what, &mut body);
+    body.push(b'\n');
+    String::from_utf8_lossy(&body).into_owned()
 }
 
 /// The body of a request, as what it means.
@@ -66,12 +72,23 @@ pub(super) fn say(status: StatusCode, what: &impl Serialize) -> Reply {
 /// # Errors
 /// When it is too long, breaks off, is no JSON, or says something else than is asked for.
 pub(super) async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Refused> {
-    let body = Limited::new(request.into_body(), QUESTION_BYTES_MAX);
+    read_up_to(request, QUESTION_BYTES_MAX).await
+}
+
+/// As [`read`], of so many bytes at most.
+///
+/// # Errors
+/// As [`read`].
+pub(super) async fn read_up_to<T: DeserializeOwned>(
+    request: Request<Incoming>,
+    bytes_max: usize,
+) -> Result<T, Refused> {
+    let body = Limited::new(request.into_body(), bytes_max);
     let bytes = body.collect().await.map_err(|error| {
         if error.is::<LengthLimitError>() {
             Refused::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
-                format!("the body is longer than {QUESTION_BYTES_MAX} bytes"),
+                format!("the body is longer than {bytes_max} bytes"),
             )
         } else {
             Refused::unreadable("the body broke off")

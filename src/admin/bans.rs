@@ -22,7 +22,7 @@ use crate::{
 const PAGE: usize = 100;
 
 /// Bans of one page at most.
-pub const PAGE_MAX: usize = 1_000;
+pub const PAGE_MAX: usize = 10_000;
 
 /// Of many bans, so many wait for the disk together.
 pub const AT_ONCE: usize = 256;
@@ -33,21 +33,21 @@ const WHY_BYTES_MAX: usize = 500;
 /// What is to be banned.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ToBan {
+pub(super) struct ToBan {
     /// A client's address, or a network.
-    target: String,
+    pub(super) target: String,
     /// How long, as in `10m`.
     #[serde(rename = "for")]
-    duration: String,
+    pub(super) duration: String,
     #[serde(default)]
-    why: String,
+    pub(super) why: String,
     /// Whether a very wide network is meant.
     #[serde(default)]
-    force: bool,
+    pub(super) force: bool,
 }
 
 /// One ban, as it is shown.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shown {
     /// Whom it is for.
     pub target: String,
@@ -65,13 +65,16 @@ pub struct Shown {
     pub why: String,
     /// Whether it holds, or would if the policy were enforced.
     pub enforced: bool,
+    /// The node that decided it, where there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     /// What led to it, oldest first; only where one ban was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evidence: Option<Vec<Evidence>>,
 }
 
 /// One request that led to a ban.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
     /// Its `X-Request-ID`.
     pub id: String,
@@ -191,12 +194,22 @@ impl Server {
                     "`target` asks for one ban: `limit` and `after` do not go with it",
                 ));
             }
-            let act = Act::Show(self.target(target)?);
-            let Done::Shown(ban) = self.acts.ask(act).await? else {
-                return Err(Refused::confused());
-            };
-            return say(StatusCode::OK, &self.shown(&ban, true));
+            return say(StatusCode::OK, &self.ban_of(target).await?);
         }
+        say(StatusCode::OK, &self.list_bans(&query).await?)
+    }
+
+    /// The ban that holds for a target, with its evidence.
+    pub(super) async fn ban_of(&self, target: &str) -> Result<Shown, Refused> {
+        let act = Act::Show(self.target(target)?);
+        let Done::Shown(ban) = self.acts.ask(act).await? else {
+            return Err(Refused::confused());
+        };
+        Ok(self.shown(&ban, true))
+    }
+
+    /// A page of bans, by `limit` and `after`.
+    pub(super) async fn list_bans(&self, query: &Query) -> Result<Listed, Refused> {
         let count = match query.get("limit") {
             Some(limit) => page_length(limit)?,
             None => PAGE,
@@ -212,15 +225,14 @@ impl Server {
         let next = page
             .next
             .map(|next| format!("{}-{}", next.since_unix_ms(), next.target()));
-        let listed = Listed {
+        Ok(Listed {
             bans: page.bans.iter().map(|ban| self.shown(ban, false)).collect(),
             total: page.total,
             next,
-        };
-        say(StatusCode::OK, &listed)
+        })
     }
 
-    async fn ban_one(&self, wanted: ToBan, actor: &str) -> Result<Ban, Refused> {
+    pub(super) async fn ban_one(&self, wanted: ToBan, actor: &str) -> Result<Ban, Refused> {
         let target = self.target(&wanted.target)?;
         // The owner knows the client alone, and the client at `::1` is a whole network.
         let why_not = |ip| self.view.shared.policy.load().protected.why(ip);
@@ -260,8 +272,19 @@ impl Server {
         let target = query
             .get("target")
             .ok_or_else(|| Refused::unreadable("whom? `?target=198.51.100.7`"))?;
+        let grace = query.get("grace").unwrap_or("0s");
+        say(StatusCode::OK, &self.unban_one(target, grace, actor).await?)
+    }
+
+    /// Lifts the ban of a target; nothing counts for the time of `grace`.
+    pub(super) async fn unban_one(
+        &self,
+        target: &str,
+        grace: &str,
+        actor: String,
+    ) -> Result<Lifted, Refused> {
         let target = self.target(target)?;
-        let grace = duration("grace", query.get("grace").unwrap_or("0s"))?;
+        let grace = duration("grace", grace)?;
         let act = Act::Unban {
             target,
             grace,
@@ -274,10 +297,10 @@ impl Server {
             None
         };
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
-        say(StatusCode::OK, &Lifted { lifted, grace_ms })
+        Ok(Lifted { lifted, grace_ms })
     }
 
-    fn target(&self, text: &str) -> Result<Target, Refused> {
+    pub(super) fn target(&self, text: &str) -> Result<Target, Refused> {
         let prefix = self.view.shared.policy.load().trust.ipv6_prefix;
         Target::parse(text, prefix)
             .map_err(|words| Refused::senseless(format!("`target`: {words}")))
@@ -294,7 +317,7 @@ impl Server {
         }
     }
 
-    fn shown(&self, ban: &Ban, with_evidence: bool) -> Shown {
+    pub(super) fn shown(&self, ban: &Ban, with_evidence: bool) -> Shown {
         let stamps = Stamps::default();
         let clock = &self.view.shared.clock;
         let left_ms = left_ms(ban, clock);
@@ -309,6 +332,7 @@ impl Server {
             by: ban.decided.name().to_owned(),
             why: ban.why.clone(),
             enforced: ban.enforced,
+            node: ban.stamp.node.as_ref().map(ToString::to_string),
             evidence: with_evidence.then(|| evidence().collect()),
         }
     }

@@ -67,7 +67,7 @@ impl Server {
         let mut place = None;
         loop {
             let mut ends: Vec<_> = partitions.iter().map(|one| one.subscribe()).collect();
-            let mut found = self.find(&ask, &partitions).await?;
+            let mut found = self.find(&ask, &partitions, ANSWER_WITHIN).await?;
             tally.add(&found.tally);
             let left_ns = until_ns.saturating_sub(clock.monotonic_ns());
             if left_ns == 0 || !found.events.is_empty() || !found.is_end {
@@ -91,11 +91,20 @@ impl Server {
         }
     }
 
-    async fn find(&self, ask: &Ask, partitions: &[Arc<Partition>]) -> Result<Found, Refused> {
+    /// What these partitions have of a question, as far as it is found within this time.
+    ///
+    /// # Errors
+    /// When the log cannot be read now.
+    pub(super) async fn find(
+        &self,
+        ask: &Ask,
+        partitions: &[Arc<Partition>],
+        within: Duration,
+    ) -> Result<Found, Refused> {
         let (ask, partitions) = (ask.clone(), partitions.to_vec());
         let clock = self.view.shared.clock.clone();
         let found = self.walks.walk(move |asked| {
-            let until_ns = deadline(&clock, ANSWER_WITHIN);
+            let until_ns = deadline(&clock, within);
             let mut is_over = || asked.is_gone() || clock.monotonic_ns() >= until_ns;
             ask.answer(&partitions, &mut is_over)
         });

@@ -231,7 +231,7 @@ impl Server {
         })
     }
 
-    async fn weigh(&self, client: ClientKey) -> Result<Held, Refused> {
+    pub(super) async fn weigh(&self, client: ClientKey) -> Result<Held, Refused> {
         let Done::Weighed(standing) = self.acts.ask(Act::Weigh(client)).await? else {
             return Err(Refused::confused());
         };

@@ -14,11 +14,8 @@ use super::{
 };
 use crate::{
     kafka::{GroupShown, GroupsShown},
-    log::{Partition, View},
+    log::Partition,
 };
-
-/// Partitions whose age is looked up in the log for one answer, those with the most before them first.
-const AGES_MAX: usize = 1_000;
 
 /// Pairs of group and topic that metrics show, those with the most before them first.
 pub(super) const SERIES_MAX: usize = 200;
@@ -79,7 +76,8 @@ pub struct Lag {
     pub end: Option<i64>,
     /// Records before it.
     pub lag_records: u64,
-    /// The age of the first of these records, in seconds; none where there are none, or it is not known.
+    /// The age of the first of these records, in seconds and to a batch; none where there are none, or it is not
+    /// known yet.
     pub lag_seconds: Option<f64>,
 }
 
@@ -91,23 +89,10 @@ impl Groups {
         now_ms: u64,
     ) -> Self {
         let find = |topic: &str, index: i32| partition(topic, u32::try_from(index).ok()?);
-        let mut groups: Vec<_> = shown.groups.iter().map(|one| group(one, &find)).collect();
-        let mut behind: Vec<&mut Lag> = groups
-            .iter_mut()
-            .flat_map(|group| group.partitions.iter_mut())
-            .filter(|lag| lag.lag_records > 0)
-            .collect();
-        behind.sort_by_key(|lag| std::cmp::Reverse(lag.lag_records));
-        for lag in behind.into_iter().take(AGES_MAX) {
-            let partition = find(&lag.topic, lag.partition);
-            let first = partition.and_then(|partition| time_of(&partition, lag.committed));
-            lag.lag_seconds = first.map(|first_ms| age(first_ms, now_ms));
+        let groups = shown.groups.iter().map(|one| group(one, &find, now_ms));
+        Self {
+            groups: groups.collect(),
         }
-        for group in &mut groups {
-            let ages = group.partitions.iter().filter_map(|lag| lag.lag_seconds);
-            group.lag_seconds = ages.reduce(f64::max);
-        }
-        Self { groups }
     }
 
     /// Records and seconds behind, by group and topic: not more than [`SERIES_MAX`].
@@ -128,7 +113,11 @@ impl Groups {
     }
 }
 
-fn group(shown: &GroupShown, find: &impl Fn(&str, i32) -> Option<Arc<Partition>>) -> Group {
+fn group(
+    shown: &GroupShown,
+    find: &impl Fn(&str, i32) -> Option<Arc<Partition>>,
+    now_ms: u64,
+) -> Group {
     let members = shown.members.iter().map(|member| Member {
         member: member.id.clone(),
         instance: member.instance.clone(),
@@ -149,11 +138,12 @@ fn group(shown: &GroupShown, find: &impl Fn(&str, i32) -> Option<Arc<Partition>>
             committed_unix_ms: own.committed_unix_ms,
             end: partition.map(|partition| partition.high_watermark()),
             lag_records: records,
-            lag_seconds: None,
+            lag_seconds: own.first_unix_ms.map(|first_ms| age(first_ms, now_ms)),
         }
     });
     let partitions: Vec<_> = partitions.collect();
     let records = partitions.iter().map(|lag| lag.lag_records);
+    let ages = partitions.iter().filter_map(|lag| lag.lag_seconds);
     Group {
         group: shown.name.clone(),
         state: shown.state.to_owned(),
@@ -161,20 +151,9 @@ fn group(shown: &GroupShown, find: &impl Fn(&str, i32) -> Option<Arc<Partition>>
         protocol: shown.protocol.clone(),
         members: members.collect(),
         lag_records: records.fold(0, u64::saturating_add),
-        lag_seconds: None,
+        lag_seconds: ages.reduce(f64::max),
         partitions,
     }
-}
-
-/// The time of the first record from `offset` on, in Unix milliseconds; none where it cannot be read.
-fn time_of(partition: &Partition, offset: i64) -> Option<i64> {
-    let offset = offset.max(partition.log_start_offset());
-    let batches = partition.read(offset, 1).ok()?;
-    let (batch, _) = View::read(&batches).ok()?;
-    let mut scratch = Vec::new();
-    let mut records = batch.records(&mut scratch).ok()?.flatten();
-    let first = records.find(|record| record.offset >= offset);
-    Some(first.map_or(batch.max_timestamp(), |record| record.timestamp_ms))
 }
 
 /// Seconds since then, to the millisecond.

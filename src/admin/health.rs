@@ -9,7 +9,7 @@ use crate::proxy::listener::Phase;
 
 /// Who has not ticked for so long is taken for stuck; workers tick every 50 ms, the owner of bans every
 /// 10 ms, its publisher every 100 ms.
-const STUCK_AFTER_MS: u64 = 5_000;
+pub(super) const STUCK_AFTER_MS: u64 = 5_000;
 
 /// What a health endpoint says.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ pub fn live(view: &View) -> Health {
 }
 
 /// Whether traffic may come: it serves, and no worker is stuck. An upstream that is down does not
-/// count: nobody else would answer better.
+/// count: nobody else would answer better. Nor does a cluster that is away: each node goes on by itself.
 pub fn ready(view: &View) -> Health {
     let phase = *view.phase.borrow();
     let live = live(view);
@@ -81,6 +81,7 @@ pub fn ready(view: &View) -> Health {
             "last_reload_failed": view.reloads.last_failed(),
             "upstream": servers,
             "log": view.log.detail(now_ms, view.auditor.trouble()),
+            "cluster": view.cluster.as_ref().map(|cluster| super::cluster::detail(cluster)),
             "kafka": view.kafka.as_ref().map(|counters| super::kafka::detail(counters, now_ms)),
         }),
     }

@@ -13,13 +13,16 @@ const STUCK_AFTER_MS: u64 = 10_000;
 /// Whether clients are served, at `now_ms` of the monotonic clock. That they are not keeps no request from
 /// being answered.
 pub(super) fn detail(counters: &Counters, now_ms: u64) -> Value {
+    json!({"state": state(counters, now_ms), "connections": counters.connections.get()})
+}
+
+/// `ok`, or `stalled` where the listener's thread has not gone round for too long.
+pub(super) fn state(counters: &Counters, now_ms: u64) -> &'static str {
     let silent_ms = now_ms.saturating_sub(counters.beat_ms.get());
-    let state = if silent_ms > STUCK_AFTER_MS {
-        "stalled"
-    } else {
-        "ok"
-    };
-    json!({"state": state, "connections": counters.connections.get()})
+    match silent_ms > STUCK_AFTER_MS {
+        true => "stalled",
+        false => "ok",
+    }
 }
 
 pub(super) fn encode(counters: &Counters, encoder: &mut Encoder<'_>) -> fmt::Result {

@@ -43,7 +43,7 @@ impl LogView {
         json!({"state": state, "reasons": reasons})
     }
 
-    fn reasons(&self, now_ms: u64, of_bans: &Trouble) -> Vec<String> {
+    pub(super) fn reasons(&self, now_ms: u64, of_bans: &Trouble) -> Vec<String> {
         let health = self.log.health();
         let mut reasons = Vec::new();
         for (beat_ms, bound_ms, silent) in [
@@ -114,6 +114,11 @@ impl LogView {
         self.appends(encoder)?;
         self.disk(encoder)?;
         kept(&self.cleaner, encoder)
+    }
+
+    /// Events that are not in the log, since the start.
+    pub(super) fn events_lost(&self) -> u64 {
+        self.sum(LaneCounts::lost) + self.builder.given_up()
     }
 
     fn sum(&self, of: impl Fn(&LaneCounts) -> u64) -> u64 {

@@ -400,6 +400,7 @@ impl Numbers {
             failed,
             last_failed,
             last_success_unix_ms,
+            told: _,
         } = &*view.reloads;
         encoder.gauge(
             "wardent_policy_generation",
@@ -526,7 +527,7 @@ impl Numbers {
 impl Collector for Numbers {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut encoder = Encoder(encoder);
-        process::encode(&mut encoder)?;
+        process::encode(&mut encoder, self.0.started_unix_ms)?;
         self.requests(&mut encoder)?;
         self.connections(&mut encoder)?;
         self.upstream(&mut encoder)?;
@@ -534,6 +535,9 @@ impl Collector for Numbers {
         self.bot_lookups(&mut encoder)?;
         self.bans(&mut encoder)?;
         self.0.log.encode(&mut encoder)?;
+        if let Some(cluster) = &self.0.cluster {
+            super::cluster::encode(cluster, &self.0.owner.others, &mut encoder)?;
+        }
         if let Some(counters) = &self.0.kafka {
             super::kafka::encode(counters, &mut encoder)?;
             super::kafka::encode_lag(&self.0.groups(), &mut encoder)?;
@@ -573,7 +577,7 @@ impl<'a> Encoder<'a> {
         ConstCounter::new(time.as_secs_f64()).encode(metric)
     }
 
-    fn gauges<'n>(
+    pub(super) fn gauges<'n>(
         &mut self,
         name: &str,
         help: &str,
@@ -581,6 +585,18 @@ impl<'a> Encoder<'a> {
         values: impl Iterator<Item = (&'n str, u64)>,
     ) -> fmt::Result {
         let values = values.map(|(value, number)| (value, gauge(number)));
+        self.family(MetricType::Gauge, name, help, label, values)
+    }
+
+    /// Times in seconds, by one label.
+    pub(super) fn seconds_by<'n>(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: impl Iterator<Item = (&'n str, f64)>,
+    ) -> fmt::Result {
+        let values = values.map(|(value, seconds)| (value, ConstGauge::new(seconds)));
         self.family(MetricType::Gauge, name, help, label, values)
     }
 

@@ -5,6 +5,8 @@
 
 mod api;
 pub mod bans;
+pub mod cluster;
+mod dash;
 mod events;
 pub mod explain;
 pub mod exposition;
@@ -12,15 +14,20 @@ pub mod groups;
 pub mod health;
 mod kafka;
 pub mod kafka_users;
+mod live;
 pub mod log;
 pub mod metrics;
+pub mod now;
+mod openapi;
 pub mod ping;
 mod process;
 mod reading;
 mod registry;
 pub mod server;
+pub mod standing;
 pub mod status;
 pub mod token;
+pub mod top;
 pub mod topics;
 pub mod traces;
 pub mod verify;
@@ -31,6 +38,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use log::LogView;
@@ -38,6 +46,7 @@ use traces::Exported;
 use watchdog::Vitals;
 
 use crate::{
+    cluster::Cluster,
     kafka::{Counters, users::UserActs},
     owner::Numbers,
     proxy::{listener::Phase, metrics::WorkerMetrics, worker::Shared},
@@ -49,6 +58,8 @@ use crate::{
 pub struct View {
     /// What the workers share.
     pub shared: Arc<Shared>,
+    /// When this process started, in Unix milliseconds.
+    pub started_unix_ms: u64,
     /// Each worker's numbers.
     pub workers: Vec<Arc<WorkerMetrics>>,
     /// How far the process is from its end.
@@ -65,6 +76,8 @@ pub struct View {
     pub auditor: Auditor,
     /// How reloads went.
     pub reloads: Arc<Reloads>,
+    /// This node's side of the cluster, where there is one.
+    pub cluster: Option<Arc<Cluster>>,
     /// What the Kafka listener counts, where there is one.
     pub kafka: Option<Arc<Counters>>,
     /// What became of spans.
@@ -81,6 +94,16 @@ pub struct Reloads {
     failed: AtomicU64,
     last_failed: AtomicU64,
     last_success_unix_ms: AtomicU64,
+    told: ArcSwap<Told>,
+}
+
+/// What the last load told, in words for the operator.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Told {
+    /// Why the file was refused, where it was.
+    pub refused: Option<String>,
+    /// What is worth knowing about the policy in force.
+    pub notes: Vec<String>,
 }
 
 impl Reloads {
@@ -91,17 +114,45 @@ impl Reloads {
         Arc::new(reloads)
     }
 
+    /// Takes note of what is worth knowing about the policy in force.
+    pub fn noted(&self, notes: Vec<String>) {
+        self.told.store(Arc::new(Told {
+            refused: None,
+            notes,
+        }));
+    }
+
+    /// What the last load told.
+    pub fn told(&self) -> Arc<Told> {
+        self.told.load_full()
+    }
+
     /// Takes note of a reload that took effect.
     pub fn succeeded(&self, unix_ms: u64) {
         self.succeeded.fetch_add(1, Ordering::Relaxed);
         self.last_failed.store(0, Ordering::Relaxed);
         self.last_success_unix_ms.store(unix_ms, Ordering::Relaxed);
+        self.noted(self.told.load().notes.clone());
     }
 
-    /// Takes note of a reload that was refused.
-    pub fn failed(&self) {
+    /// Takes note of a reload that was refused, and why.
+    pub fn failed(&self, report: &str) {
+        self.told.store(Arc::new(Told {
+            refused: Some(report.trim_end().to_owned()),
+            notes: self.told.load().notes.clone(),
+        }));
         self.failed.fetch_add(1, Ordering::Relaxed);
         self.last_failed.store(1, Ordering::Relaxed);
+    }
+
+    /// Why the last reload was refused, if it was.
+    pub fn error(&self) -> Option<String> {
+        self.told.load().refused.clone()
+    }
+
+    /// When the policy in force got so, in milliseconds since 1970.
+    pub fn last_success_unix_ms(&self) -> u64 {
+        self.last_success_unix_ms.load(Ordering::Relaxed)
     }
 
     /// Whether the last reload was refused.
@@ -113,9 +164,29 @@ impl Reloads {
 /// What came of an act: words for the operator.
 pub type ActResult = Result<String, String>;
 
+/// What is wanted of the policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    /// To read it again.
+    Reload,
+    /// To write a mode into its file, and read that.
+    Switch(Switch),
+}
+
+/// A route's way between observe and enforce.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Switch {
+    /// Which; none for all that say nothing themselves.
+    pub route: Option<String>,
+    /// Whether it enforces from now on.
+    pub enforces: bool,
+}
+
 /// A reload that somebody waits for.
 #[derive(Debug)]
 pub struct WantedReload {
+    /// What is wanted.
+    pub wanted: Wanted,
     /// Who wants it: an operator (`uid:0`), or `signal`.
     pub actor: String,
     /// Who waits for what comes of it.
@@ -141,10 +212,22 @@ impl Reloader {
     /// # Errors
     /// The report of what is wrong, when the files were refused.
     pub async fn reload(&self, actor: &str) -> ActResult {
+        self.ask(actor, Wanted::Reload).await
+    }
+
+    /// Does what `actor` wants of the policy, and says what came of it.
+    ///
+    /// # Errors
+    /// The report of what is wrong, when it is not done.
+    pub async fn ask(&self, actor: &str, wanted: Wanted) -> ActResult {
         let (answer, answered) = oneshot::channel();
-        let actor = actor.to_owned();
+        let wanted = WantedReload {
+            wanted,
+            actor: actor.to_owned(),
+            answer,
+        };
         self.0
-            .try_send(WantedReload { actor, answer })
+            .try_send(wanted)
             .map_err(|_| "too many reloads wait already: try again".to_owned())?;
         answered
             .await

@@ -1,6 +1,7 @@
 //! What every Prometheus client says of its process, from `/proc/self`, and which build this is.
 //!
-//! Names and meanings are those of Prometheus' own client libraries, so that dashboards know them.
+//! Names and meanings are those of Prometheus' own client libraries, so that dashboards know them. Of `/proc`
+//! nothing else is read: a service may be shown no more (`ProcSubset=pid`).
 
 use std::{fmt, fs, time::Duration};
 
@@ -17,10 +18,10 @@ use super::metrics::Encoder;
 const UTIME: usize = 14 - 3;
 const STIME: usize = 15 - 3;
 const THREADS: usize = 20 - 3;
-const START_TIME: usize = 22 - 3;
 const RSS_PAGES: usize = 24 - 3;
 
-pub(super) fn encode(encoder: &mut Encoder<'_>) -> fmt::Result {
+/// Of a process that started at this moment, in Unix milliseconds.
+pub(super) fn encode(encoder: &mut Encoder<'_>, started_unix_ms: u64) -> fmt::Result {
     let version = [("version", env!("CARGO_PKG_VERSION"))];
     encoder
         .descriptor("wardent_build", "Which Wardent this is", MetricType::Info)?
@@ -44,13 +45,11 @@ pub(super) fn encode(encoder: &mut Encoder<'_>) -> fmt::Result {
     if let Some(threads) = field(THREADS) {
         encoder.gauge("process_threads", "Threads of the process", threads)?;
     }
-    if let (Some(booted_s), Some(start)) = (boot_time_s(), field(START_TIME)) {
-        encoder.seconds(
-            "process_start_time_seconds",
-            "When the process started, since 1970",
-            Duration::from_secs(booted_s) + of_ticks(start),
-        )?;
-    }
+    encoder.seconds(
+        "process_start_time_seconds",
+        "When the process started, since 1970",
+        Duration::from_millis(started_unix_ms),
+    )?;
     if let Ok(open) = fs::read_dir("/proc/self/fd") {
         let open = open.count() as u64;
         encoder.gauge("process_open_fds", "Descriptors that are open", open)?;
@@ -69,13 +68,6 @@ fn of_ticks(ticks: u64) -> Duration {
     Duration::from_millis(ticks.saturating_mul(1_000) / clock_ticks_per_second().max(1))
 }
 
-/// When the machine was booted, in seconds since 1970.
-fn boot_time_s() -> Option<u64> {
-    let stat = fs::read_to_string("/proc/stat").ok()?;
-    let line = stat.lines().find_map(|line| line.strip_prefix("btime "))?;
-    line.trim().parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,7 +78,6 @@ mod tests {
         assert_eq!(number_after_name(stat, UTIME), Some(31));
         assert_eq!(number_after_name(stat, STIME), Some(12));
         assert_eq!(number_after_name(stat, THREADS), Some(9));
-        assert_eq!(number_after_name(stat, START_TIME), Some(5_000));
         assert_eq!(number_after_name(stat, RSS_PAGES), Some(250));
     }
 }

@@ -113,7 +113,7 @@ impl Walks {
 }
 
 /// Lets all other threads go first. On Linux the nice value is a thread's own (setpriority(2)).
-fn give_way() {
+pub(super) fn give_way() {
     let own = rustix::thread::gettid();
     // One that may not is as quick as the others.
     let _ = rustix::process::setpriority_process(Some(own), NICE);

@@ -137,7 +137,13 @@ impl Question {
         let content_type = head.headers.get(header::CONTENT_TYPE);
         let content_type = content_type.map(|value| value.to_str().unwrap_or_default());
         let media = content_type.map(|value| value.split(';').next().unwrap_or_default().trim());
-        if media.is_some_and(|media| !CONTENT_TYPES.contains(&media)) {
+        // A page of another site can send what says nothing of its type, and nothing of these types, without
+        // being asked for permission (Fetch standard, CORS-safelisted request-header).
+        let is_taken = match media {
+            Some(media) => CONTENT_TYPES.contains(&media),
+            None => !matches!(head.method, Method::POST | Method::PUT),
+        };
+        if !is_taken {
             return Err(Refused {
                 code: 415,
                 message: "HTTP 415 Unsupported Media Type".to_owned(),

@@ -1,13 +1,13 @@
 //! The admin listener and the admin socket.
 //!
-//! The listener is for reading and checks the `Host` it is called by, so that no web page can reach
-//! it by a name of its own (DNS rebinding); acts need the token there. The socket is for acts as well: who
-//! may open it is up to its file's mode.
+//! On loopback the listener is for reading and checks the `Host` it is called by, so that no web page can reach
+//! it by a name of its own (DNS rebinding); acts need the token there. Off loopback everything needs it, and no
+//! page has it. The socket is for acts as well: who may open it is up to its file's mode.
 
 use std::{convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
 
 use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::{
     body::{Bytes, Incoming},
     server::conn::http1,
@@ -23,20 +23,22 @@ use tokio::{
 use super::{
     Reloader, View,
     api::{Answer, Refused},
+    dash::{self, Dash},
     events::WAITS_MAX,
     exposition, health, metrics,
     reading::Walks,
     registry,
     status::Looks,
     token::{Shown, Token},
+    top::Following,
     verify::Jobs,
 };
-use crate::owner::Acts;
+use crate::{event::exchange, kafka::tls::Tls, owner::Acts};
 
 /// Connections at once, of the listener and of the socket each; more wait in the backlog.
 const CONNECTIONS_MAX: usize = 64;
 const HEAD_WITHIN: Duration = Duration::from_secs(5);
-/// For a whole connection: these are short questions.
+/// For a whole connection once hands are shaken: these are short questions.
 const CONNECTION_WITHIN: Duration = Duration::from_secs(60);
 const AFTER_ACCEPT_ERROR: Duration = Duration::from_millis(100);
 
@@ -44,15 +46,17 @@ const AFTER_ACCEPT_ERROR: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone)]
 pub struct Server {
     pub(super) view: Arc<View>,
-    reloader: Reloader,
-    /// What acts over the listener need; without one there are none.
-    token: Option<Token>,
+    pub(super) reloader: Reloader,
+    /// What acts over the listener need, and all of it off loopback; without one there is none of that.
+    pub(super) token: Option<Token>,
     pub(super) acts: Acts,
     pub(super) walks: Walks,
     /// Places for questions that wait for events.
     pub(super) waits: Arc<Semaphore>,
     pub(super) jobs: Arc<Jobs>,
     pub(super) looks: Arc<Looks>,
+    pub(super) following: Arc<Following>,
+    pub(super) dash: Arc<Dash>,
 }
 
 /// Where a question came in.
@@ -66,7 +70,32 @@ pub(super) enum Door {
     Socket(Option<u32>),
 }
 
+/// Where a request stays that shows no token, or another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Closed {
+    /// This one reads nothing without the token.
+    ToStrangers,
+    /// That is not the token.
+    ToThis,
+}
+
 impl Door {
+    /// The listener is loopback's: whoever calls it is on this machine.
+    fn is_loopback(self) -> bool {
+        matches!(self, Self::Listener(own) if own.to_canonical().is_loopback())
+    }
+
+    /// The door that a request opens here with what it shows.
+    fn opened_with(self, shown: Shown) -> Result<Self, Closed> {
+        match (self, shown) {
+            (Self::Socket(_) | Self::Token, _) => Ok(self),
+            (Self::Listener(_), Shown::Token) => Ok(Self::Token),
+            (Self::Listener(_), Shown::Wrong) => Err(Closed::ToThis),
+            (Self::Listener(_), Shown::Nothing) if self.is_loopback() => Ok(self),
+            (Self::Listener(_), Shown::Nothing) => Err(Closed::ToStrangers),
+        }
+    }
+
     /// Who acts through this door.
     ///
     /// # Errors
@@ -89,9 +118,10 @@ fn methods_of(path: &str) -> &'static str {
     match path {
         path if registry::is_here(path) => registry::methods_of(path),
         "/api/v1/bans" => "GET, POST, DELETE",
-        "/api/v1/bans/import" | "/api/v1/explain" | "/api/v1/reload" => "POST",
+        "/api/v1/bans/import" | "/api/v1/explain" | "/api/v1/reload" | exchange::PATH => "POST",
         "/api/v1/log/verify" => "GET, POST",
         "/api/v1/log/users" => "GET, POST, PUT, DELETE",
+        path if dash::is_act(path) => "POST",
         _ => "GET, HEAD",
     }
 }
@@ -110,24 +140,34 @@ impl Server {
             walks: Walks::new(),
             waits: Arc::new(Semaphore::new(WAITS_MAX)),
             jobs: Arc::default(),
+            following: Arc::default(),
+            dash: Arc::default(),
         }
     }
 
-    /// Serves a TCP listener until the task is dropped.
+    /// Serves a TCP listener until the task is dropped, where there is a certificate over TLS alone.
     ///
     /// Whoever fills it with connections takes no room from the socket.
-    pub async fn serve_listener(self, listener: TcpListener) {
+    pub async fn serve_listener(self, listener: TcpListener, tls: Option<Tls>) {
         let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
             let permit = Arc::clone(&room).acquire_owned().await;
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    let server = self.clone();
+                    let (server, tls) = (self.clone(), tls.clone());
                     tokio::spawn(async move {
                         let _permit = permit;
                         // The address it was called by; of a listener on all of them, this is one.
-                        if let Ok(address) = stream.local_addr() {
-                            server.serve(stream, Door::Listener(address.ip())).await;
+                        let Ok(address) = stream.local_addr() else {
+                            return;
+                        };
+                        let door = Door::Listener(address.ip());
+                        match tls {
+                            None => server.serve(stream, door).await,
+                            Some(tls) => match tls.accept(stream).await {
+                                Ok(stream) => server.serve(stream, door).await,
+                                Err(why) => tracing::debug!(%why, "no TLS at the admin listener"),
+                            },
                         }
                     });
                 }
@@ -175,19 +215,17 @@ impl Server {
     async fn answer(&self, request: Request<Incoming>, door: Door) -> Answer {
         let host = request.headers().get(header::HOST);
         let host = host.and_then(|host| host.to_str().ok());
-        if let Door::Listener(own) = door
-            && !host.is_some_and(|host| is_own_name(host, own))
-        {
+        if door.is_loopback() && !host.is_some_and(is_loopback_name) {
             return text(
                 StatusCode::MISDIRECTED_REQUEST,
                 "this is the admin listener: call it by its address or as localhost\n",
             );
         }
-        let Some(door) = self.door_of(&request, door) else {
-            return challenging(text(
-                StatusCode::UNAUTHORIZED,
-                "this is not the token of this Wardent\n",
-            ));
+        let door = match door.opened_with(self.shown_in(&request)) {
+            Ok(door) => door,
+            Err(Closed::ToStrangers) if dash::is_for_strangers(request.uri().path()) => door,
+            Err(Closed::ToStrangers) if dash::is_page(&request) => return dash::to_login(&request),
+            Err(closed) => return turned_away(closed),
         };
         let methods = methods_of(request.uri().path());
         let mut answer = self.answer_to(request, door).await;
@@ -201,15 +239,13 @@ impl Server {
         answer
     }
 
-    /// The door that a request has opened, by the token it shows; none where that is a wrong one.
-    fn door_of(&self, request: &Request<Incoming>, door: Door) -> Option<Door> {
-        let (Door::Listener(_), Some(token)) = (door, &self.token) else {
-            return Some(door);
-        };
-        match token.shown_in(request.headers()) {
-            Shown::Nothing => Some(door),
-            Shown::Token => Some(Door::Token),
-            Shown::Wrong => None,
+    /// What a request says of the token; where there is none, nothing.
+    fn shown_in(&self, request: &Request<Incoming>) -> Shown {
+        let token = self.token.as_ref();
+        match token.map(|token| token.shown_in(request.headers())) {
+            None | Some(Shown::Nothing) if self.is_in_session(request) => Shown::Token,
+            None => Shown::Nothing,
+            Some(shown) => shown,
         }
     }
 
@@ -228,7 +264,14 @@ impl Server {
                 .unwrap_or_else(Answer::from),
             (_, "/api/v1/explain", _) => self.explain(request).await.unwrap_or_else(Answer::from),
             (_, "/api/v1/events", _) => self.events(request).await.unwrap_or_else(Answer::from),
+            (_, "/api/v1/cluster", _) => self.cluster(&request).unwrap_or_else(Answer::from),
+            (_, exchange::PATH, _) => self
+                .exchange(request, door)
+                .await
+                .unwrap_or_else(Answer::from),
             (_, "/api/v1/status", _) => self.status(&request).unwrap_or_else(Answer::from),
+            (_, "/api/v1/top", _) => self.top(&request).await.unwrap_or_else(Answer::from),
+            (_, path, _) if dash::is_here(path) => self.dash(request, door).await,
             (_, "/api/v1/log/users", _) => self
                 .kafka_users(request, door)
                 .await
@@ -246,8 +289,9 @@ impl Server {
             (_, path, _) if path.starts_with("/api/") => Answer::from(Refused::new(
                 StatusCode::NOT_FOUND,
                 "here are /api/v1/bans, /api/v1/bans/import, /api/v1/explain, /api/v1/reload, \
-                 /api/v1/events, /api/v1/status, /api/v1/log/topics, /api/v1/log/groups, /api/v1/log/users \
-                 and /api/v1/log/verify",
+                 /api/v1/events, /api/v1/status, /api/v1/top, /api/v1/cluster, /api/v1/log/topics, /api/v1/log/groups, /api/v1/log/users \
+                 and /api/v1/log/verify, and for the dashboard /api/v1/now, /api/v1/live, /api/v1/client, \
+                 /api/v1/policy, /api/v1/bots and /api/v1/health: see /api/v1/openapi.json",
             )),
             _ => text(
                 StatusCode::NOT_FOUND,
@@ -299,16 +343,27 @@ fn challenging(mut answer: Answer) -> Answer {
     answer
 }
 
-/// Whether a `Host` is a name of this machine that no web page could have given it: `localhost`, a
-/// loopback address, or the `own` one that was called.
-fn is_own_name(host: &str, own: IpAddr) -> bool {
+/// The answer to who may not come in; it ends the connection, so that strangers make room.
+fn turned_away(closed: Closed) -> Answer {
+    let words = match closed {
+        Closed::ToStrangers => "off loopback, reading needs the token, too\n",
+        Closed::ToThis => "this is not the token of this Wardent\n",
+    };
+    let mut answer = challenging(text(StatusCode::UNAUTHORIZED, words));
+    let close = header::HeaderValue::from_static("close");
+    answer.headers_mut().insert(header::CONNECTION, close);
+    answer
+}
+
+/// Whether a `Host` is a name of loopback that no web page could have given it: `localhost` or an address.
+fn is_loopback_name(host: &str) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
     };
     let name = name.trim_start_matches('[').trim_end_matches(']');
-    let is_own = |ip: IpAddr| ip.is_loopback() || ip.to_canonical() == own.to_canonical();
-    name.eq_ignore_ascii_case("localhost") || name.parse().is_ok_and(is_own)
+    let is_loopback = |ip: IpAddr| ip.to_canonical().is_loopback();
+    name.eq_ignore_ascii_case("localhost") || name.parse().is_ok_and(is_loopback)
 }
 
 fn health_answer(health: &health::Health) -> Answer {
@@ -325,7 +380,7 @@ fn text(status: StatusCode, words: impl Into<String>) -> Answer {
 }
 
 pub(super) fn answer(status: StatusCode, content_type: &'static str, body: String) -> Answer {
-    let mut answer = Response::new(Full::new(Bytes::from(body)));
+    let mut answer = Response::new(Either::Left(Full::new(Bytes::from(body))));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(
@@ -348,26 +403,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_answers_to_its_own_names_alone() {
-        let v4: IpAddr = "192.0.2.1".parse().unwrap();
+    fn on_loopback_it_answers_to_its_own_names_alone() {
         for host in [
             "localhost",
             "LocalHost:9901",
             "127.0.0.1:9901",
+            "127.0.0.2",
             "[::1]:9901",
-            "192.0.2.1",
-            "192.0.2.1:9901",
+            "[::ffff:127.0.0.1]",
         ] {
-            assert!(is_own_name(host, v4), "{host}");
+            assert!(is_loopback_name(host), "{host}");
         }
-        for host in ["", "evil.test", "192.0.2.2:9901", "192.0.2.1.evil.test"] {
-            assert!(!is_own_name(host, v4), "{host}");
+        for host in ["", "evil.test", "192.0.2.2:9901", "127.0.0.1.evil.test"] {
+            assert!(!is_loopback_name(host), "{host}");
         }
-        let mapped = "::ffff:192.0.2.1".parse().unwrap();
-        assert!(is_own_name("192.0.2.1:9901", mapped));
-        assert!(is_own_name(
-            "[2001:db8::1]:80",
-            "2001:db8::1".parse().unwrap()
-        ));
+    }
+
+    #[test]
+    fn off_loopback_reading_needs_the_token_too() {
+        let at = |address: &str| Door::Listener(address.parse().unwrap());
+        for here in ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"].map(at) {
+            assert_eq!(here.opened_with(Shown::Nothing), Ok(here));
+            assert_eq!(here.opened_with(Shown::Token), Ok(Door::Token));
+            assert_eq!(here.opened_with(Shown::Wrong), Err(Closed::ToThis));
+        }
+        for there in ["192.0.2.1", "2001:db8::1", "::ffff:192.0.2.1", "fe80::1"].map(at) {
+            assert_eq!(there.opened_with(Shown::Nothing), Err(Closed::ToStrangers));
+            assert_eq!(there.opened_with(Shown::Token), Ok(Door::Token));
+            assert_eq!(there.opened_with(Shown::Wrong), Err(Closed::ToThis));
+        }
+        let socket = Door::Socket(Some(0));
+        assert_eq!(socket.opened_with(Shown::Nothing), Ok(socket));
     }
 }

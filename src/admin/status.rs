@@ -12,15 +12,17 @@ use std::{
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
+use tokio::time::MissedTickBehavior;
 
 use super::{
     View,
     api::{Query, Refused, Reply, say},
     server::Server,
+    standing::Standing,
 };
 use crate::{
     event::{access::Verdict, time::Stamps},
-    guard::verdict::Reason,
+    guard::{policy::Policy, verdict::Reason},
 };
 
 /// From one look to the next.
@@ -32,9 +34,16 @@ const DAY_MS: u64 = 24 * 3_600 * 1_000;
 /// Looks that are remembered: those of a day, and the one before.
 const LOOKS_MAX: usize = 145;
 
+/// From one recent look to the next, and how many are remembered.
+const RECENT_EVERY: Duration = Duration::from_secs(1);
+const RECENT_MAX: usize = 10;
+
 /// How it stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Status {
+    /// The process, for one glance.
+    #[serde(flatten)]
+    pub standing: Standing,
     /// The policy in force, as counted from the start.
     pub policy: u64,
     /// How much of it is enforced.
@@ -49,6 +58,19 @@ pub struct Status {
     pub would_be_refused: BTreeMap<String, u64>,
     /// Bans.
     pub bans: BansShown,
+    /// Requests a second.
+    pub rates: Rates,
+}
+
+/// Requests a second in the last ten seconds, or since the start.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Rates {
+    /// Over how many seconds.
+    pub window_s: f64,
+    /// Finished requests by verdict.
+    pub requests: BTreeMap<String, f64>,
+    /// Requests that passed only because their routes observe.
+    pub would_be_refused: f64,
 }
 
 /// How much of the policy is enforced.
@@ -84,9 +106,17 @@ struct Look {
     would_have_begun: u64,
 }
 
-/// What counters said in the last day. Written and read by tasks of the admin side alone.
+/// What counters said in the last day, and each second of late. Written and read by tasks of the admin side
+/// alone.
 #[derive(Debug)]
-pub(super) struct Looks(Mutex<VecDeque<Look>>);
+pub(super) struct Looks(Mutex<Remembered>);
+
+#[derive(Debug)]
+struct Remembered {
+    day: VecDeque<Look>,
+    /// Each with its moment of the monotonic clock.
+    recent: VecDeque<(u64, Look)>,
+}
 
 impl Looks {
     /// From `unix_ms` on, when all were zero.
@@ -95,20 +125,52 @@ impl Looks {
             unix_ms,
             ..Look::default()
         };
-        Arc::new(Self(Mutex::new(VecDeque::from([first]))))
+        Arc::new(Self(Mutex::new(Remembered {
+            day: VecDeque::from([first]),
+            recent: VecDeque::new(),
+        })))
     }
 
     fn remember(&self, look: Look) {
-        let mut looks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let looks = &mut self.0.lock().unwrap_or_else(PoisonError::into_inner).day;
         if looks.len() >= LOOKS_MAX {
             looks.pop_front();
         }
         looks.push_back(look);
     }
 
+    fn remember_recent(&self, at_ns: u64, look: Look) {
+        let looks = &mut self.0.lock().unwrap_or_else(PoisonError::into_inner).recent;
+        if looks.len() >= RECENT_MAX {
+            looks.pop_front();
+        }
+        looks.push_back((at_ns, look));
+    }
+
+    /// What came in a second, from the oldest of the recent looks to this one.
+    fn rates(&self, now_ns: u64, now: &Look) -> Rates {
+        let looks = &self.0.lock().unwrap_or_else(PoisonError::into_inner).recent;
+        let Some((then_ns, then)) = looks.front() else {
+            return Rates::default();
+        };
+        let window = Duration::from_nanos(now_ns.saturating_sub(*then_ns)).as_secs_f64();
+        let per_s = |count: u64| match window > 0.0 {
+            true => hundredths(f64::from(u32::try_from(count).unwrap_or(u32::MAX)) / window),
+            false => 0.0,
+        };
+        let names = Verdict::ALL.into_iter().map(Verdict::name);
+        let requests = between(names, &then.requests, &now.requests);
+        let sum = |observed: &[u64]| observed.iter().sum::<u64>();
+        Rates {
+            window_s: hundredths(window),
+            requests: requests.map(|(name, count)| (name, per_s(count))).collect(),
+            would_be_refused: per_s(sum(&now.observed).saturating_sub(sum(&then.observed))),
+        }
+    }
+
     /// The oldest look of the last day.
     fn a_day_before(&self, unix_ms: u64) -> Look {
-        let looks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let looks = &self.0.lock().unwrap_or_else(PoisonError::into_inner).day;
         let then_ms = unix_ms.saturating_sub(DAY_MS);
         let within = looks.iter().find(|look| look.unix_ms >= then_ms);
         within.or(looks.back()).copied().unwrap_or_default()
@@ -162,26 +224,32 @@ fn between<'a>(
     names.map(str::to_owned).zip(counts)
 }
 
+impl Enforcement {
+    /// How much of this policy is enforced.
+    pub(super) fn of(policy: &Policy) -> Self {
+        let (enforced, observed): (Vec<_>, Vec<_>) =
+            policy.all_rules().partition(|rules| rules.enforces);
+        Self {
+            any: !enforced.is_empty(),
+            routes_enforced: enforced.len() as u64,
+            routes_observed: observed.len() as u64,
+        }
+    }
+}
+
 impl Status {
     fn of(view: &View, looks: &Looks) -> Self {
         let now = Look::at(view);
         let then = looks.a_day_before(now.unix_ms);
         let policy = view.shared.policy.load();
-        let routes = policy.routes.iter().map(|route| route.value.enforces);
-        let all: Vec<bool> = routes.chain([policy.defaults.enforces]).collect();
-        let enforced = all.iter().filter(|&&enforces| enforces).count();
         let reasons = || Reason::ALL.into_iter().map(Reason::name);
         let is_some = |(_, count): &(String, u64)| *count > 0;
-        let mut since = Vec::new();
-        Stamps::default().write_rfc3339(then.unix_ms, &mut since);
         Self {
+            standing: Standing::of(view),
+            rates: looks.rates(view.shared.clock.monotonic_ns(), &now),
             policy: policy.generation,
-            enforcement: Enforcement {
-                any: enforced > 0,
-                routes_enforced: enforced as u64,
-                routes_observed: (all.len() - enforced) as u64,
-            },
-            since: String::from_utf8_lossy(&since).into_owned(),
+            enforcement: Enforcement::of(&policy),
+            since: stamp(then.unix_ms),
             requests: between(
                 Verdict::ALL.into_iter().map(Verdict::name),
                 &then.requests,
@@ -203,15 +271,32 @@ impl Status {
     }
 }
 
+/// A moment as answers tell it. RFC 3339.
+pub(super) fn stamp(unix_ms: u64) -> String {
+    let mut text = Vec::new();
+    Stamps::default().write_rfc3339(unix_ms, &mut text);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+fn hundredths(number: f64) -> f64 {
+    (number * 100.0).round() / 100.0
+}
+
 impl Server {
-    /// Looks at the counters every ten minutes, until the task is dropped.
+    /// Looks at the counters each second, until the task is dropped.
     pub async fn remember_counters(self) {
-        let mut ticks = tokio::time::interval(LOOK_EVERY);
-        // The first is now, where all are zero.
-        ticks.tick().await;
+        let clock = self.view.shared.clock.clone();
+        let mut remembered_ns = clock.monotonic_ns();
+        let mut ticks = tokio::time::interval(RECENT_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            self.looks.remember(Look::at(&self.view));
+            let (now_ns, look) = (clock.monotonic_ns(), Look::at(&self.view));
+            self.looks.remember_recent(now_ns, look);
+            if Duration::from_nanos(now_ns.saturating_sub(remembered_ns)) >= LOOK_EVERY {
+                self.looks.remember(look);
+                remembered_ns = now_ns;
+            }
         }
     }
 
@@ -251,9 +336,28 @@ mod tests {
             (now - DAY_MS..now - DAY_MS + every_ms).contains(&then),
             "{then}"
         );
-        assert_eq!(looks.0.lock().unwrap().len(), LOOKS_MAX);
+        assert_eq!(looks.0.lock().unwrap().day.len(), LOOKS_MAX);
         // A clock that went far ahead leaves the last look.
         assert_eq!(looks.a_day_before(now * 9).unix_ms, 1_000 + 400 * every_ms);
+    }
+
+    #[test]
+    fn rates_are_of_the_last_ten_seconds() {
+        let looks = Looks::since(0);
+        let mut now = look(0);
+        assert_eq!(looks.rates(1, &now), Rates::default());
+        for second in 0..30_u64 {
+            now.requests[0] = second * 7;
+            now.observed[1] = second;
+            looks.remember_recent(second * 1_000_000_000, now);
+        }
+        now.requests[0] += 7;
+        let rates = looks.rates(30_000_000_000, &now);
+        assert_eq!((rates.window_s, rates.requests["passed"]), (10.0, 7.0));
+        assert_eq!(
+            (rates.requests["refused"], rates.would_be_refused),
+            (0.0, 0.9)
+        );
     }
 
     #[test]

@@ -14,6 +14,7 @@ use std::{
 
 use http::StatusCode;
 use hyper::body::Bytes;
+use rustix::system::uname;
 use tokio::sync::watch;
 
 use crate::{
@@ -82,17 +83,20 @@ impl Exporter {
         exported: Arc<Exported>,
         to: &Target,
     ) -> Self {
-        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let mut resource = vec![
+            Attribute::text("service.name", "wardent"),
+            Attribute::text("service.version", env!("CARGO_PKG_VERSION")),
+        ];
+        let host = uname().nodename().to_string_lossy().into_owned();
+        if !host.is_empty() {
+            resource.push(Attribute::text("host.name", host));
+        }
         Self {
             tracer,
             upstream,
             exported,
             to: to.clone().below(otlp::PATH),
-            resource: vec![
-                Attribute::text("service.name", "wardent"),
-                Attribute::text("service.version", env!("CARGO_PKG_VERSION")),
-                Attribute::text("host.name", host.trim()),
-            ],
+            resource,
             is_well: true,
         }
     }
@@ -122,8 +126,16 @@ impl Exporter {
             waited += u32::from(waiting > 0);
             if waiting >= BATCH || waited >= LOOKS_MAX {
                 self.export().await;
+                self.export_full().await;
                 waited = 0;
             }
+        }
+    }
+
+    /// As long as there are full batches, one after the other: looks do not say how many there may be.
+    async fn export_full(&mut self) {
+        while self.tracer.waiting() >= BATCH {
+            self.export().await;
         }
     }
 
@@ -332,4 +344,87 @@ fn known_method(method: &str) -> &str {
 
 fn add(count: &AtomicU64, more: u64) {
     count.fetch_add(more, Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+    use crate::{
+        base::id::RequestIds, proxy::trace::Trace, telemetry::trace_context::TraceContext,
+    };
+
+    fn told() -> Box<Told> {
+        let upstream = TraceContext {
+            trace_id: 1,
+            span_id: 2,
+            flags: 1,
+        };
+        Box::new(Told {
+            trace: Trace {
+                upstream,
+                server_span: 3,
+                parent_span: 0,
+                judged_ns: 2,
+                asked_ns: 0,
+            },
+            unix_ahead_ns: 0,
+            began_ns: 1,
+            connected_ns: None,
+            answered_ns: None,
+            ended_ns: 3,
+            id: RequestIds::starting_at(0).next(0),
+            method: "GET".to_owned(),
+            host: String::new(),
+            path: "/".to_owned(),
+            user_agent: String::new(),
+            client: None,
+            route: String::new(),
+            server: None,
+            status: 200,
+            verdict: Verdict::Passed,
+            said: None,
+            is_observed: false,
+            body_bytes_in: 0,
+            bytes_out: 0,
+        })
+    }
+
+    /// Takes whatever comes, one request a connection.
+    async fn take_all(collector: TcpListener) {
+        while let Ok((mut stream, _)) = collector.accept().await {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.unwrap());
+            }
+            let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
+            let length = head.split("content-length: ").nth(1).unwrap();
+            let length = length.split("\r\n").next().unwrap().parse().unwrap();
+            stream.read_exact(&mut vec![0; length]).await.unwrap();
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+            stream.write_all(answer).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_look_sends_all_full_batches_and_leaves_the_rest_to_the_next() {
+        let collector = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = collector.local_addr().unwrap();
+        tokio::spawn(take_all(collector));
+        let tracer = Arc::new(Tracer::new(1_000_000));
+        (0..5 * BATCH + 7).for_each(|_| tracer.tell(told()));
+        let to = Target::of(&format!("http://{address}").parse().unwrap()).unwrap();
+        let exported = Arc::<Exported>::default();
+        let upstream = Arc::new(Upstream::new(Vec::new()));
+        let mut exporter = Exporter::new(Arc::clone(&tracer), upstream, Arc::clone(&exported), &to);
+        exporter.export_full().await;
+        assert_eq!(tracer.waiting(), 7);
+        // Each request is one span, and one more for the guards.
+        let taken = exported.taken.load(Ordering::Relaxed);
+        assert_eq!(taken, 2 * 5 * BATCH as u64);
+    }
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     StartError,
-    cli::{Output, complain, fail, start_failed, tell},
+    cli::{Output, complain, fail, start_failed, tell, tell_json},
     client::Running,
 };
 use crate::config;
@@ -35,7 +35,7 @@ impl Ended {
             (Self::Config(error), _) => start_failed(&error),
             (Self::Failed(words), Output::Text) => fail(&words),
             (Self::Failed(words), Output::Json) => {
-                tell(&json!({"error": words}).to_string());
+                tell_json(&json!({"error": words}));
                 ExitCode::FAILURE
             }
         }
@@ -121,10 +121,10 @@ pub(super) fn span(ms: u64) -> String {
     parts.join(" ")
 }
 
-/// Prints rows as columns, each as wide as its widest cell.
+/// Prints rows as columns, each as wide as its widest cell; at once, since there may be very many.
 pub(super) fn print_table(rows: &[Vec<String>]) {
-    for line in table(rows) {
-        tell(&line);
+    if !rows.is_empty() {
+        tell(&table(rows).join("\n"));
     }
 }
 

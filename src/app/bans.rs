@@ -14,12 +14,16 @@ use arc_swap::ArcSwap;
 use super::{StartError, log::OpenLog};
 use crate::{
     base::clock::Clock,
-    config::wardent::{Document, EventTopic},
+    cluster::Cluster,
+    config::{
+        settings,
+        wardent::{Document, EventTopic, Shared},
+    },
     event::{
         audit::{Audit, What},
         ban,
     },
-    limit::Keeper,
+    limit::{Keeper, spending::Spendings},
     owner::{Acts, BanPolicy, Owner},
     sink::{
         bans::{Encoder, Replayed},
@@ -39,6 +43,10 @@ pub(super) struct Bans {
     acts: Acts,
     pub(super) auditor: Auditor,
     publisher: Publisher,
+    /// This node's side of the cluster, where there is one.
+    pub(super) cluster: Option<Arc<Cluster>>,
+    /// What clients spend of limits that count for all nodes, where there are such.
+    pub(super) spendings: Option<Arc<Spendings>>,
 }
 
 impl Bans {
@@ -50,10 +58,10 @@ impl Bans {
         clock: &Clock,
     ) -> Result<Self, StartError> {
         let shelf = LogShelf::of(log.log()).map_err(StartError::System)?;
-        let bans = Arc::clone(shelf.bans());
         let encoder = Encoder::new(log.privacy().clone())
             .with_codecs(log.codec(EventTopic::Ban), log.codec(EventTopic::Audit));
-        let (publisher, changes, auditor) = Publisher::new(Box::new(shelf), encoder, clock.clone());
+        let (publisher, changes, auditor) =
+            Publisher::new(Box::new(shelf.clone()), encoder, clock.clone());
         let limits = &document.limits;
         let (mut owner, acts) = Owner::new(
             Keeper::new(limits.clients_max.get() as usize),
@@ -62,6 +70,15 @@ impl Bans {
             clock.clone(),
             Box::new(changes),
         );
+        let spendings = settings::shares(document, Shared::Limits).then(Arc::default);
+        let cluster = document.cluster.as_ref().map(|cluster| {
+            let shares_bans = cluster.shares(Shared::Bans);
+            if shares_bans {
+                owner.join(cluster.node.clone());
+            }
+            let (node, spendings) = (cluster.node.clone(), spendings.clone());
+            Arc::new(Cluster::new(node, shares_bans, spendings, clock.clone()))
+        });
         for found in log.found() {
             auditor.tell(Audit {
                 why: found.clone(),
@@ -70,7 +87,8 @@ impl Bans {
         }
         let begin_ns = clock.monotonic_ns();
         let mut restoring = owner.restore();
-        let replayed = bring_back(&bans, document.client_ip.ipv6_prefix, &mut restoring);
+        let replayed = bring_back(&shelf, document.client_ip.ipv6_prefix, &mut restoring)
+            .map_err(|error| StartError::System(format!("bans cannot be read back: {error}")))?;
         let restored = restoring.finish();
         let Replayed {
             records,
@@ -110,6 +128,8 @@ impl Bans {
             acts,
             auditor,
             publisher,
+            cluster,
+            spendings,
         })
     }
 

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::{
     admin_cli::{Ended, ask, encoded, meaning, print_table, printable, span, warn, with_running},
-    cli::{Output, tell},
+    cli::{Output, tell, tell_json},
     client::Running,
 };
 use crate::{
@@ -153,7 +153,7 @@ fn list(running: &Running<'_>, count: usize, output: Output) -> Result<ExitCode,
     }
     let Listed { bans, total, .. } = listed;
     if output == Output::Json {
-        tell(&json!({"bans": bans, "total": total}).to_string());
+        tell_json(&json!({"bans": bans, "total": total}));
         return Ok(ExitCode::SUCCESS);
     }
     if bans.is_empty() {
@@ -244,7 +244,7 @@ fn export(running: &Running<'_>) -> Result<ExitCode, Ended> {
     loop {
         let listed = page(running, PAGE_MAX, after.as_deref())?;
         for ban in &listed.bans {
-            tell(&serde_json::to_string(ban).map_err(|error| error.to_string())?);
+            tell_json(ban);
         }
         after = listed.next;
         if after.is_none() {
@@ -390,7 +390,7 @@ fn import(
                 .map(|(number, error)| json!({"line": number, "error": error}))
                 .collect();
             let told = json!({"imported": imported, "over": over, "wrong": wrong});
-            tell(&told.to_string());
+            tell_json(&told);
         }
         Output::Text => {
             for (number, error) in &wrong {

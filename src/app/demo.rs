@@ -113,7 +113,9 @@ fn welcome(running: &Running, origin: &str, folder: &Path) -> String {
         Some(Address::Unix(_)) | None => String::new(),
     };
     let metrics = running.admin().map_or_else(String::new, |admin| {
-        format!("  metrics  http://{admin}/metrics   (health: /livez, /readyz)\n")
+        format!(
+            "  dashboard  http://{admin}/\n  metrics    http://{admin}/metrics   (health: /livez, /readyz)\n"
+        )
     });
     let kafka = match running.kafka() {
         Some(Address::Tcp(address)) => address.to_string(),
@@ -128,9 +130,9 @@ fn welcome(running: &Running, origin: &str, folder: &Path) -> String {
         "
 Wardent is serving.
 
-  proxy    {proxy}   in front of {origin}
-{metrics}  log      {kafka}   (the Kafka protocol)
-  files    {folder}   (the log is there, too; gone when it ends; edit policy.yaml while it runs)
+  proxy      {proxy}   in front of {origin}
+{metrics}  log        {kafka}   (the Kafka protocol)
+  files      {folder}   (the log is there, too; gone when it ends; edit policy.yaml while it runs)
 
 Try, in another terminal:
 

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     admin_cli::{Ended, encoded, meaning, warn},
-    cli::{Output, complain, tell},
+    cli::{Output, complain, tell, tell_json},
     client::{Running, Said},
     event_text::line,
     log_reader::{Reader, document},
@@ -191,7 +191,7 @@ impl Stopped {
             Self::Misused(words) => {
                 match output {
                     Output::Text => complain(&format!("error: {words}")),
-                    Output::Json => tell(&json!({"error": words}).to_string()),
+                    Output::Json => tell_json(&json!({"error": words})),
                 }
                 ExitCode::from(EX_MISUSED)
             }

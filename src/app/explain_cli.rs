@@ -7,7 +7,7 @@ use http::Method;
 use serde_json::{Map, Value, json};
 
 use super::{
-    admin_cli::{Ended, ask, meaning, print_table, printable, span, with_running},
+    admin_cli::{Ended, ask, meaning, print_table, printable, span, table, with_running},
     cli::{Output, tell},
     event_text::{fields, text},
     events_cli::{Stopped, find_decision},
@@ -150,6 +150,11 @@ fn print_decision(event: &str) {
 }
 
 fn print(explained: &Explained) {
+    lines(explained).iter().for_each(|line| tell(line));
+}
+
+/// What is told of it, a line each.
+pub(super) fn lines(explained: &Explained) -> Vec<String> {
     let outcome = &explained.outcome;
     let refusal = || {
         let status = outcome.status.unwrap_or_default();
@@ -157,29 +162,30 @@ fn print(explained: &Explained) {
         let why = outcome.why.as_deref().unwrap_or_default();
         format!("{status} {reason}: {why}")
     };
-    tell(&match outcome.verdict.as_str() {
+    let mut lines = vec![match outcome.verdict.as_str() {
         "passes" => "passed on to the application".to_owned(),
         "refuses" => format!("refused with {}", refusal()),
         _ => format!(
             "passed on; were its route enforced, refused with {}",
             refusal()
         ),
-    });
+    }];
     if let Some(judged) = &explained.judged {
-        print_judged(judged, explained.policy);
+        lines.extend(lines_of(judged, explained.policy));
     }
+    lines
 }
 
-fn print_judged(judged: &Judged, policy: u64) {
+fn lines_of(judged: &Judged, policy: u64) -> Vec<String> {
     let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
     let mut rows = vec![row(["GUARD", "VERDICT", "SAW"])];
     for guard in &judged.guards {
         let verdict = guard.verdict.replace('_', " ");
         rows.push(row([&guard.guard, &verdict, &printable(&guard.saw)]));
     }
-    print_table(&rows);
+    let mut lines = table(&rows);
     for limit in &judged.limits {
-        tell(&format!(
+        lines.push(format!(
             "limit {}: {} of {} left, all again in {}",
             limit.name,
             limit.remaining,
@@ -193,7 +199,7 @@ fn print_judged(judged: &Judged, policy: u64) {
         } else {
             ", only observed"
         };
-        tell(&format!(
+        lines.push(format!(
             "held against the client: {} points for {}{only}",
             blame.points, blame.cause
         ));
@@ -204,12 +210,13 @@ fn print_judged(judged: &Judged, policy: u64) {
         } else {
             ""
         };
-        tell(&format!(
+        lines.push(format!(
             "held already: {} of {} points, {} earlier bans{grace}",
             held.points, held.threshold, held.level
         ));
     }
-    tell(&format!(
+    lines.push(format!(
         "decided by policy {policy}, as counted from the start"
     ));
+    lines
 }

@@ -6,13 +6,13 @@ use http::Method;
 
 use super::{
     admin_cli::{Ended, ask, meaning, print_table, printable, span},
-    cli::{Output, tell},
+    cli::{Output, tell_json},
     log_reader::{Files, Reader},
 };
 use crate::{
     admin::groups::{Group, Groups, Lag},
     base::clock::Clock,
-    kafka::{OFFSETS_TOPIC, groups_in},
+    kafka::groups_in,
 };
 
 /// Lists the groups.
@@ -24,7 +24,7 @@ pub(super) fn groups(reader: &Reader<'_>, output: Output) -> Result<ExitCode, En
         Reader::Files(files) => of_files(files),
     };
     match output {
-        Output::Json => tell(&serde_json::to_string(&groups).map_err(|error| error.to_string())?),
+        Output::Json => tell_json(&groups),
         Output::Text => print(&groups),
     }
     Ok(ExitCode::SUCCESS)
@@ -32,9 +32,7 @@ pub(super) fn groups(reader: &Reader<'_>, output: Output) -> Result<ExitCode, En
 
 fn of_files(files: &Files) -> Groups {
     let clock = Clock::system();
-    let all = files.partitions.iter();
-    let kept = all.filter(|partition| partition.topic().name == OFFSETS_TOPIC);
-    let shown = groups_in(kept.cloned(), &clock);
+    let shown = groups_in(&files.partitions, &clock);
     let partition = |topic: &str, index| {
         let mut all = files.partitions.iter();
         all.find(|one| one.index() == index && one.topic().name == topic)
@@ -95,7 +93,7 @@ fn row(group: &Group, lag: &Lag) -> Vec<String> {
 }
 
 /// How old the first record is that was not read; `?` where that is not known.
-fn behind(records: u64, seconds: Option<f64>) -> String {
+pub(super) fn behind(records: u64, seconds: Option<f64>) -> String {
     let Some(seconds) = seconds else {
         return if records == 0 { "-" } else { "?" }.to_owned();
     };

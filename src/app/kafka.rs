@@ -10,8 +10,7 @@ use crate::{
     config::{settings, wardent, wardent::Document},
     event::audit::{Audit, Standing, What},
     kafka::{
-        self, Account, Counters, Listening, Security, Settings, Socket, Teller,
-        tls::{Files, Tls},
+        self, Account, Counters, Listening, Security, Settings, Socket, Teller, tls::Tls,
         users::UserActs,
     },
     sink::publisher::Auditor,
@@ -33,7 +32,7 @@ impl Kafka {
     pub(super) fn start(
         socket: Option<KafkaSocket>,
         document: &Document,
-        tls: Option<&Renewed>,
+        tls: Option<Tls>,
         auditor: &Auditor,
         log: &OpenLog,
         clock: &Clock,
@@ -43,7 +42,7 @@ impl Kafka {
         };
         let settings = advertised(&document.log, &address);
         let security = Security {
-            tls: tls.map(|tls| tls.tls.clone()),
+            tls,
             sasl: document.log.sasl.as_ref().map(settings::sasl),
             tell: Some(teller(auditor.clone(), clock.clone())),
         };
@@ -85,37 +84,6 @@ fn teller(auditor: Auditor, clock: Clock) -> Teller {
             ..Audit::new(What::KafkaAccess, account.actor, clock.unix_ms())
         });
     }))
-}
-
-/// A certificate and where it is renewed from.
-#[derive(Debug, Clone)]
-pub(super) struct Renewed {
-    tls: Tls,
-    files: Files,
-}
-
-impl Renewed {
-    /// Reads the files of `log.tls`, where there are any and somebody listens.
-    ///
-    /// # Errors
-    /// When one of them cannot be used.
-    pub(super) fn open(log: &wardent::Log) -> Result<Option<Self>, StartError> {
-        let Some(tls) = log.tls.as_ref().filter(|_| log.listen.is_some()) else {
-            return Ok(None);
-        };
-        let files = settings::tls(tls);
-        let tls =
-            Tls::open(&files).map_err(|wrong| StartError::Secrets(format!("log.tls: {wrong}")))?;
-        Ok(Some(Self { tls, files }))
-    }
-
-    /// Reads the files again; what keeps them from being used is told, and those before stay in force.
-    pub(super) fn renew(&self) -> Option<String> {
-        let wrong = self.tls.renew(&self.files).err()?;
-        Some(format!(
-            "log.tls: {wrong}; the certificate before stays in force"
-        ))
-    }
 }
 
 /// What clients are told to connect to: what the operator says, or else where it listens.

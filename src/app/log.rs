@@ -20,6 +20,7 @@ use crate::{
     },
     config::{settings, wardent},
     event::{avro, place::Run, privacy::Privacy},
+    kafka::{self, Unkept},
     log::{self, Bounds, Cleaner, CleanerHealth, Ended, Log, OpenError, cleaner::CleanerThread},
     proxy::worker::{LineSink, Outlets},
     registry::Registry,
@@ -89,6 +90,7 @@ impl OpenLog {
         let log = Arc::clone(&opened.log);
         let running = log::start(opened.appender, opened.flusher, opened.changer)
             .map_err(|error| no_thread(&error))?;
+        kafka::restore_kept(&log).map_err(not_kept)?;
         let cleaner = Cleaner::new(Arc::clone(&log), bounds);
         let cleaned = Arc::clone(cleaner.health());
         let letters = DeadLetters::of(&log).map_err(StartError::System)?;
@@ -219,6 +221,13 @@ fn not_opened(error: &OpenError) -> StartError {
             "{error} (`log.dir` must be a directory of the user that serves, on a disk that is well)"
         )),
         OpenError::Newer { .. } | OpenError::Wrong { .. } => StartError::System(error.to_string()),
+    }
+}
+
+fn not_kept(error: Unkept) -> StartError {
+    match error {
+        Unkept::Damaged(what) => StartError::Damaged(what),
+        Unkept::Unread(_) | Unkept::Topic(..) => StartError::System(error.to_string()),
     }
 }
 

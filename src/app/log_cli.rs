@@ -11,7 +11,7 @@ use http::Method;
 
 use super::{
     admin_cli::{Ended, ask, meaning, print_table, printable, span},
-    cli::{Output, tell},
+    cli::{Output, tell, tell_json},
     client::Running,
     groups_cli,
     log_reader::{Files, Reader, document},
@@ -85,7 +85,7 @@ fn topics(reader: &Reader<'_>, output: Output) -> Result<ExitCode, Ended> {
         Reader::Files(files) => Topics::of_files(&files.partitions),
     };
     match output {
-        Output::Json => tell(&serde_json::to_string(&topics).map_err(|error| error.to_string())?),
+        Output::Json => tell_json(&topics),
         Output::Text => print_topics(&topics),
     }
     Ok(ExitCode::SUCCESS)
@@ -151,7 +151,7 @@ fn keeping(kept: &Kept) -> String {
 }
 
 /// Bytes in their largest unit: `1.4 MiB`.
-fn bytes(count: u64) -> String {
+pub(super) fn bytes(count: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
     if count < 1_024 {
         return format!("{count} B");
@@ -175,7 +175,7 @@ fn verified(reader: &Reader<'_>, output: Output) -> Result<ExitCode, Ended> {
     meter.clear();
     let verified = verified?;
     match output {
-        Output::Json => tell(&serde_json::to_string(&verified).map_err(|error| error.to_string())?),
+        Output::Json => tell_json(&verified),
         Output::Text => print_verified(&verified),
     }
     Ok(match verified.is_sound() {

@@ -7,7 +7,9 @@ mod bots;
 mod bots_cli;
 pub mod cli;
 mod client;
+mod cluster_cli;
 mod demo;
+mod doctor;
 mod event_text;
 mod events_cli;
 mod explain_cli;
@@ -16,13 +18,23 @@ mod kafka;
 mod log;
 mod log_cli;
 mod log_reader;
+#[cfg(feature = "cluster")]
+mod mirror_cli;
+mod pages;
+mod paint;
+mod probe;
 mod registry;
 mod reload;
 mod replay_cli;
 mod replay_text;
 mod run;
+mod soak;
 mod sockets;
+mod status_cli;
 mod telemetry;
+mod tls;
+mod top_cli;
+mod top_screen;
 mod users_cli;
 
 use std::{
@@ -55,7 +67,8 @@ use crate::{
     },
     event::privacy::Privacy,
     guard::{bots::Bots, policy::Policy},
-    owner::{BanPolicy, Owner},
+    kafka::tls::Tls,
+    owner::BanPolicy,
     proxy::{
         canary::Canary,
         listener::{self, Listener, Phase, WorkerThread},
@@ -70,6 +83,7 @@ use log::OpenLog;
 use reload::{InForce, Reloading};
 use sockets::Sockets;
 use telemetry::Told;
+use tls::Certificates;
 
 /// Why Wardent could not start, in words for the operator.
 #[derive(Debug)]
@@ -82,13 +96,17 @@ pub enum StartError {
     System(String),
     /// Another process has the log.
     Locked(String),
+    /// Something that must not be guessed is damaged: somebody has to look before it is gone on without.
+    Damaged(String),
 }
 
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Config(report) => report.fmt(f),
-            Self::Secrets(what) | Self::System(what) | Self::Locked(what) => f.write_str(what),
+            Self::Secrets(what) | Self::System(what) | Self::Locked(what) | Self::Damaged(what) => {
+                f.write_str(what)
+            }
         }
     }
 }
@@ -112,6 +130,9 @@ pub struct Options {
     pub aborts_when_hung: bool,
     /// Where the log's files are; the machine's own file system when none.
     pub disk: Option<Arc<dyn Disk>>,
+    /// Serves beside another Wardent of this configuration: on ports of its own, with its log and its socket
+    /// in this directory.
+    pub beside: Option<PathBuf>,
 }
 
 /// A Wardent that serves, inside this process. Dropping it stops it at once.
@@ -150,7 +171,7 @@ pub fn start(config: &Path) -> Result<Running, StartError> {
 /// # Errors
 /// As [`start`].
 pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError> {
-    let prepared = Prepared::from(config)?;
+    let prepared = Prepared::from(config, options.beside.as_deref())?;
     let (loaded, built) = (prepared.loaded, prepared.built);
     let document = &loaded.wardent;
     let Ground {
@@ -172,7 +193,7 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
     let kafka = Kafka::start(
         served,
         document,
-        prepared.tls.as_ref(),
+        prepared.certificates.of_log(),
         auditor,
         &log,
         &clock,
@@ -189,12 +210,14 @@ pub fn start_with(config: &Path, options: Options) -> Result<Running, StartError
     let watchdog = start_watchdog(&view, watched)?;
     let (reloader, asked) = Reloader::pair();
     let notes = notes(&loaded, built.notes);
+    reloads.noted(notes.clone());
     let (ended, until_ended) = watch::channel(false);
-    let in_force = InForce::new(&shared, bans, threads.auditor(), prepared.tls);
+    let in_force = InForce::new(&shared, bans, threads.auditor(), prepared.certificates);
     let (lasting, watch) = (prepared.lasting, prepared.watch);
     let side = Side {
         told: Told::of(&loaded.wardent.telemetry, &view),
         server: Server::new(view, reloader.clone(), threads.acts(), token),
+        admin_tls: in_force.certificates.of_admin(),
         sockets,
         health: health_check(&loaded),
         questions,
@@ -229,8 +252,10 @@ fn view(
     (remembered, kafka): (&Bans, &Kafka),
     reloads: &Arc<Reloads>,
 ) -> Arc<View> {
+    let since_start_ms = shared.clock.monotonic_ns() / 1_000_000;
     Arc::new(View {
         shared: Arc::clone(shared),
+        started_unix_ms: shared.clock.unix_ms().saturating_sub(since_start_ms),
         workers: workers.iter().map(|w| Arc::clone(&w.metrics)).collect(),
         phase,
         lines,
@@ -239,6 +264,7 @@ fn view(
         owner: Arc::clone(remembered.owner.numbers()),
         auditor: remembered.auditor.clone(),
         reloads: Arc::clone(reloads),
+        cluster: remembered.cluster.clone(),
         kafka: kafka.counters(),
         kafka_users: kafka.users(),
         exported: Arc::default(),
@@ -255,21 +281,24 @@ fn notes(loaded: &Loaded, of_secrets: Vec<String>) -> Vec<String> {
 struct Prepared {
     watch: Watch,
     loaded: Loaded,
-    tls: Option<kafka::Renewed>,
+    certificates: Certificates,
     lasting: Lasting,
     built: Built,
 }
 
 impl Prepared {
-    fn from(config: &Path) -> Result<Self, StartError> {
+    fn from(config: &Path, beside: Option<&Path>) -> Result<Self, StartError> {
         // Watched from before it is read: an edit in between is seen as one.
         let policy_file = config::load_wardent(config)?.policy;
         let watch = Watch::new(&policy_file);
-        let loaded = config::load(config)?;
+        let mut loaded = config::load(config)?;
+        if let Some(folder) = beside {
+            soak::move_beside(&mut loaded.wardent, folder);
+        }
         let mut lasting = Lasting::default();
         let built = settings::policy(&loaded, &mut lasting, 1).map_err(StartError::Secrets)?;
         Ok(Self {
-            tls: kafka::Renewed::open(&loaded.wardent.log)?,
+            certificates: Certificates::open(&loaded.wardent)?,
             watch,
             loaded,
             lasting,
@@ -301,7 +330,7 @@ impl Ground {
         let remembered = Bans::bring_back(document, &bans, &log, &clock)?;
         let (bots, questions) = bots::begin(&document.bots)?;
         let privacy = log.privacy().clone();
-        let shared = shared(document, policy, bots, &remembered.owner, privacy, &clock)?;
+        let shared = shared(document, policy, bots, &remembered, privacy, &clock)?;
         Ok(Self {
             clock,
             log,
@@ -318,16 +347,18 @@ fn shared(
     document: &Document,
     policy: Policy,
     bots: Bots,
-    owner: &Owner,
+    remembered: &Bans,
     privacy: Privacy,
     clock: &Clock,
 ) -> Result<Shared, StartError> {
+    let owner = &remembered.owner;
     let canary = Canary::new(document.client_ip.header.as_str())
         .map_err(|error| StartError::System(format!("no randomness: {error}")))?;
     Ok(Shared {
         settings: settings::proxy(document),
         policy: ArcSwap::from_pointee(policy),
         clients: Arc::clone(owner.clients()),
+        spendings: remembered.spendings.clone(),
         facts: Arc::clone(owner.facts()),
         bots,
         tracer: telemetry::tracer(&document.telemetry),
@@ -400,9 +431,13 @@ fn health_check(loaded: &Loaded) -> Option<HealthCheck> {
     })
 }
 
+/// Threads for what would keep the admin thread: two for schemas, and some to spare.
+const ADMIN_BLOCKING_MAX: usize = 4;
+
 /// What runs beside the workers, on one thread with a runtime of its own.
 struct Side {
     server: Server,
+    admin_tls: Option<Tls>,
     sockets: Sockets,
     health: Option<HealthCheck>,
     told: Told,
@@ -417,6 +452,7 @@ impl Side {
     fn start(self) -> Result<JoinHandle<()>, StartError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
+            .max_blocking_threads(ADMIN_BLOCKING_MAX)
             .build()
             .map_err(|error| StartError::System(format!("cannot start a runtime: {error}")))?;
         std::thread::Builder::new()
@@ -427,10 +463,11 @@ impl Side {
 
     async fn run(mut self) {
         tokio::spawn(self.server.clone().remember_counters());
+        tokio::spawn(self.server.clone().look_each_second());
         if let Some(listener) = self.sockets.take_admin_listener() {
             match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => {
-                    tokio::spawn(self.server.clone().serve_listener(listener));
+                    tokio::spawn(self.server.clone().serve_listener(listener, self.admin_tls));
                 }
                 Err(error) => tracing::error!(%error, "the admin listener cannot be used"),
             }

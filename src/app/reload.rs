@@ -8,11 +8,15 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 
-use super::{bans::WARDENT, bots, kafka::Renewed};
+use super::{bans::WARDENT, bots, tls::Certificates};
 use crate::{
-    admin::{ActResult, Reloads, WantedReload},
+    admin::{ActResult, Reloads, Switch, Wanted, WantedReload},
     config::{
         self, Loaded, Problem,
+        policy::{
+            Mode,
+            switch::{self, switch},
+        },
         settings::{self, Lasting},
         watch::{LOOK, Watch},
     },
@@ -46,8 +50,8 @@ pub(super) struct InForce {
     pub(super) bans: Arc<ArcSwap<BanPolicy>>,
     /// Where it is accounted for.
     pub(super) auditor: Auditor,
-    /// What Kafka's clients are shown.
-    pub(super) tls: Option<Renewed>,
+    /// What those who connect are shown.
+    pub(super) certificates: Certificates,
 }
 
 impl InForce {
@@ -55,13 +59,13 @@ impl InForce {
         shared: &Arc<Shared>,
         bans: Arc<ArcSwap<BanPolicy>>,
         auditor: Auditor,
-        tls: Option<Renewed>,
+        certificates: Certificates,
     ) -> Self {
         Self {
             shared: Arc::clone(shared),
             bans,
             auditor,
-            tls,
+            certificates,
         }
     }
 }
@@ -111,7 +115,7 @@ impl Reloading {
                     let now_ms = self.in_force.shared.clock.monotonic_ns() / 1_000_000;
                     if self.watch.has_settled(&self.loaded.wardent.policy, now_ms) {
                         // What went wrong has been told; nobody waits for it here.
-                        let _ = self.reload(Scope::Policy, &["file".to_owned()]);
+                        let _ = self.reload(Scope::Policy, &["file".to_owned()], None);
                     }
                 }
                 Some(first) = asked.recv() => {
@@ -120,24 +124,60 @@ impl Reloading {
                     while let Ok(more) = asked.try_recv() {
                         waiting.push(more);
                     }
-                    let (actors, answers): (Vec<_>, Vec<_>) = waiting
-                        .into_iter()
-                        .map(|wanted| (wanted.actor, wanted.answer))
-                        .unzip();
-                    let result = self.reload(Scope::PolicyAndKeys, &actors);
-                    for answer in answers {
-                        // Who asked may have gone.
-                        let _ = answer.send(result.clone());
-                    }
+                    self.answer(waiting);
                 }
             }
         }
     }
 
-    /// Reloads, and tells the audit who wanted it and what came of it.
-    fn reload(&mut self, scope: Scope, actors: &[String]) -> ActResult {
+    /// Does what is wanted: each switch by itself, one reload for all that ask for one.
+    fn answer(&mut self, waiting: Vec<WantedReload>) {
+        let (mut actors, mut answers) = (Vec::new(), Vec::new());
+        for wanted in waiting {
+            match wanted.wanted {
+                Wanted::Reload => {
+                    actors.push(wanted.actor);
+                    answers.push(wanted.answer);
+                }
+                Wanted::Switch(route) => {
+                    let result = self.switch(&route, wanted.actor);
+                    // Who asked may have gone.
+                    let _ = wanted.answer.send(result);
+                }
+            }
+        }
+        if actors.is_empty() {
+            return;
+        }
+        let result = self.reload(Scope::PolicyAndKeys, &actors, None);
+        for answer in answers {
+            let _ = answer.send(result.clone());
+        }
+    }
+
+    /// Writes a mode into the policy's file, and puts that in force.
+    fn switch(&mut self, wanted: &Switch, actor: String) -> ActResult {
+        let wardent = &self.loaded.wardent;
+        let mode = match wanted.enforces {
+            true => Mode::Enforce,
+            false => Mode::Observe,
+        };
+        let route = wanted.route.as_deref();
+        let wanted = switch::Wanted { route, mode };
+        let done = switch(&wardent.policy, &self.loaded.policy_sha256, wardent, wanted)?;
+        // This edit is read now, and not once more when it is seen.
+        self.watch = Watch::new(&wardent.policy);
+        self.reload(Scope::Policy, &[actor], Some(&done))
+    }
+
+    /// Reloads, and tells the audit who wanted it, what was `done` to the file, and what came of it.
+    fn reload(&mut self, scope: Scope, actors: &[String], done: Option<&str>) -> ActResult {
         let before = self.standing();
-        let result = self.try_reload(scope);
+        let told = |words| match done {
+            Some(done) => format!("{done}; {words}"),
+            None => words,
+        };
+        let result = self.try_reload(scope).map(told).map_err(told);
         let (what, after) = match &result {
             Ok(_) => (What::Reload, self.standing()),
             Err(_) => (What::ReloadRefused, before.clone()),
@@ -184,13 +224,13 @@ impl Reloading {
                 let known = &self.in_force.shared.bots;
                 notes.extend(bots.and_then(|files| bots::replace(known, files)));
                 if scope == Scope::PolicyAndKeys {
-                    let tls = self.in_force.tls.as_ref();
-                    notes.extend(tls.and_then(Renewed::renew));
+                    notes.extend(self.in_force.certificates.renew());
                 }
                 self.loaded = loaded;
                 self.in_force.shared.policy.store(Arc::new(policy));
                 self.in_force.bans.store(Arc::new(bans));
                 self.reloads.succeeded(self.in_force.shared.clock.unix_ms());
+                self.reloads.noted(notes.clone());
                 tracing::info!(generation = self.generation, "policy loaded");
                 for note in &notes {
                     tracing::warn!("{note}");
@@ -202,7 +242,7 @@ impl Reloading {
                 Ok(words)
             }
             Err(report) => {
-                self.reloads.failed();
+                self.reloads.failed(&report);
                 tracing::error!(
                     generation = self.generation,
                     "policy refused, the old one stays in force: {report}"

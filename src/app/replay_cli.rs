@@ -17,7 +17,7 @@ use super::{
     StartError,
     admin_cli::{Ended, warn},
     bots,
-    cli::{Output, refused, tell},
+    cli::{Output, refused, tell, tell_json},
     events_cli::{Stopped, rfc3339},
     log_reader::{Files, document},
     replay_text,
@@ -144,7 +144,7 @@ fn try_run(arguments: &ReplayArguments, config: &Path, output: Output) -> Result
             {
                 told.extend(found);
             }
-            tell(&told.to_string());
+            tell_json(&told);
         }
         Output::Text => {
             for line in replay_text::lines(&report, &since, &until) {

@@ -341,7 +341,7 @@ fn notes_of_log(read: &Reading) -> Vec<String> {
 }
 
 /// `1 request`, `1,203 requests`.
-fn counted(count: u64, what: &str) -> String {
+pub(super) fn counted(count: u64, what: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{} {what}{plural}", grouped(count))
 }

@@ -47,7 +47,7 @@ fn serve(config: &Path, look: Option<Look>) -> Result<(), StartError> {
             lines,
             takes_passed_sockets: true,
             aborts_when_hung: true,
-            disk: None,
+            ..Options::default()
         },
     )?;
     announce(&running);
@@ -83,7 +83,7 @@ pub(super) fn tell_watchdog() {
     notify(&[NotifyState::Watchdog]);
 }
 
-fn notify(states: &[NotifyState<'_>]) {
+pub(super) fn notify(states: &[NotifyState<'_>]) {
     // Without systemd there is nobody to notify.
     let _ = sd_notify::notify(states);
 }
@@ -124,6 +124,18 @@ impl Signals {
             runtime,
             ends,
             hangup,
+        })
+    }
+}
+
+#[cfg(feature = "cluster")]
+impl Signals {
+    /// Waits for `span`. True at SIGTERM and SIGINT; a SIGHUP has nothing to do here.
+    pub(super) fn ended_within(&mut self, span: std::time::Duration) -> bool {
+        let ends = &mut self.ends;
+        self.runtime.block_on(async {
+            let waiting = tokio::time::timeout(span, any(ends));
+            waiting.await.is_ok()
         })
     }
 }

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use super::{
     StartError,
     admin_cli::{Ended, ask, encoded, meaning, print_table, printable, warn},
-    cli::{Output, tell},
+    cli::{Output, tell, tell_json},
     client::Running,
 };
 use crate::{
@@ -259,7 +259,7 @@ fn password_in(file: &Path) -> Result<Password, String> {
 
 fn print_list(listed: &Listed, output: Output) -> Result<(), String> {
     if output == Output::Json {
-        tell(&serde_json::to_string(listed).map_err(|error| error.to_string())?);
+        tell_json(listed);
         return Ok(());
     }
     let mut rows = vec![["USER", "MECHANISMS", "MAY"].map(str::to_owned).to_vec()];
@@ -298,7 +298,7 @@ fn told(
             if let (Some(said), Some(made)) = (said.as_object_mut(), made) {
                 said.insert("password".to_owned(), Value::from(made.as_str()));
             }
-            tell(&said.to_string());
+            tell_json(&said);
         }
         Output::Text => {
             let mechanisms = user.mechanisms.join(", ");

@@ -8,7 +8,10 @@ use std::{
 
 use ipnet::IpNet;
 
-use crate::base::net::{Address, Upstream};
+use crate::{
+    base::net::{Address, Upstream},
+    event,
+};
 
 use super::{
     policy::{self, SecretRule},
@@ -29,8 +32,74 @@ pub(super) fn check_wardent(document: &wardent::Document, source: &Source<'_>) -
     passwords(&document.log, source, &mut problems);
     trust(document, source, &mut problems);
     secrets(document, source, &mut problems);
+    collector(document, source, &mut problems);
     ping(document, source, &mut problems);
+    cluster(document, source, &mut problems);
     problems
+}
+
+/// The path of OTLP goes to the end of what is given.
+fn collector(document: &wardent::Document, source: &Source<'_>, problems: &mut Vec<Problem>) {
+    let collector = document.telemetry.otlp.as_ref();
+    if collector.is_some_and(|collector| collector.target().has_query()) {
+        let what = "otlp: must be without `?`: `/v1/traces` is added to its path";
+        problems.push(source.error("telemetry.otlp", what));
+    }
+}
+
+/// The mirror finds what it copies, copies nothing twice, and sends no password in the open.
+fn cluster(document: &wardent::Document, source: &Source<'_>, problems: &mut Vec<Problem>) {
+    let Some(cluster) = &document.cluster else {
+        return;
+    };
+    let mut wrong = |key: &str, what: String| problems.push(source.error(key, what));
+    if document.log.listen.is_none() {
+        let what = "cluster: needs `log.listen`, where the mirror reads the log";
+        wrong("cluster", what.to_owned());
+    }
+    if let Some(tls) = &cluster.kafka.tls
+        && tls.cert.is_some() != tls.key.is_some()
+    {
+        let what = "tls: `cert` and `key` go together";
+        wrong("cluster.kafka.tls", what.to_owned());
+    }
+    if let Some(sasl) = &cluster.kafka.sasl
+        && sasl.mechanism == wardent::Mechanism::Plain
+        && cluster.kafka.tls.is_none()
+    {
+        let what = "mechanism: PLAIN sends passwords as they are, so it needs `cluster.kafka.tls` \
+                    (or use SCRAM-SHA-512)";
+        wrong("cluster.kafka.sasl.mechanism", what.to_owned());
+    }
+    for (nth, topic) in cluster.mirror.iter().enumerate() {
+        let key = format!("cluster.mirror[{nth}]");
+        let name = topic.as_str();
+        if cluster
+            .mirror
+            .iter()
+            .take(nth)
+            .any(|earlier| earlier == topic)
+        {
+            wrong(&key, format!("mirror: `{name}` is given twice"));
+        }
+        if name == event::ban::TOPIC {
+            let what = format!("mirror: `{name}` reaches the cluster by `share: [bans]`");
+            wrong(&key, what);
+        } else if name.starts_with("__") || name.starts_with("wardent.cluster.") {
+            wrong(&key, format!("mirror: `{name}` is the cluster's own"));
+        }
+    }
+    for (nth, share) in cluster.share.iter().enumerate() {
+        if cluster
+            .share
+            .iter()
+            .take(nth)
+            .any(|earlier| earlier == share)
+        {
+            let key = format!("cluster.share[{nth}]");
+            wrong(&key, format!("share: `{share}` is given twice"));
+        }
+    }
 }
 
 /// A monitor is not asked more often than the watchdog looks.

@@ -15,12 +15,13 @@ use sha2::{Digest as _, Sha256};
 mod check;
 mod index;
 mod log_dir;
-mod log_tls;
+pub mod nginx;
 mod notes;
 pub mod policy;
 pub mod report;
 pub mod secrets;
 pub mod settings;
+mod tls;
 pub mod values;
 pub mod wardent;
 pub mod watch;
@@ -63,9 +64,9 @@ pub fn load(wardent_yaml: &Path) -> Result<Loaded, Report> {
     let (wardent, source) = wardent::read(&text, &name, folder(wardent_yaml))?;
     let mut problems = check::check_wardent(&wardent, &source);
     let log_dir = log_dir::look_at(&wardent.log.dir, &source);
-    let log_tls = log_tls::look_at(&wardent.log, &source);
+    let tls = tls::look_at(&wardent, &source);
     let is_error = |problem: &Problem| problem.severity == Severity::Error;
-    let looked_at = log_dir.into_iter().chain(log_tls);
+    let looked_at = log_dir.into_iter().chain(tls);
     let (unusable, doubtful): (Vec<_>, Vec<_>) = looked_at.partition(is_error);
     problems.extend(unusable);
     match load_policy(&wardent.policy, &wardent) {

@@ -10,43 +10,52 @@ use super::{
     yaml::Source,
 };
 
-/// Keys that are read and checked, but do nothing yet. A feature that comes deletes its line.
-const NOT_IN_FORCE: &[(File, &str)] = &[(File::Wardent, "admin.tls")];
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum File {
-    Wardent,
-    Policy,
-}
-
 /// Everything worth knowing about a `wardent.yaml` that is right.
 pub(super) fn of_wardent(document: &wardent::Document, source: &Source<'_>) -> Vec<Problem> {
-    let mut notes = not_in_force(File::Wardent, source);
-    notes.extend(secrets_in_environment(source, &WARDENT_SECRETS));
+    let mut notes = secrets_in_environment(source, &WARDENT_SECRETS);
     notes.extend(narrow_log(&document.log, source));
     notes
 }
 
 /// Everything worth knowing about a `policy.yaml` that is right.
-pub(super) fn of_policy(document: &policy::Document, source: &Source<'_>) -> Vec<Problem> {
-    let mut notes = not_in_force(File::Policy, source);
-    notes.extend(secrets_in_environment(source, &POLICY_SECRETS));
+pub(super) fn of_policy(
+    document: &policy::Document,
+    source: &Source<'_>,
+    wardent: &wardent::Document,
+) -> Vec<Problem> {
+    let mut notes = secrets_in_environment(source, &POLICY_SECRETS);
     notes.extend(unreachable_routes(document, source));
     notes.extend(whole_internet(document, source));
+    notes.extend(lonely_limits(document, source, wardent));
     notes
 }
 
-fn not_in_force(file: File, source: &Source<'_>) -> Vec<Problem> {
-    let of_file = NOT_IN_FORCE.iter().filter(|(of, _)| *of == file);
-    let written = of_file.flat_map(|(_, pattern)| source.index().written(pattern));
-    // Without a feature, skipping it is what happens anyway.
-    let means_something = written
-        .filter(|place| !matches!(source.index().scalar(&place.path), Some("skip" | "null")));
-    let note = |place| {
-        let what = "is read and checked, but not yet in force in this version";
-        source.warning(&place, format!("`{}` {what}", place.path))
+/// Limits of a cluster that there is not.
+fn lonely_limits(
+    document: &policy::Document,
+    source: &Source<'_>,
+    wardent: &wardent::Document,
+) -> Vec<Problem> {
+    let cluster = wardent.cluster.as_ref();
+    if cluster.is_some_and(|cluster| cluster.shares(wardent::Shared::Limits)) {
+        return Vec::new();
+    }
+    let sections = document.routes.iter().enumerate();
+    let sections = sections.filter_map(|(nth, route)| {
+        let limits = route.limit.as_deref()?;
+        Some((format!("routes[{nth}].limit"), limits))
+    });
+    let defaults = ("defaults.limit".to_owned(), &*document.defaults.limit);
+    let shared = sections.chain([defaults]).filter(|(_, limits)| {
+        let mut scopes = limits.iter().map(|limit| limit.scope);
+        scopes.any(|scope| scope == policy::Scope::Cluster)
+    });
+    let note = |(key, _): (String, _)| {
+        let what = "scope: `cluster` needs `cluster.share: [limits]` in wardent.yaml: \
+                    each node limits by itself";
+        source.warning(&source.index().nearest(&key), what)
     };
-    means_something.map(note).collect()
+    shared.map(note).collect()
 }
 
 /// A log that `disk_max` leaves less room than other keys ask for.
@@ -69,10 +78,11 @@ fn narrow_log(log: &wardent::Log, source: &Source<'_>) -> Vec<Problem> {
     notes
 }
 
-const WARDENT_SECRETS: [&str; 3] = [
+const WARDENT_SECRETS: [&str; 4] = [
     "secret.keys[].from.env",
     "secret.upstream.from.env",
     "admin.token.env",
+    "cluster.kafka.sasl.password.env",
 ];
 const POLICY_SECRETS: [&str; 2] = [
     "routes[].signature.secrets[].env",
@@ -169,10 +179,15 @@ pub(super) fn exposed_files_of_wardent(
     let log = log.map(|tls| ("log.tls.key".into(), Some(&tls.key)));
     let admin = document.admin.tls.iter();
     let admin = admin.map(|tls| ("admin.tls.key".into(), Some(&tls.key)));
-    exposed(
-        keys.chain(upstream).chain(token).chain(log).chain(admin),
-        source,
-    )
+    let kafka = document.cluster.iter().map(|cluster| &cluster.kafka);
+    let password = kafka.clone().flat_map(|kafka| &kafka.sasl).map(|sasl| {
+        let key = "cluster.kafka.sasl.password.file".to_owned();
+        (key, file_of(&sasl.password))
+    });
+    let key = kafka.flat_map(|kafka| &kafka.tls);
+    let key = key.map(|tls| ("cluster.kafka.tls.key".into(), tls.key.as_ref()));
+    let files = keys.chain(upstream).chain(token).chain(log).chain(admin);
+    exposed(files.chain(password).chain(key), source)
 }
 
 /// The same for `policy.yaml`.

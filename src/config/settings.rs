@@ -4,10 +4,10 @@ use std::{net::ToSocketAddrs as _, time::Duration};
 
 use super::{
     Loaded,
-    policy::{self, BotRule, Effective, Mode, Scheme, SecretRule},
+    policy::{self, BotRule, Effective, Mode, Scheme, Scope, SecretRule},
     secrets::Secrets,
     values::SecretFrom,
-    wardent,
+    wardent::{self, Shared},
 };
 use crate::{
     base::net::Upstream as UpstreamAddress,
@@ -104,6 +104,7 @@ pub fn log(document: &wardent::Log) -> log::Settings {
     let kept = TopicConfig {
         segment_bytes,
         delete_retention: DAY,
+        is_reserved: true,
         ..TopicConfig::default()
     };
     let access = &document.access;
@@ -205,6 +206,7 @@ pub struct Built {
 /// When a secret cannot be had, all that is wrong at once.
 pub fn policy(loaded: &Loaded, lasting: &mut Lasting, generation: u64) -> Result<Built, String> {
     let mut reading = Reading {
+        shares_limits: shares(&loaded.wardent, Shared::Limits),
         lasting,
         notes: Vec::new(),
         wrong: Vec::new(),
@@ -252,6 +254,8 @@ pub fn policy(loaded: &Loaded, lasting: &mut Lasting, generation: u64) -> Result
 
 /// Reads secrets, and gathers what is wrong with them.
 struct Reading<'a> {
+    /// Whether there are nodes that share limits.
+    shares_limits: bool,
     lasting: &'a mut Lasting,
     notes: Vec<String>,
     wrong: Vec<String>,
@@ -332,6 +336,8 @@ impl Reading<'_> {
         let mut limits = Vec::new();
         for (nth, limit) in effective.limit.iter().enumerate() {
             let quota = Quota::new(limit.rate, limit.burst.get());
+            let is_shared = self.shares_limits && limit.scope == Scope::Cluster;
+            let quota = if is_shared { quota.shared() } else { quota };
             match self.lasting.clocks.clock(name, nth) {
                 Some(clock) => limits.push(Limit { quota, clock }),
                 None => self.wrong.push(format!(
@@ -411,6 +417,12 @@ impl Reading<'_> {
 
 /// The name of the limits that all routes without limits of their own share.
 const DEFAULTS: &str = "defaults";
+
+/// Whether nodes of a cluster share this.
+pub fn shares(document: &wardent::Document, what: Shared) -> bool {
+    let cluster = document.cluster.as_ref();
+    cluster.is_some_and(|cluster| cluster.shares(what))
+}
 
 fn points(points: &policy::Points) -> Points {
     Points {

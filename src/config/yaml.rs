@@ -13,7 +13,7 @@ use super::{
 };
 
 /// The most a file may hold. A policy of ten thousand routes is smaller.
-pub(super) const FILE_MAX: usize = 4 << 20;
+pub(in crate::config) const FILE_MAX: usize = 4 << 20;
 
 /// A file's text and where everything in it stands.
 #[derive(Debug)]

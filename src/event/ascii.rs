@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Serializer, ser::Formatter};
 
 /// Appends `value` as JSON without spaces or line ends; what is not ASCII is escaped.
-pub(super) fn write_json(value: &impl Serialize, out: &mut Vec<u8>) {
+pub fn write_json(value: &impl Serialize, out: &mut Vec<u8>) {
     let mut writer = Serializer::with_formatter(out, Ascii);
     // Writing to memory does not fail, and events have no keys that are no text.
     let _ = value.serialize(&mut writer);

@@ -11,6 +11,7 @@ use super::{
     ascii::write_json,
     time::{Stamps, from_rfc3339},
 };
+use crate::base::hlc::Hlc;
 
 /// The topic of these records.
 pub const TOPIC: &str = "wardent.client.ban";
@@ -67,6 +68,10 @@ pub struct BanState<'a> {
     pub by: Cow<'a, str>,
     /// The id of the last request that led to it.
     pub request: Option<Cow<'a, str>>,
+    /// The node of the cluster that decided it; none where there was no cluster.
+    pub node: Option<Cow<'a, str>>,
+    /// When that node decided it, by the cluster's clock.
+    pub hlc: Option<Hlc>,
 }
 
 /// A value that is no state of a ban.
@@ -101,6 +106,10 @@ struct Wire<'a> {
     by: Cow<'a, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     request: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hlc: Option<Hlc>,
 }
 
 impl<'a> BanState<'a> {
@@ -126,6 +135,8 @@ impl<'a> BanState<'a> {
             why: Cow::Borrowed(&self.why),
             by: Cow::Borrowed(&self.by),
             request: self.request.as_deref(),
+            node: self.node.as_deref(),
+            hlc: self.hlc,
         };
         write_json(&wire, out);
     }
@@ -159,6 +170,8 @@ impl<'a> BanState<'a> {
             why: wire.why,
             by: wire.by,
             request: wire.request.map(Cow::Borrowed),
+            node: wire.node.map(Cow::Borrowed),
+            hlc: wire.hlc,
         })
     }
 }
@@ -198,6 +211,11 @@ impl<'a> Own<'a> {
             why: Cow::Borrowed(self.text("why")?),
             by: Cow::Borrowed(self.text("by")?),
             request: self.text("request"),
+            node: self.text("node"),
+            hlc: match self.text("hlc") {
+                Some(hlc) => Some(hlc.parse().ok()?),
+                None => None,
+            },
         };
         (self.0 == "}").then_some(wire)
     }
@@ -257,6 +275,16 @@ mod tests {
             why: "trap".into(),
             by: "policy".into(),
             request: Some("01M7ZF3VDZFJM7QHBHBFMVRYEM".into()),
+            node: None,
+            hlc: None,
+        }
+    }
+
+    fn of_cluster() -> BanState<'static> {
+        BanState {
+            node: Some("web-1".into()),
+            hlc: Some(Hlc::at(1_795_255_201_042)),
+            ..state()
         }
     }
 
@@ -292,14 +320,31 @@ mod tests {
             request: None,
             ..state()
         };
-        for state in [state(), lifted] {
+        for state in [state(), lifted, of_cluster()] {
             assert_eq!(BanState::read(&written(&state)), Ok(state.clone()));
         }
     }
 
     #[test]
+    fn a_state_of_a_cluster_says_who_decided_it_and_in_which_order() {
+        let text = String::from_utf8(written(&of_cluster())).unwrap();
+        assert!(
+            text.ends_with(",\"node\":\"web-1\",\"hlc\":\"1795255201042-0\"}"),
+            "{text}"
+        );
+        for wrong in ["1795255201042", "1-70000", ""] {
+            let wrong = text.replace("1795255201042-0", wrong);
+            assert_eq!(
+                BanState::read(wrong.as_bytes()),
+                Err(Unreadable::Broken),
+                "{wrong}"
+            );
+        }
+    }
+
+    #[test]
     fn the_own_spelling_is_read_as_json_is() {
-        let value = written(&state());
+        let value = written(&of_cluster());
         let own = Own::of(&value).and_then(Own::read).unwrap();
         let general: Wire<'_> = serde_json::from_slice(&value).unwrap();
         assert_eq!(written_wire(&own), value);
@@ -313,7 +358,7 @@ mod tests {
         ];
         for text in others {
             assert!(Own::of(text.as_bytes()).and_then(Own::read).is_none());
-            assert_eq!(BanState::read(text.as_bytes()), Ok(state()), "{text}");
+            assert_eq!(BanState::read(text.as_bytes()), Ok(of_cluster()), "{text}");
         }
     }
 

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     client::{Claim, Claims, Client, ClientKey, Peer, Who, identify},
-    limit::{Clients, Spent, ticks},
+    limit::{Clients, Spent, spending::Spending, ticks},
     owner::Cause,
     secret::Signed,
 };
@@ -85,6 +85,8 @@ pub struct Known<'a> {
     pub bots: &'a Bots,
     /// Who has lately been taken for a person.
     pub people: &'a People,
+    /// Where is noted what other nodes are to count as well, if there are any.
+    pub spending: Option<&'a Spending>,
 }
 
 /// What the guards found, refused or not.
@@ -291,6 +293,16 @@ impl Judgement<'_> {
                 Ask::AsIf { .. } if limits.is_empty() => None,
                 Ask::AsIf { .. } => Some(known.clients.look(key, limits, ticks(head.now_ns))),
             };
+            if self.rules.limits.has_shared()
+                && ask == Ask::InEarnest
+                && let Some(spending) = known.spending
+                && self.spent.is_some_and(|spent| spent.admitted)
+                // Of what somebody only says to be, or many are together, other nodes know nothing.
+                && self.is_proven
+                && self.herd().is_none()
+            {
+                spending.note(key, limits, head.now_ns);
+            }
             if let Some(spent) = &self.spent
                 && !spent.admitted
             {

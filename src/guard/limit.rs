@@ -9,6 +9,10 @@ use crate::limit::{Limit, Spent, seconds};
 #[derive(Debug, Clone, Default)]
 pub struct Limits {
     limits: Vec<Limit>,
+    /// What the limits are told under, to other nodes with the how-manieth it is.
+    name: String,
+    /// Whether one of them counts the requests of all nodes.
+    has_shared: bool,
     names: Vec<String>,
     /// The value of `RateLimit-Policy`.
     policy: String,
@@ -29,6 +33,8 @@ impl Limits {
         });
         Self {
             policy: told.collect::<Vec<_>>().join(", "),
+            name: name.to_owned(),
+            has_shared: limits.iter().any(|limit| limit.quota.is_shared()),
             names,
             limits,
         }
@@ -37,6 +43,19 @@ impl Limits {
     /// The limits, for the table of clients.
     pub fn as_slice(&self) -> &[Limit] {
         &self.limits
+    }
+
+    /// Whether one of them counts the requests of all nodes.
+    #[inline]
+    pub fn has_shared(&self) -> bool {
+        self.has_shared
+    }
+
+    /// The limits that count the requests of all nodes, as these call them: `login/1`.
+    pub fn shared(&self) -> impl Iterator<Item = (String, &Limit)> {
+        let limits = (1..).zip(&self.limits);
+        let shared = limits.filter(|(_, limit)| limit.quota.is_shared());
+        shared.map(|(nth, limit)| (format!("{}/{nth}", self.name), limit))
     }
 
     /// Each limit and the name it is told under.

@@ -17,7 +17,7 @@ use super::{
     group::{self, Groups},
     listener::Stranger,
     login,
-    meta::Meta,
+    meta::{Meta, Unread},
     producers::ProducerIds,
     quota::Flow,
     room::{Part, Rooms},
@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     base::clock::Clock,
-    log::{CleanerHealth, Log, ReadError},
+    log::{CleanerHealth, Log},
 };
 
 /// The one broker's id; the log's `node.id` as well.
@@ -82,7 +82,7 @@ impl Broker {
         log: Arc<Log>,
         (clock, cleaner): (Clock, Arc<CleanerHealth>),
         counters: Arc<Counters>,
-    ) -> Result<Rc<Self>, ReadError> {
+    ) -> Result<Rc<Self>, Unread> {
         let meta = Meta::load(&log, &clock)?;
         let access = Rc::new(Access::load(&meta, security.sasl, security.tell));
         let topics = Topics::of(&log);

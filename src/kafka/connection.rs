@@ -212,6 +212,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if let Some(why) = session.ending.get() {
             return Err(why.into());
         }
+        self.mute(later).await
+    }
+
+    /// Hears nothing of who is over its quota, for as long as it is told.
+    async fn mute(&mut self, later: &mut Answers) -> Result<(), End> {
         let muted = self.session.muted.take();
         if !muted.is_zero() {
             // Who is told to wait is told at once.

@@ -164,7 +164,7 @@ fn an_answer_takes_room_until_it_is_taken_and_that_is_not_for_ever() {
         // A byte now and then is not enough.
         let taken = async {
             while client.stream.read_u8().await.is_ok() {
-                sleep(Duration::from_secs(20)).await
+                sleep(Duration::from_secs(20)).await;
             }
         };
         let within = Duration::from_secs(3600);

@@ -5,7 +5,9 @@
 //! the key. The last record of a key counts, and the topic is compacted. One writer, this one: changes are
 //! made one after the other, and in force when they are on disk.
 
-use std::{cell::RefCell, collections::BTreeMap, fmt, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell, collections::BTreeMap, fmt, path::PathBuf, rc::Rc, sync::Arc, time::Duration,
+};
 
 use serde_json::Value;
 use tokio::{
@@ -16,7 +18,9 @@ use tokio::{
 
 use crate::{
     base::clock::Clock,
-    log::{Append, Batch, Builder, Compression, Log, NotAppended, Partition, ReadError, View},
+    log::{
+        Append, Batch, Builder, Compression, Log, NotAppended, Partition, ReadError, Replay, View,
+    },
 };
 
 /// The topic.
@@ -52,7 +56,7 @@ impl std::error::Error for NotKept {}
 pub(crate) type Changes = Vec<(String, Option<Value>)>;
 
 /// What was decided, by key.
-type Entries = BTreeMap<String, Value>;
+pub(super) type Entries = BTreeMap<String, Value>;
 
 /// All that administrators decided.
 #[derive(Debug, Clone)]
@@ -72,11 +76,10 @@ impl Meta {
     /// Reads what was decided until now.
     ///
     /// # Errors
-    /// When the topic is not there or cannot be read.
-    pub(crate) fn load(log: &Arc<Log>, clock: &Clock) -> Result<Self, ReadError> {
-        let missing = || ReadError::OutOfRange { first: 0, end: 0 };
-        let partition = log.partition(TOPIC, 0).ok_or_else(missing)?;
-        let entries = RefCell::new(read(&partition)?);
+    /// As [`read`].
+    pub(crate) fn load(log: &Arc<Log>, clock: &Clock) -> Result<Self, Unread> {
+        let partition = log.partition(TOPIC, 0).ok_or(Unread::Missing)?;
+        let entries = RefCell::new(read(log)?);
         Ok(Self(Rc::new(Inner {
             partition,
             log: Arc::clone(log),
@@ -190,29 +193,29 @@ impl Inner {
     }
 }
 
-/// Reads the partition from its beginning. What is no entry is passed over.
-fn read(partition: &Partition) -> Result<Entries, ReadError> {
+/// Reads all that was decided. What is no entry is passed over.
+///
+/// # Errors
+/// When it cannot be read, or some of it was damaged: that is put aside then, and is not there the next time.
+pub(super) fn read(log: &Arc<Log>) -> Result<Entries, Unread> {
+    let partition = log.partition(TOPIC, 0).ok_or(Unread::Missing)?;
     let mut entries = Entries::new();
-    let mut offset = partition.log_start_offset();
     let mut scratch = Vec::new();
-    loop {
-        let bytes = partition.read(offset, CHUNK_BYTES)?;
-        let mut rest = bytes.as_slice();
-        let before = offset;
+    let mut damaged = 0_u64;
+    let mut decided = Replay::of(partition);
+    while let Some(batches) = decided.batches(log, CHUNK_BYTES)? {
+        let mut rest = batches.as_slice();
         while let Ok((view, next)) = View::read(rest) {
             rest = next;
-            offset = view.last_offset() + 1;
-            let records = match view.records(&mut scratch) {
-                Ok(records) => records,
-                Err(damage) => {
-                    tracing::error!(
-                        "{TOPIC}: what was decided at offset {} is lost: {damage}",
-                        view.base_offset()
-                    );
-                    continue;
-                }
+            let Ok(records) = view.records(&mut scratch) else {
+                damaged += 1;
+                continue;
             };
-            for record in records.flatten() {
+            for record in records {
+                let Ok(record) = record else {
+                    damaged += 1;
+                    break;
+                };
                 let key = record.key.and_then(|key| std::str::from_utf8(key).ok());
                 let Some(key) = key else { continue };
                 let value = record
@@ -224,8 +227,80 @@ fn read(partition: &Partition) -> Result<Entries, ReadError> {
                 };
             }
         }
-        if offset == before {
-            return Ok(entries);
+    }
+    match damaged + decided.damaged() {
+        0 => Ok(entries),
+        _ => Err(Unread::Damaged(log.dir().join("quarantine"))),
+    }
+}
+
+/// Why what was decided is not gone by.
+#[derive(Debug)]
+pub(crate) enum Unread {
+    /// The log has no such topic.
+    Missing,
+    /// Some of it is damaged. What was in it is not known: rights that were taken may be there again, ids be
+    /// given twice. It is in this directory now.
+    Damaged(PathBuf),
+    /// The disk failed.
+    Disk(ReadError),
+}
+
+impl From<ReadError> for Unread {
+    fn from(error: ReadError) -> Self {
+        Self::Disk(error)
+    }
+}
+
+impl fmt::Display for Unread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => write!(f, "the log has no topic {TOPIC}"),
+            Self::Damaged(aside) => write!(
+                f,
+                "{TOPIC} is damaged on the disk: topics' configurations, users, rights, quotas or producer ids may \
+                 be lost. What is left of them was put aside in {}; start Wardent again to go on without, and see \
+                 what is to be decided anew, or put a backup of the log in its place",
+                aside.display()
+            ),
+            Self::Disk(error) => write!(f, "{TOPIC} cannot be read: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for Unread {}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::kafka::rig::with_broker;
+
+    #[test]
+    fn what_rotted_of_what_was_decided_is_told_once_and_costs_nothing_else() {
+        // In the version of its format, its length, and its records.
+        for at in [16, 11, 70] {
+            with_broker(&[], async |rig| {
+                let (log, meta) = (rig.log(), &rig.broker.meta);
+                for key in ["user/a", "user/b", "user/c"] {
+                    meta.put(key, Some(json!({ "of": key }))).await.unwrap();
+                }
+                assert_eq!(read(log).unwrap().len(), 3);
+                let file = log.dir().join(format!("{TOPIC}-0/{:020}.log", 0));
+                let mut bytes = std::fs::read(&file).unwrap();
+                let (_, rest) = View::read(&bytes).unwrap();
+                let second = bytes.len() - rest.len();
+                bytes[second + at] ^= 0x15;
+                std::fs::write(&file, &bytes).unwrap();
+                let told = read(log).unwrap_err().to_string();
+                assert!(told.contains("quarantine"), "{told}");
+                let left = read(log).unwrap();
+                let keys: Vec<_> = left.keys().map(String::as_str).collect();
+                assert_eq!(keys, ["user/a", "user/c"], "{at}");
+                let quarantine = std::fs::read_dir(log.dir().join("quarantine"));
+                assert_eq!(quarantine.unwrap().count(), 1);
+            });
         }
     }
 }

@@ -40,11 +40,9 @@ pub use auth::{Operation, Principal, Resource, is_reserved};
 pub use broker::{Security, Settings};
 pub use counters::{Count, Counters, Cut};
 pub use error::ErrorCode;
-pub use group::{
-    GroupShown, GroupsShown, MemberShown, OffsetShown, TOPIC as OFFSETS_TOPIC, groups_in,
-};
+pub use group::{GroupShown, GroupsShown, MemberShown, OffsetShown, groups_in};
 pub use listener::{Listening, Socket, start};
-pub use topics::differing;
+pub use topics::{Unkept, differing, restore_kept};
 
 #[cfg(test)]
 mod denied;

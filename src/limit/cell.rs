@@ -129,6 +129,32 @@ impl ClientCell {
         }
     }
 
+    /// Moves a clock on by what its client spent elsewhere; false when the cell has left the table.
+    pub(super) fn move_on(
+        &self,
+        clock: usize,
+        quota: &Quota,
+        now: Ticks,
+        place: Place<'_>,
+        spent: u32,
+    ) -> bool {
+        let Some(word) = self.clocks.get(clock) else {
+            return false;
+        };
+        let mut seen = born(word, now, place);
+        while seen != DEAD {
+            let tat = seen & TAT_MASK;
+            let kept = if tat > now { CARRIED | SHARED } else { CARRIED };
+            let next = quota.after(tat, now, spent).min(TAT_MASK) | seen & kept;
+            match word.compare_exchange_weak(seen, next, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return true,
+                Err(UNBORN) => seen = born(word, now, place),
+                Err(changed) => seen = changed,
+            }
+        }
+        false
+    }
+
     /// Whether the clock was born with a debt from the cold lane; none when the cell has left the
     /// table.
     pub(super) fn has_carried(&self, clock: usize, now: Ticks, place: Place<'_>) -> Option<bool> {
@@ -256,6 +282,38 @@ mod tests {
         assert!(refusal(&cell, 5, one));
         let paid = 5 + quota().window();
         assert!(!refusal(&cell, paid, one));
+    }
+
+    #[test]
+    fn what_was_spent_elsewhere_is_a_debt_that_is_carried() {
+        let lane = ColdLane::default();
+        let place = lane.place(ONE);
+        let cell = cell();
+        let shared = quota().shared();
+        let mut now = 5;
+        // Three at once here, and three each on two other nodes: 900 ms until the whole burst is back.
+        let admitted = |now| matches!(cell.charge(0, &shared, now, place), CellCharge::Admitted(_));
+        assert_eq!((0..9).filter(|_| admitted(now)).count(), 3);
+        assert!(cell.move_on(0, &shared, now, place, 6));
+        let tenth = quota().window() / 3;
+        for _ in 0..6 {
+            now += tenth;
+            assert!(!admitted(now));
+        }
+        now += tenth;
+        assert!(admitted(now) && !admitted(now));
+        // A limit of this node alone has no debts.
+        cell.move_on(0, &quota(), now, place, 1_000);
+        assert_eq!(cell.peek(0, now, place).0, now + quota().window());
+    }
+
+    #[test]
+    fn a_cell_that_has_left_takes_no_debt() {
+        let lane = ColdLane::default();
+        let place = lane.place(ONE);
+        let cell = cell();
+        assert!(cell.kill(5));
+        assert!(!cell.move_on(0, &quota().shared(), 5, place, 1));
     }
 
     #[test]

@@ -31,18 +31,18 @@ pub struct Limit {
 }
 
 /// The place of one limit's clock in every client's cells, the same as long as the process lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Clock(u16);
 
 impl Clock {
-    fn cell_of(self, client: ClientKey) -> CellKey {
+    pub(super) fn cell_of(self, client: ClientKey) -> CellKey {
         CellKey {
             client,
             page: self.0 / CLOCKS,
         }
     }
 
-    fn in_cell(self) -> usize {
+    pub(super) fn in_cell(self) -> usize {
         usize::from(self.0 % CLOCKS)
     }
 }
@@ -293,7 +293,7 @@ impl Clients {
         }
     }
 
-    fn place(&self, client: ClientKey, clock: Clock) -> Place<'_> {
+    pub(super) fn place(&self, client: ClientKey, clock: Clock) -> Place<'_> {
         self.cold.place(self.table.hash(&client, clock.0))
     }
 

@@ -168,6 +168,32 @@ impl Place<'_> {
         }
     }
 
+    /// Moves the clock on by what this client spent elsewhere.
+    pub(super) fn move_on(self, quota: &Quota, now: Ticks, spent: u32) {
+        let mut seen = self.slot.load(Ordering::Acquire);
+        loop {
+            let word = Word::read(seen);
+            let is_live = word.tat > now;
+            let is_own = word.tag == self.tag;
+            // Another client's debt is not lowered to this one's bound.
+            let tat = quota.after(word.tat, now, spent).max(word.tat);
+            let next = Word {
+                moved: is_live && word.moved,
+                tag: if is_live && !is_own { SHARED } else { self.tag },
+                tat,
+            };
+            match self.slot.compare_exchange_weak(
+                seen,
+                next.bits(),
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
+                Ok(_) => return,
+                Err(changed) => seen = changed,
+            }
+        }
+    }
+
     /// What the clock stands at, and whether it is shared; nothing is charged.
     pub(super) fn peek(self, now: Ticks) -> (Ticks, bool) {
         let word = Word::read(self.slot.load(Ordering::Acquire));
@@ -271,6 +297,34 @@ mod tests {
         let place = lane.place(ONE);
         let taken = (0..10).filter(|_| admitted(place.charge(&quota(), 5, true)));
         assert_eq!(taken.count(), 3);
+    }
+
+    #[test]
+    fn what_was_spent_elsewhere_counts_before_there_is_a_cell() {
+        let lane = ColdLane::default();
+        let place = lane.place(ONE);
+        let shared = quota().shared();
+        place.move_on(&shared, 5, 2);
+        assert!(admitted(place.charge(&shared, 5, true)));
+        assert!(!admitted(place.charge(&shared, 5, true)));
+        // It is the client's, and so are its refusals.
+        let refused = place.charge(&shared, 5, true);
+        assert!(matches!(
+            refused,
+            Charged::Refused {
+                is_shared: false,
+                ..
+            }
+        ));
+        lane.place(OTHER).move_on(&shared, 5, 1);
+        let refused = place.charge(&shared, 5, true);
+        assert!(matches!(
+            refused,
+            Charged::Refused {
+                is_shared: true,
+                ..
+            }
+        ));
     }
 
     #[test]

@@ -36,9 +36,17 @@ pub struct Quota {
     interval: Ticks,
     /// How far ahead of the clock a client may run, in ticks.
     tolerance: Ticks,
+    /// How far ahead it can be at the most, by what it spent elsewhere; without that, the tolerance.
+    ceiling: Ticks,
     /// How many are admitted at once.
     burst: u32,
 }
+
+/// What a client spent elsewhere is told within this time, or not at all, in ticks.
+const TOLD_WITHIN: Ticks = ticks(10 * 1_000_000_000);
+
+/// So many nodes may let a client have its whole burst at once, and all of that is held against it.
+const NODES: u64 = 16;
 
 impl Quota {
     /// `rate`, of which `burst` may come at once; a burst of none is taken as one.
@@ -55,8 +63,31 @@ impl Quota {
         Self {
             interval,
             tolerance,
+            ceiling: tolerance,
             burst: u32::try_from(tolerance / interval).unwrap_or(u32::MAX),
         }
+    }
+
+    /// The same, of all nodes of a cluster together: what a client spent on others is a debt, that keeps it
+    /// waiting for longer than its own burst would.
+    pub fn shared(self) -> Self {
+        let of_one = self.tolerance.saturating_add(TOLD_WITHIN);
+        let debt = of_one.saturating_mul(NODES).min(TOLERANCE_MAX);
+        Self {
+            ceiling: self.tolerance.saturating_add(debt),
+            ..self
+        }
+    }
+
+    /// Whether other nodes count as well.
+    pub fn is_shared(&self) -> bool {
+        self.ceiling > self.tolerance
+    }
+
+    /// What one node lets a client have at the most within the time in which it is told to others.
+    pub fn told_at_once_max(&self) -> u32 {
+        let earned = u32::try_from(TOLD_WITHIN / self.interval).unwrap_or(u32::MAX);
+        self.burst.saturating_add(earned).saturating_add(1)
     }
 
     /// How many are admitted at once.
@@ -89,20 +120,28 @@ impl Quota {
     /// this returns, so that a wider limit takes effect within its own window.
     #[inline]
     pub(super) fn bounded(&self, tat: Ticks, now: Ticks) -> Ticks {
-        tat.min(now.saturating_add(self.tolerance))
+        tat.min(now.saturating_add(self.ceiling))
+    }
+
+    /// The TAT after so many requests that were admitted elsewhere.
+    #[inline]
+    pub(super) fn after(&self, tat: Ticks, now: Ticks, spent: u32) -> Ticks {
+        let more = self.interval.saturating_mul(spent.into());
+        self.bounded(tat.max(now).saturating_add(more), now)
     }
 
     /// How many more would be admitted now.
     #[inline]
     pub fn remaining(&self, tat: Ticks, now: Ticks) -> u32 {
-        let left = (self.tolerance - self.ahead(tat, now)) / self.interval;
+        let left = self.tolerance.saturating_sub(self.ahead(tat, now)) / self.interval;
         u32::try_from(left).unwrap_or(u32::MAX)
     }
 
-    /// How long until the whole burst is there again, in ticks; at most [`Quota::window`].
+    /// How long until the whole burst is there again, in ticks; at most [`Quota::window`], unless the client
+    /// spent elsewhere as well.
     #[inline]
     pub fn ahead(&self, tat: Ticks, now: Ticks) -> Ticks {
-        tat.saturating_sub(now).min(self.tolerance)
+        tat.saturating_sub(now).min(self.ceiling)
     }
 
     /// The TAT without one admitted request.

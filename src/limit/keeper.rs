@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     cell::{CellKey, ClientCell},
-    clients::Clients,
+    clients::{Clients, Limit},
     gcra::{Ticks, ticks},
     networks::BannedNetworks,
     sync::Ordering,
@@ -90,6 +90,31 @@ impl Keeper {
         self.pinned += usize::from(until > 0);
         cell.ban_until(until);
         self.tell_size();
+    }
+
+    /// Moves a limit's clock on by what a client spent of it elsewhere; where it has no cell it gets one, or,
+    /// when the table is full, the cold lane's clock is moved.
+    pub fn spent_elsewhere(&mut self, client: ClientKey, limit: &Limit, spent: u32, now_ns: u64) {
+        let now = ticks(now_ns);
+        let key = limit.clock.cell_of(client);
+        let clients = Arc::clone(&self.clients);
+        let place = clients.place(client, limit.clock);
+        let cell = match self.find(&key) {
+            Found::Cell(cell) => Some(cell),
+            Found::Unknown | Found::Contended if self.unpinned() < self.cells_max => {
+                let cell = self.insert(key, now);
+                self.tell_size();
+                Some(cell)
+            }
+            Found::Unknown | Found::Contended => None,
+        };
+        // The keeper is the one who takes cells out: this one is in the table.
+        match cell {
+            Some(cell) => {
+                cell.move_on(limit.clock.in_cell(), &limit.quota, now, place, spent);
+            }
+            None => place.move_on(&limit.quota, now, spent),
+        }
     }
 
     /// Replaces the banned networks.

@@ -11,6 +11,7 @@ pub mod cold;
 pub mod gcra;
 mod keeper;
 mod networks;
+pub mod spending;
 mod sync;
 mod table;
 #[cfg(test)]

@@ -17,6 +17,8 @@ use super::{
     heal,
     mend::mend,
     partition::{Partition, Standing},
+    producers::{self, ALL_PRODUCERS_MAX},
+    segment::SEGMENTS_MAX,
     store::Log,
     swap,
     topic::{Topic, TopicConfig},
@@ -25,6 +27,9 @@ use super::{
 
 /// Batches appended before anything else gets a turn.
 const BATCHES: usize = 256;
+
+/// Batches that have producers, until it is looked how many of these the log remembers.
+const CLAIMED: usize = 1024;
 
 /// How long it sleeps when nothing wakes it, and between looks at what is not well.
 const TICK: Duration = Duration::from_secs(1);
@@ -49,6 +54,10 @@ pub struct Appender {
     refused: BTreeMap<usize, Refused>,
     /// Partitions that are still durable, and shall not be.
     unsettled: BTreeSet<usize>,
+    /// Batches that had producers, since it was looked how many of these the log remembers.
+    claimed: usize,
+    /// Segments of all partitions; counted once a second, and what begins in between.
+    segments: usize,
     /// Until when the operator has been told of writes that fail.
     told_until_ns: u64,
     next_tick_ns: u64,
@@ -87,6 +96,8 @@ impl Appender {
             ailing: BTreeMap::new(),
             refused: BTreeMap::new(),
             unsettled: BTreeSet::new(),
+            claimed: 0,
+            segments: 0,
             told_until_ns: 0,
             log,
             writers: by_number(writers),
@@ -218,21 +229,24 @@ impl Appender {
     }
 
     fn append(&mut self, taken: Taken, now_ns: u64) {
-        let Taken {
-            append,
-            was_durable,
-        } = taken;
+        let Taken { append, class } = taken;
         let Append {
             partition,
             mut batch,
             done,
         } = append;
         let is_durable = partition.is_durable();
+        if batch.producer_id() >= 0 {
+            self.claimed += 1;
+            if self.claimed >= CLAIMED {
+                self.hold_producers();
+            }
+        }
         match self.written(&partition, &mut batch, now_ns) {
             Ok(Written::Before(appended)) => {
                 let pending = Pending {
                     generation: partition.generation(),
-                    was_durable,
+                    class,
                     partition,
                     batch,
                     done,
@@ -251,7 +265,7 @@ impl Appender {
                     // Before the log's end passes it, so that whoever flushes it finds who waits.
                     self.log.wait_for_flush(Pending {
                         generation: partition.generation(),
-                        was_durable,
+                        class,
                         partition,
                         batch,
                         done,
@@ -261,13 +275,23 @@ impl Appender {
                 } else {
                     self.show(number, &header, now_ns);
                     let appends = self.log.appends();
-                    appends.appended(was_durable, header.size(), done, appended);
+                    appends.appended(class, header.size(), done, appended);
                 }
             }
             Err(reason) => {
                 self.log.health().appending(is_durable).errors.add(1);
-                self.log.appends().refused(was_durable, batch, done, reason);
+                self.log.appends().refused(class, batch, done, reason);
             }
+        }
+    }
+
+    /// Holds the bound of producers that the whole log remembers.
+    fn hold_producers(&mut self) {
+        self.claimed = 0;
+        let count: usize = self.writers.values().map(|one| one.producers.len()).sum();
+        if count > ALL_PRODUCERS_MAX {
+            let all = self.writers.values_mut().map(|one| &mut one.producers);
+            producers::fit(all, ALL_PRODUCERS_MAX);
         }
     }
 
@@ -282,16 +306,14 @@ impl Appender {
             return;
         }
         let Pending {
-            was_durable,
+            class,
             batch,
             done,
             appended,
             ..
         } = repeated;
         let bytes = batch.bytes().len();
-        self.log
-            .appends()
-            .appended(was_durable, bytes, done, appended);
+        self.log.appends().appended(class, bytes, done, appended);
     }
 
     fn show(&mut self, number: usize, batch: &Header, now_ns: u64) {
@@ -317,9 +339,19 @@ impl Appender {
         if partition.is_offline() {
             return Err(Reason::Offline);
         }
-        let bytes_max = partition.topic().config().max_batch_bytes;
+        let config = partition.topic().config();
+        let (bytes_max, is_reserved) = (config.max_batch_bytes, config.is_reserved);
         if u32::try_from(batch.bytes().len()).is_ok_and(|bytes| bytes > bytes_max) {
             return Err(Reason::TooLarge);
+        }
+        let is_vital = is_durable && is_reserved;
+        if self.ballast.is_spent() && !is_vital {
+            // What is left is what the ballast kept, for those that are.
+            self.log.health().is_full.set(true);
+            return Err(Reason::DiskFull);
+        }
+        if self.log.health().is_over.get() && !is_reserved {
+            return Err(Reason::DiskFull);
         }
         if let Some(refused) = self.refused.get(&partition.number)
             && now_ns < refused.until_ns
@@ -331,18 +363,25 @@ impl Appender {
         {
             return Ok(Written::Before(before));
         }
-        let mut result = writer.write(batch, now_ns);
-        if is_durable && matches!(&result, Err(error) if is_full(error)) && self.ballast.give_up() {
+        let must_roll = writer.must_roll(batch);
+        let is_crowded = self.segments >= SEGMENTS_MAX && !is_reserved;
+        if must_roll && is_crowded {
+            return Err(Reason::TooManySegments);
+        }
+        let rolls = must_roll || partition.is_overdue(now_ns) && !is_crowded;
+        self.segments += usize::from(rolls);
+        let mut result = writer.write(batch, rolls);
+        if is_vital && matches!(&result, Err(error) if is_full(error)) && self.ballast.give_up() {
             self.log.health().has_ballast.set(false);
             tracing::warn!(
                 "the log's disk is full: its ballast is given up for {}",
                 partition.name()
             );
-            result = writer.write(batch, now_ns);
+            result = writer.write(batch, rolls);
         }
         match result {
             Ok(appended) => {
-                self.succeeded(partition.number, is_durable);
+                self.succeeded(partition.number);
                 Ok(Written::Now(appended))
             }
             Err(error) => {
@@ -352,9 +391,9 @@ impl Appender {
         }
     }
 
-    /// A write succeeded. What a durable topic got into its ballast says nothing of the others.
-    fn succeeded(&mut self, number: usize, is_durable: bool) {
-        if self.log.health().is_full.get() && (!is_durable || self.ballast.is_whole()) {
+    /// A write succeeded. What found room that the ballast gave says nothing of the others.
+    fn succeeded(&mut self, number: usize) {
+        if self.log.health().is_full.get() && !self.ballast.is_spent() {
             tracing::info!("the log's disk has room again");
             self.log.health().is_full.set(false);
         }
@@ -421,6 +460,9 @@ impl Appender {
             self.ballast.restore();
             self.log.health().has_ballast.set(self.ballast.is_there());
         }
+        self.hold_producers();
+        let all = self.writers.values().map(|writer| &writer.partition);
+        self.segments = all.map(|one| one.segment_count()).sum();
         let mut offline = 0;
         let numbers: Vec<_> = self.writers.keys().copied().collect();
         for number in numbers {
@@ -473,8 +515,9 @@ impl Appender {
         }
         let name = writer.partition.name();
         let mut healed = heal::heal(writer, &self.log.disk);
-        let is_durable = writer.partition.is_durable();
-        if is_durable && matches!(&healed, Err(error) if is_full(error)) && self.ballast.give_up() {
+        let is_vital =
+            writer.partition.is_durable() && writer.partition.topic().config().is_reserved;
+        if is_vital && matches!(&healed, Err(error) if is_full(error)) && self.ballast.give_up() {
             healed = heal::heal(writer, &self.log.disk);
         }
         match healed {

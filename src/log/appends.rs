@@ -1,7 +1,8 @@
 //! What is to be appended, on its way to the appender.
 //!
 //! Whoever appends never waits: a batch is taken, or handed back. Each class of topics has room of its own,
-//! so that a disk that makes nothing safe does not keep access events from the page cache.
+//! so that a disk that makes nothing safe does not keep access events from the page cache, and no client bans,
+//! offsets or what administrators decide from the disk.
 
 use std::{
     fmt,
@@ -16,11 +17,18 @@ use crossbeam_queue::ArrayQueue;
 use super::{Batch, partition::Partition};
 use crate::base::bell::Bell;
 
-/// Batches of one class that may wait, until they are done with.
+/// Batches that may wait of one class, until they are done with.
 pub const BATCHES_MAX: usize = 1024;
-/// Their bytes: of lazily flushed topics, of durable ones.
-const LAZY_BYTES_MAX: usize = 32 * 1024 * 1024;
-const DURABLE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Of durable topics of Wardent's own there may be more: groups alone may have [`BATCHES_MAX`] under way.
+pub const OWN_DURABLE_BATCHES_MAX: usize = BATCHES_MAX + BATCHES_MAX / 2;
+
+/// Bytes that may wait of one class.
+const BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Of durable topics of Wardent's own: 16 MiB of groups, and 8 MiB.
+const OWN_DURABLE_BYTES_MAX: usize = 24 * 1024 * 1024;
+
+/// Batches that may wait in all.
+pub(super) const ALL_BATCHES_MAX: usize = 3 * BATCHES_MAX + OWN_DURABLE_BATCHES_MAX;
 
 /// Called once, on a thread of the log's, with what became of a batch: for lazily flushed topics when it is
 /// in the page cache, for durable ones when it is on disk. It must not wait.
@@ -81,13 +89,15 @@ pub enum Reason {
     Fenced,
     /// It is longer than the topic's `max.message.bytes`.
     TooLarge,
+    /// It would begin a segment, and the log has as many as it may have.
+    TooManySegments,
     /// The log is being closed.
     Stopping,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::DiskFull,
         Self::Io,
         Self::Offline,
@@ -95,6 +105,7 @@ impl Reason {
         Self::OutOfOrderSequence,
         Self::Fenced,
         Self::TooLarge,
+        Self::TooManySegments,
         Self::Stopping,
     ];
 
@@ -108,6 +119,7 @@ impl Reason {
             Self::OutOfOrderSequence => "out_of_order_sequence",
             Self::Fenced => "fenced",
             Self::TooLarge => "too_large",
+            Self::TooManySegments => "too_many_segments",
             Self::Stopping => "stopping",
         }
     }
@@ -123,25 +135,44 @@ impl fmt::Display for Reason {
             Self::OutOfOrderSequence => "the batch does not follow its producer's last",
             Self::Fenced => "a later producer has its id",
             Self::TooLarge => "the batch is longer than the topic allows",
+            Self::TooManySegments => "the log has as many segments as it may have",
             Self::Stopping => "the log is being closed",
         })
     }
 }
 
+/// Whose room a batch has: that of its topic when it was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Class {
+    is_durable: bool,
+    is_reserved: bool,
+}
+
 /// What waits of one class.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Room {
+    batches_max: usize,
+    bytes_max: usize,
     batches: AtomicUsize,
     bytes: AtomicUsize,
 }
 
 impl Room {
+    fn of(batches_max: usize, bytes_max: usize) -> Self {
+        Self {
+            batches_max,
+            bytes_max,
+            batches: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+        }
+    }
+
     /// Takes room for `bytes`; one batch always fits, however long it is.
-    fn take(&self, bytes: usize, bytes_max: usize) -> bool {
+    fn take(&self, bytes: usize) -> bool {
         // Relaxed: the counts bound memory and order nothing.
         let batches = self.batches.fetch_add(1, Ordering::Relaxed);
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let fits = batches < BATCHES_MAX && (batches == 0 || before + bytes <= bytes_max);
+        let fits = batches < self.batches_max && (batches == 0 || before + bytes <= self.bytes_max);
         if !fits {
             self.give(bytes);
         }
@@ -158,16 +189,30 @@ impl Room {
 #[derive(Debug)]
 pub(super) struct Taken {
     pub(super) append: Append,
-    /// Whether its topic was durable then: whose room it has.
-    pub(super) was_durable: bool,
+    pub(super) class: Class,
+}
+
+/// The room of Wardent's own topics, and that of all others.
+#[derive(Debug)]
+struct Rooms {
+    own: Room,
+    others: Room,
+}
+
+impl Rooms {
+    fn batches(&self) -> usize {
+        // Relaxed: it is a number to look at.
+        let count = |room: &Room| room.batches.load(Ordering::Relaxed);
+        count(&self.own) + count(&self.others)
+    }
 }
 
 /// The queue to the appender.
 #[derive(Debug)]
 pub struct Appends {
     queue: ArrayQueue<Taken>,
-    lazy: Room,
-    durable: Room,
+    lazy: Rooms,
+    durable: Rooms,
     is_closed: AtomicBool,
     /// Those who are offering right now.
     offering: AtomicUsize,
@@ -177,9 +222,15 @@ pub struct Appends {
 impl Appends {
     pub(super) fn new() -> Self {
         Self {
-            queue: ArrayQueue::new(2 * BATCHES_MAX),
-            lazy: Room::default(),
-            durable: Room::default(),
+            queue: ArrayQueue::new(ALL_BATCHES_MAX),
+            lazy: Rooms {
+                own: Room::of(BATCHES_MAX, BYTES_MAX),
+                others: Room::of(BATCHES_MAX, BYTES_MAX),
+            },
+            durable: Rooms {
+                own: Room::of(OWN_DURABLE_BATCHES_MAX, OWN_DURABLE_BYTES_MAX),
+                others: Room::of(BATCHES_MAX, BYTES_MAX),
+            },
             is_closed: AtomicBool::new(false),
             offering: AtomicUsize::new(0),
             bell: Bell::default(),
@@ -206,33 +257,36 @@ impl Appends {
     }
 
     fn push(&self, append: Append) -> Result<(), Append> {
-        let was_durable = append.partition.is_durable();
+        let class = Class {
+            is_durable: append.partition.is_durable(),
+            is_reserved: append.partition.topic().config().is_reserved,
+        };
         let bytes = append.batch.bytes().len();
-        let (room, bytes_max) = self.room(was_durable);
-        if !room.take(bytes, bytes_max) {
+        let room = self.room(class);
+        if !room.take(bytes) {
             return Err(append);
         }
-        let taken = Taken {
-            append,
-            was_durable,
-        };
+        let taken = Taken { append, class };
         self.queue.push(taken).map_err(|taken| {
             room.give(bytes);
             taken.append
         })
     }
 
-    fn room(&self, is_durable: bool) -> (&Room, usize) {
-        match is_durable {
-            true => (&self.durable, DURABLE_BYTES_MAX),
-            false => (&self.lazy, LAZY_BYTES_MAX),
+    fn room(&self, class: Class) -> &Room {
+        let rooms = match class.is_durable {
+            true => &self.durable,
+            false => &self.lazy,
+        };
+        match class.is_reserved {
+            true => &rooms.own,
+            false => &rooms.others,
         }
     }
 
     /// Batches that were taken and are not done with, of durable topics and of lazily flushed ones.
     pub fn waiting(&self) -> (usize, usize) {
-        let count = |room: &Room| room.batches.load(Ordering::Relaxed);
-        (count(&self.durable), count(&self.lazy))
+        (self.durable.batches(), self.lazy.batches())
     }
 
     /// Takes nothing any more.
@@ -259,26 +313,22 @@ impl Appends {
     }
 
     /// Tells who offered a batch that it is in the log.
-    pub(super) fn appended(&self, was_durable: bool, bytes: usize, done: Done, where_: Appended) {
-        self.room(was_durable).0.give(bytes);
+    pub(super) fn appended(&self, class: Class, bytes: usize, done: Done, where_: Appended) {
+        self.room(class).give(bytes);
         done(Ok(where_));
     }
 
     /// Tells who offered a batch that it is not in the log, and gives it back.
-    pub(super) fn refused(&self, was_durable: bool, batch: Batch, done: Done, reason: Reason) {
-        self.room(was_durable).0.give(batch.bytes().len());
+    pub(super) fn refused(&self, class: Class, batch: Batch, done: Done, reason: Reason) {
+        self.room(class).give(batch.bytes().len());
         done(Err(NotAppended { batch, reason }));
     }
 }
 
 impl Drop for Appends {
     fn drop(&mut self) {
-        while let Some(Taken {
-            append,
-            was_durable,
-        }) = self.queue.pop()
-        {
-            self.refused(was_durable, append.batch, append.done, Reason::Stopping);
+        while let Some(Taken { append, class }) = self.queue.pop() {
+            self.refused(class, append.batch, append.done, Reason::Stopping);
         }
     }
 }

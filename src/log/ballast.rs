@@ -18,6 +18,8 @@ pub(super) struct Ballast {
     dir: PathBuf,
     bytes: u64,
     is_there: bool,
+    /// Whether it gave way, or had no room from the beginning.
+    is_spent: bool,
 }
 
 impl Ballast {
@@ -28,6 +30,7 @@ impl Ballast {
             dir: dir.to_owned(),
             bytes,
             is_there: false,
+            is_spent: false,
         };
         ballast.restore();
         ballast
@@ -41,9 +44,9 @@ impl Ballast {
         self.is_there
     }
 
-    /// Whether nothing of the room is in use that should be kept.
-    pub(super) fn is_whole(&self) -> bool {
-        self.is_there || self.bytes == 0
+    /// Whether there is no room but what it gave, or hardly any: what is left is for what must not be lost.
+    pub(super) fn is_spent(&self) -> bool {
+        self.is_spent
     }
 
     /// Gives the room up. Says whether there was any.
@@ -51,6 +54,7 @@ impl Ballast {
         let was_there = self.is_there;
         if was_there {
             self.is_there = false;
+            self.is_spent = true;
             return self.disk.remove(&self.path()).is_ok();
         }
         false
@@ -58,22 +62,28 @@ impl Ballast {
 
     /// Takes the room again, where as much is left besides it.
     pub(super) fn restore(&mut self) {
-        if !self.is_there && self.bytes > 0 {
-            self.is_there = self.taken().unwrap_or(false);
+        if self.is_there || self.bytes == 0 {
+            return;
+        }
+        match self.taken() {
+            Ok(is_there) => self.is_there = is_there,
+            // Where the disk says nothing of its room, that is as it was.
+            Err(error) => self.is_spent |= is_full(&error),
         }
     }
 
-    fn taken(&self) -> io::Result<bool> {
+    fn taken(&mut self) -> io::Result<bool> {
         let path = self.path();
         let file = self.disk.open(&path, Open::Create)?;
         let has = file.size()?;
         if has == self.bytes {
+            self.is_spent = false;
             return Ok(true);
         }
         // One of another size is from another configuration.
         file.set_len(0)?;
-        let taken = self.disk.free_bytes(&self.dir)? >= self.bytes.saturating_mul(2)
-            && file.allocate(self.bytes).is_ok();
+        self.is_spent = self.disk.free_bytes(&self.dir)? < self.bytes.saturating_mul(2);
+        let taken = !self.is_spent && file.allocate(self.bytes).is_ok();
         if !taken {
             self.disk.remove(&path)?;
         }

@@ -247,6 +247,14 @@ impl Header {
         (self.attributes & DELETE_HORIZON != 0).then_some(self.base_timestamp)
     }
 
+    /// The time of its first record, in Unix milliseconds; where the header does not tell it, the latest.
+    pub fn first_timestamp(&self) -> i64 {
+        match self.append_time().is_some() || self.delete_horizon().is_some() {
+            true => self.max_timestamp,
+            false => self.base_timestamp,
+        }
+    }
+
     pub(super) fn append_time(&self) -> Option<i64> {
         (self.attributes & LOG_APPEND_TIME != 0).then_some(self.max_timestamp)
     }

@@ -18,6 +18,7 @@ use std::{
 
 use super::{
     changes::{ALL_PARTITIONS_MAX, Asked, Change, Changed, Handover, NotChanged, TOPICS_MAX},
+    checkpoint::{CLEANED, Unread, read_offsets},
     dir::make_partition,
     meta,
     partition::Partition,
@@ -219,6 +220,7 @@ impl Changer {
         }
         has_room(&topics, 1, partitions)?;
         self.has_nothing_left(&name)?;
+        self.forget_compacted(&name).map_err(NotChanged::Io)?;
         let id = meta::new_id().map_err(NotChanged::Io)?;
         Ok(Making {
             topic: Arc::new(Topic::new(name, id, partitions, config)),
@@ -258,6 +260,26 @@ impl Changer {
             self.doomed.remove(place);
         }
         Ok(())
+    }
+
+    /// Forgets up to where another topic of this name was compacted: the new one is not.
+    fn forget_compacted(&self, name: &str) -> io::Result<()> {
+        let (disk, dir) = (&*self.log.disk, self.log.dir());
+        self.log.keep_compacted(|| {
+            let offsets = match read_offsets(disk, dir, CLEANED) {
+                Ok(offsets) => offsets,
+                Err(Unread::Io(error)) => return Err(error),
+                // Nobody goes by it.
+                Err(Unread::Newer(_) | Unread::Wrong(_)) => return Ok(None),
+            };
+            let is_other = |(topic, ..): &(String, u32, i64)| topic != name;
+            let others: Vec<_> = offsets
+                .iter()
+                .filter(|one| is_other(one))
+                .cloned()
+                .collect();
+            Ok((others.len() < offsets.len()).then_some(others))
+        })
     }
 
     /// Makes partitions, the last one first, and hands them to the appender.

@@ -14,7 +14,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::segment::OFFSET_MAX;
+use super::{changes::ALL_PARTITIONS_MAX, segment::OFFSET_MAX, topic::NAME_BYTES_MAX};
 use crate::base::disk::{Disk, Open};
 
 /// What is safe on disk, by partition.
@@ -31,8 +31,11 @@ pub(super) const EPOCHS: &str = "leader-epoch-checkpoint";
 /// The end of a file's name until it is complete.
 pub(super) const TMP: &str = ".tmp";
 
-/// More than any of these files has: a thousand partitions with the longest names, in bytes.
-const BYTES_MAX: u64 = 1024 * 1024;
+/// The longest line: a name, a partition's number, an offset, two spaces and the end, in bytes.
+const LINE_BYTES_MAX: usize = NAME_BYTES_MAX + 10 + 19 + 3;
+
+/// The longest of these files, in bytes: a line for each partition that there may be, and two before.
+const BYTES_MAX: u64 = ((ALL_PARTITIONS_MAX + 2) * LINE_BYTES_MAX) as u64;
 
 /// Why a text file of the log is not understood.
 #[derive(Debug)]
@@ -207,6 +210,17 @@ mod tests {
         let read = read_offsets(&System, dir.path(), RECOVERY_POINTS).unwrap();
         assert_eq!(read, offsets);
         assert_eq!(System.names(dir.path()).unwrap(), [RECOVERY_POINTS]);
+    }
+
+    #[test]
+    fn as_many_offsets_as_there_may_be_are_read_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let name = |number: usize| format!("{number:0>NAME_BYTES_MAX$}");
+        let offsets = (0..ALL_PARTITIONS_MAX).map(|number| (name(number), u32::MAX, OFFSET_MAX));
+        let offsets: Vec<_> = offsets.collect();
+        write_offsets(&System, dir.path(), RECOVERY_POINTS, &offsets).unwrap();
+        let read = read_offsets(&System, dir.path(), RECOVERY_POINTS).unwrap();
+        assert_eq!(read, offsets);
     }
 
     #[test]

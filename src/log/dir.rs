@@ -19,7 +19,7 @@ use super::{
     flusher::Flusher,
     meta::{self, META, Meta, PARTITION},
     partition::Partition,
-    producers,
+    producers::{self, ALL_PRODUCERS_MAX},
     recovery::{Known, Recovery},
     segment::Segment,
     store::{CLEAN_SHUTDOWN, LOCK, Log, OpenError, Opened, Settings},
@@ -301,6 +301,7 @@ impl Opening<'_> {
         }
         let recovery_points = self.offsets(RECOVERY_POINTS)?;
         let log_starts = self.offsets(LOG_STARTS)?;
+        let mut producers = 0;
         for (name, (partitions, config)) in wanted {
             let id = self.topic_id(&name, partitions)?;
             let topic = Arc::new(Topic::new(name, id, partitions, config));
@@ -314,7 +315,12 @@ impl Opening<'_> {
                 let number = self.writers.len();
                 let opened = self.partition(&topic, (index, number), known);
                 let writer = opened.map_err(|error| io_error(&self.dir.join(&own), error))?;
+                producers += writer.producers.len();
                 self.writers.push(writer);
+                if producers > ALL_PRODUCERS_MAX {
+                    let all = self.writers.iter_mut().map(|one| &mut one.producers);
+                    producers = producers::fit(all, ALL_PRODUCERS_MAX);
+                }
             }
         }
         self.disk

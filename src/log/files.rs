@@ -9,8 +9,10 @@ use super::{
 };
 use crate::base::disk::{Disk, File, Open};
 
-/// The end of the name of a file that is not complete. It is removed when the log is opened.
+/// The ends of the names of files that are not complete, and are removed when the log is opened: what who cleans
+/// writes, and what the appender does, which may be at the same segment.
 pub(super) const CLEANED: &str = "log.cleaned";
+const MENDED: &str = "log.mended";
 /// The end of the name of a complete log that takes the place of others. It does so when the log is opened.
 pub(super) const SWAP: &str = "log.swap";
 
@@ -78,7 +80,7 @@ pub(super) fn rewrite(
     old: &dyn File,
     scan: &Scan,
 ) -> io::Result<(Segment, io::Result<()>)> {
-    let unfinished = path(dir, base_offset, CLEANED);
+    let unfinished = path(dir, base_offset, MENDED);
     let log = fresh(&**disk, &unfinished)?;
     let mut len = 0;
     for good in &scan.good {

@@ -13,7 +13,7 @@ use std::{
 
 use super::{
     Batch, Reason,
-    appends::{Appended, Done},
+    appends::{Appended, Class, Done},
     checkpoint::{self, HIGH_WATERMARKS, LOG_STARTS, RECOVERY_POINTS, offsets_text},
     partition::{Partition, Standing},
     store::{CLEAN_SHUTDOWN, Log},
@@ -35,7 +35,7 @@ pub(super) struct Pending {
     /// The partition's, when the batch was written.
     pub(super) generation: u64,
     /// Whose room it has.
-    pub(super) was_durable: bool,
+    pub(super) class: Class,
     pub(super) batch: Batch,
     pub(super) done: Done,
     pub(super) appended: Appended,
@@ -294,14 +294,14 @@ impl Flusher {
             .pop_front_if(|pending| pending.appended.last_offset < end)
         {
             let Pending {
-                was_durable,
+                class,
                 batch,
                 done,
                 appended,
                 ..
             } = pending;
             log.appends()
-                .appended(was_durable, batch.bytes().len(), done, appended);
+                .appended(class, batch.bytes().len(), done, appended);
         }
     }
 
@@ -415,13 +415,10 @@ fn needs_flush(partition: &Partition) -> bool {
 
 fn give_back(log: &Log, pending: Pending, reason: Reason) {
     let Pending {
-        was_durable,
-        batch,
-        done,
-        ..
+        class, batch, done, ..
     } = pending;
     log.health().durable.errors.add(1);
-    log.appends().refused(was_durable, batch, done, reason);
+    log.appends().refused(class, batch, done, reason);
 }
 
 impl Drop for Flusher {

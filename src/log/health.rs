@@ -78,6 +78,9 @@ pub struct Health {
     pub mended: Number,
     /// Whether the last write found no room.
     pub is_full: Mark,
+    /// Whether the log is larger than it may be, and nothing is left that may be deleted for it. Written by who
+    /// cleans it; what is not Wardent's own is refused meanwhile.
+    pub is_over: Mark,
     /// Whether the room that is kept for durable topics is there.
     pub has_ballast: Mark,
     /// The appender's last turn, in milliseconds of the monotonic clock.

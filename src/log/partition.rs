@@ -201,6 +201,18 @@ impl Partition {
         self.segments.load().iter().map(facts).collect()
     }
 
+    /// How many segments it has.
+    pub(super) fn segment_count(&self) -> usize {
+        self.segments.load().len()
+    }
+
+    /// Whether its active segment is to be closed for its age by now.
+    pub(super) fn is_overdue(&self, now_ns: u64) -> bool {
+        let active = self.active();
+        let at_ns = active.and_then(|active| active.closes_at_ns());
+        at_ns.is_some_and(|at_ns| at_ns <= now_ns)
+    }
+
     /// The high watermark, whenever it moves.
     pub fn subscribe(&self) -> watch::Receiver<i64> {
         self.told.subscribe()
@@ -234,6 +246,34 @@ impl Partition {
             }
         }
         Ok(Vec::new())
+    }
+
+    /// The time of the first record from `offset` on, in Unix milliseconds, as the header of its batch tells it: no
+    /// later than the record's own, unless the batch tells but one time. None at the high watermark.
+    ///
+    /// # Errors
+    /// When there is no such offset, the disk fails, or what is there is no batch.
+    pub fn time_from(&self, offset: i64) -> Result<Option<i64>, ReadError> {
+        // In this order, as `read`.
+        let until = self.high_watermark();
+        let segments = self.segments.load_full();
+        let first = self.first_of(&segments);
+        if offset < first || offset > until {
+            return Err(ReadError::OutOfRange { first, end: until });
+        }
+        let after = segments.partition_point(|segment| segment.base_offset <= offset);
+        for segment in segments.iter().skip(after.saturating_sub(1)) {
+            if let Some((_, batch)) = segment.find(offset)? {
+                let is_shown = batch.last_offset() < until;
+                return Ok(is_shown.then(|| batch.first_timestamp()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What tells it from all other partitions that the log has or had since it was opened.
+    pub fn number(&self) -> usize {
+        self.number
     }
 
     /// How many bytes [`Self::read`] gives at the most, without reading them: fewer where some of them are not

@@ -82,11 +82,13 @@ impl Recovery<'_> {
                 true => self.trusted(*base)?,
                 false => self.walked(*base, Some(known.recovery_point))?,
             };
-            let overlaps = segments
-                .last()
-                .is_some_and(|last| last.end_offset() > *base);
-            if overlaps && segment.size() == 0 {
+            let is_over = |last: &Arc<Segment>| match segment.size() {
                 // It was to be the next, could not be made whole, and could not be removed.
+                0 => last.end_offset() > *base,
+                // The one before took its place.
+                _ => last.end_offset() >= segment.end_offset(),
+            };
+            if segments.last().is_some_and(is_over) {
                 swap::remove(&**self.disk, self.dir, *base)?;
                 self.found.push(Found::Removed(path(self.dir, *base, LOG)));
                 continue;
@@ -186,7 +188,7 @@ impl Recovery<'_> {
             self.end_swap(base)?;
         }
         let is_half_made = |name: &String| {
-            [".cleaned", ".swap", ".deleted", ".tmp"]
+            [".cleaned", ".mended", ".swap", ".deleted", ".tmp"]
                 .iter()
                 .any(|end| name.ends_with(end))
         };
@@ -235,6 +237,7 @@ impl Recovery<'_> {
         for other in bases.filter(|other| *other > base && *other < scan.extent.end_offset) {
             swap::remove(&**self.disk, self.dir, other)?;
         }
+        self.disk.sync_dir(self.dir)?;
         let path = path(self.dir, base, LOG);
         self.disk.rename(&swap, &path)?;
         write_indexes(&**self.disk, self.dir, base, &scan.built)?;

@@ -24,6 +24,13 @@ pub(super) const TIME_INDEX: &str = "timeindex";
 /// segment's reach for one, is too much.
 pub(super) const OFFSET_MAX: i64 = i64::MAX - (1 << 33);
 
+/// Segments of a log in all its partitions: each has a file that is open. From then on, none is closed for its
+/// age but those of Wardent's own topics, and what others append is refused where it would begin another.
+pub(super) const SEGMENTS_MAX: usize = 16_384;
+
+/// That it has no time.
+const NEVER: u64 = u64::MAX;
+
 /// Read at once by who walks through headers, in bytes.
 const WALKED_BYTES: usize = 64 * 1024;
 
@@ -102,6 +109,8 @@ pub(super) struct Segment {
     offset_entries: AtomicU32,
     time_entries: AtomicU32,
     is_closed: AtomicBool,
+    /// When it is to be closed for its age, in monotonic nanoseconds; never, while it has no batch.
+    closes_at_ns: AtomicU64,
     /// Whether its name and those of its indexes outlive a power cut. Written by the flusher.
     is_named: AtomicBool,
     /// Whether it is closed and its indexes outlive a power cut. Written by the flusher.
@@ -155,6 +164,7 @@ impl Segment {
             offset_entries: extent.offset_entries.into(),
             time_entries: extent.time_entries.into(),
             is_closed: AtomicBool::new(true),
+            closes_at_ns: AtomicU64::new(NEVER),
             is_named: AtomicBool::new(true),
             is_sealed: AtomicBool::new(true),
             index_lied: AtomicBool::new(false),
@@ -215,6 +225,17 @@ impl Segment {
         self.is_closed.store(is_closed, Ordering::Release);
     }
 
+    /// When it is to be closed for its age, in monotonic nanoseconds; none, while it has no batch.
+    pub(super) fn closes_at_ns(&self) -> Option<u64> {
+        // Relaxed: it stands for itself.
+        let at_ns = self.closes_at_ns.load(Ordering::Relaxed);
+        (at_ns != NEVER).then_some(at_ns)
+    }
+
+    pub(super) fn set_closes_at_ns(&self, at_ns: u64) {
+        self.closes_at_ns.store(at_ns, Ordering::Relaxed);
+    }
+
     pub(super) fn is_named(&self) -> bool {
         self.is_named.load(Ordering::Acquire)
     }
@@ -272,9 +293,15 @@ impl Segment {
         let read = self.log.read_full_at(&mut bytes, position);
         let read = read.map_err(|error| self.io(error))?;
         let header = Header::read(bytes.get(..read).unwrap_or_default()).map_err(damaged)?;
-        match position + header.size() as u64 > size {
-            true => Err(damaged(Damage::TooShort)),
-            false => Ok(Some(header)),
+        if position + header.size() as u64 > size {
+            return Err(damaged(Damage::TooShort));
+        }
+        // Where a batch stands is not part of its checksum; one of another segment would hide those after it.
+        let is_own =
+            header.base_offset() >= self.base_offset && header.last_offset() < self.end_offset();
+        match is_own {
+            true => Ok(Some(header)),
+            false => Err(damaged(Damage::Offsets)),
         }
     }
 
@@ -368,7 +395,7 @@ impl Segment {
     }
 
     /// The batch that holds `offset` or, where there is none, the next.
-    fn find(&self, offset: i64) -> Result<Option<(u64, Header)>, ReadError> {
+    pub(super) fn find(&self, offset: i64) -> Result<Option<(u64, Header)>, ReadError> {
         let start = self.walk_start(offset);
         self.first_from(start, |header| header.last_offset() >= offset)
     }

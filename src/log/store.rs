@@ -14,9 +14,10 @@ use crossbeam_queue::ArrayQueue;
 
 use super::{
     Appender, Found, Health,
-    appends::{Appends, BATCHES_MAX},
+    appends::{ALL_BATCHES_MAX, Appends},
     changer::Changer,
     changes::{Change, Changed, Changes},
+    checkpoint,
     commands::{Command, CommandDone, Commands},
     flusher::{Flusher, Pending},
     meta::Meta,
@@ -142,6 +143,9 @@ pub struct Log {
     pub(super) pending: ArrayQueue<Pending>,
     pub(super) flusher_bell: Bell,
     is_appender_over: AtomicBool,
+    /// Held by who writes up to where partitions are compacted: who cleans the log, and who makes a topic of a
+    /// name that another had.
+    compacted_up_to: Mutex<()>,
     lock: Mutex<Option<Box<dyn fmt::Debug + Send + Sync>>>,
 }
 
@@ -163,9 +167,10 @@ impl Log {
             clock,
             commands: Commands::new(),
             changes: Changes::new(),
-            pending: ArrayQueue::new(2 * BATCHES_MAX),
+            pending: ArrayQueue::new(ALL_BATCHES_MAX),
             flusher_bell: Bell::default(),
             is_appender_over: AtomicBool::new(false),
+            compacted_up_to: Mutex::new(()),
             lock: Mutex::new(Some(lock)),
         }
     }
@@ -255,6 +260,28 @@ impl Log {
             .map_or(0, |since| now_ns.saturating_sub(since) / 1_000_000)
     }
 
+    /// Writes up to where partitions are compacted, as `offsets` says; nothing where that says nothing. What it
+    /// goes by is what there is from when it is called.
+    pub(super) fn keep_compacted<E>(
+        &self,
+        offsets: impl FnOnce() -> Result<Option<checkpoint::Offsets>, E>,
+    ) -> Result<(), E>
+    where
+        E: From<io::Error>,
+    {
+        let lock = self.compacted_up_to.lock();
+        let _writing = lock.unwrap_or_else(PoisonError::into_inner);
+        match offsets()? {
+            Some(offsets) => Ok(checkpoint::write_offsets(
+                &*self.disk,
+                &self.dir,
+                checkpoint::CLEANED,
+                &offsets,
+            )?),
+            None => Ok(()),
+        }
+    }
+
     /// Queues a batch that is written and waits to be safe.
     pub(super) fn wait_for_flush(&self, pending: Pending) {
         if let Err(pending) = self.pending.push(pending) {
@@ -262,13 +289,9 @@ impl Log {
             // is safe; it would be told as failed, and offered again.
             debug_assert!(false, "more wait to be safe than were let in");
             let Pending {
-                was_durable,
-                batch,
-                done,
-                ..
+                class, batch, done, ..
             } = pending;
-            self.appends
-                .refused(was_durable, batch, done, super::Reason::Io);
+            self.appends.refused(class, batch, done, super::Reason::Io);
         }
     }
 
@@ -284,7 +307,7 @@ impl Log {
     /// Leaves the mark of an orderly stop.
     pub(super) fn mark_closed(&self) -> io::Result<()> {
         let text = "{\"version\":0,\"brokerEpoch\":-1}";
-        super::checkpoint::write(&*self.disk, &self.dir, CLEAN_SHUTDOWN, text)
+        checkpoint::write(&*self.disk, &self.dir, CLEAN_SHUTDOWN, text)
     }
 
     /// Lets another process have the log.

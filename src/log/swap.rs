@@ -160,6 +160,9 @@ impl Swapped {
             for replaced in self.run.iter().filter(|base| **base != base_offset) {
                 remove(disk, dir, *replaced)?;
             }
+            // Before the name: where that outlived a power cut and they came back, nothing would say that they
+            // are to go.
+            disk.sync_dir(dir)?;
             disk.rename(&segment.path(SWAP), &segment.path(LOG))?;
             self.has_name = true;
         }

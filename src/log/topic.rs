@@ -14,7 +14,7 @@ use data_encoding::HEXLOWER;
 use super::meta::Id;
 
 /// The longest name Kafka allows, in bytes.
-const NAME_BYTES_MAX: usize = 249;
+pub(super) const NAME_BYTES_MAX: usize = 249;
 
 /// What becomes of old records (`cleanup.policy`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +91,8 @@ pub struct TopicConfig {
     pub delete_retention: Duration,
     /// Whether it gives way to others when the disk is full.
     pub is_expendable: bool,
+    /// Whether Wardent itself goes by it: nothing that is appended to other topics may take its room.
+    pub is_reserved: bool,
 }
 
 impl Default for TopicConfig {
@@ -106,6 +108,7 @@ impl Default for TopicConfig {
             max_batch_bytes: 1024 * 1024 + 12,
             delete_retention: Duration::from_secs(24 * 3600),
             is_expendable: false,
+            is_reserved: false,
         }
     }
 }
@@ -132,6 +135,8 @@ pub struct Topic {
     partitions: AtomicU32,
     /// Written by the appender.
     config: ArcSwap<TopicConfig>,
+    /// As it was opened, or made.
+    first_config: TopicConfig,
 }
 
 impl Topic {
@@ -140,7 +145,8 @@ impl Topic {
             name,
             id,
             partitions: partitions.into(),
-            config: ArcSwap::from_pointee(config),
+            config: ArcSwap::from_pointee(config.clone()),
+            first_config: config,
         }
     }
 
@@ -152,6 +158,11 @@ impl Topic {
     /// How it is kept, as it was decided last.
     pub fn config(&self) -> Arc<TopicConfig> {
         self.config.load_full()
+    }
+
+    /// How it was kept when the log was opened, or it was made: as Wardent's configuration says of its own.
+    pub fn first_config(&self) -> &TopicConfig {
+        &self.first_config
     }
 
     pub(super) fn set_partitions(&self, partitions: u32) {

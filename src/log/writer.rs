@@ -45,8 +45,6 @@ pub(super) struct Active {
     /// Its indexes; none where one could not be opened. What is missing in them is made anew when the log is
     /// opened the next time.
     indexes: Option<[Box<dyn File>; 2]>,
-    /// When it is closed for its age, in monotonic nanoseconds; never, while it has no batch.
-    closes_at_ns: Option<u64>,
     /// Whether bytes of a batch that failed may stand behind the last one.
     has_leftover: bool,
 }
@@ -70,7 +68,6 @@ impl Active {
             segment,
             indexer,
             indexes: None,
-            closes_at_ns: None,
             has_leftover: false,
         }
     }
@@ -137,7 +134,7 @@ impl Writer {
         disk: Arc<dyn Disk>,
         clock: Clock,
     ) -> Self {
-        let mut writer = Self {
+        let writer = Self {
             next_offset: partition.log_end_offset(),
             partition,
             active,
@@ -149,15 +146,16 @@ impl Writer {
             disk,
             clock,
         };
-        if writer.active.segment.size() > 0 {
-            writer.resume_age();
-        }
+        writer.resume_age();
         writer
     }
 
     /// A segment that was begun earlier goes on ageing. A clock that was set meanwhile makes it neither
     /// younger than new nor older than it may become.
-    fn resume_age(&mut self) {
+    fn resume_age(&self) {
+        if self.active.segment.size() == 0 {
+            return;
+        }
         let first = self.active.segment.header(0).ok().flatten();
         let began_ms = first.and_then(|first| u64::try_from(first.max_timestamp()).ok());
         let now_ms = self.clock.unix_ms();
@@ -165,7 +163,7 @@ impl Writer {
         let age_ns = age_ms.saturating_mul(1_000_000);
         let limit_ns = self.segment_age_ns();
         let closes_at_ns = self.clock.monotonic_ns() + limit_ns.saturating_sub(age_ns);
-        self.active.closes_at_ns = Some(closes_at_ns);
+        self.active.segment.set_closes_at_ns(closes_at_ns);
     }
 
     fn segment_age_ns(&self) -> u64 {
@@ -175,9 +173,10 @@ impl Writer {
     /// Goes by what the topic's config is now; it was another. Says whether the partition is what that says:
     /// see [`Self::settle_class`].
     pub(super) fn reconfigured(&mut self, was: &TopicConfig) -> bool {
-        if let Some(closes_at_ns) = self.active.closes_at_ns {
+        let segment = &self.active.segment;
+        if let Some(closes_at_ns) = segment.closes_at_ns() {
             let began_ns = closes_at_ns.saturating_sub(age_ns(was));
-            self.active.closes_at_ns = Some(began_ns.saturating_add(self.segment_age_ns()));
+            segment.set_closes_at_ns(began_ns.saturating_add(self.segment_age_ns()));
         }
         self.settle_class()
     }
@@ -197,16 +196,16 @@ impl Writer {
         wanted == partition.is_durable()
     }
 
-    /// Writes a batch into its place. What fails leaves nothing behind that a reader, or the next batch,
+    /// Writes a batch into its place, in another segment if `rolls`. What fails leaves nothing behind that a reader, or the next batch,
     /// could meet. Nobody sees it before [`Self::show`].
     ///
     /// # Errors
     /// When the disk fails or is full. The batch is then not in the log.
-    pub(super) fn write(&mut self, batch: &mut Batch, now_ns: u64) -> io::Result<Appended> {
+    pub(super) fn write(&mut self, batch: &mut Batch, rolls: bool) -> io::Result<Appended> {
         if self.next_offset > OFFSET_MAX - i64::from(batch.last_offset_delta()) {
             return Err(io::Error::other("the partition has no more offsets"));
         }
-        if self.must_roll(batch, now_ns) {
+        if rolls {
             self.roll()?;
         }
         let position = self.active.segment.size();
@@ -243,8 +242,8 @@ impl Writer {
         let max_timestamp = self.active.indexer.max_timestamp();
         let segment = &self.active.segment;
         segment.show(position + size, self.next_offset, max_timestamp);
-        if self.active.closes_at_ns.is_none() {
-            self.active.closes_at_ns = Some(now_ns + self.segment_age_ns());
+        if segment.closes_at_ns().is_none() {
+            segment.set_closes_at_ns(now_ns.saturating_add(self.segment_age_ns()));
         }
         self.partition.set_log_end(self.next_offset);
         self.partition.add_dirty(size, now_ns);
@@ -269,7 +268,8 @@ impl Writer {
         }
     }
 
-    fn must_roll(&self, batch: &Batch, now_ns: u64) -> bool {
+    /// Whether there is no room for the batch in the active segment.
+    pub(super) fn must_roll(&self, batch: &Batch) -> bool {
         let segment = &self.active.segment;
         let size = segment.size();
         if size == 0 {
@@ -277,11 +277,9 @@ impl Writer {
             return self.reach(batch) > REACH_MAX;
         }
         let grown = size + batch.bytes().len() as u64;
-        let is_old = self.active.closes_at_ns.is_some_and(|at| at <= now_ns);
         grown > self.partition.topic().config().segment_bytes
             || grown > REACH_MAX
             || self.reach(batch) > REACH_MAX
-            || is_old
     }
 
     /// How far the batch's last offset would be from the segment's base.
@@ -344,6 +342,7 @@ impl Writer {
 
     /// The partition is healed: what was written before and not safe is in it no more.
     pub(super) fn came_back(&self) {
+        self.resume_age();
         self.partition.next_generation();
         self.partition.set_standing(Standing::Online);
     }

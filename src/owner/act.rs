@@ -17,8 +17,9 @@ use super::{
     ban::{Ban, Target},
     facts::Facts,
     memory::Trouble,
+    others::{Decision, Hearing, SpentElsewhere},
 };
-use crate::client::ClientKey;
+use crate::{client::ClientKey, event::exchange::Part};
 
 /// Acts that may wait; more are refused, none is lost.
 const WAITING_MAX: usize = 512;
@@ -60,6 +61,15 @@ pub enum Act {
     },
     /// Show what is held against a client.
     Weigh(ClientKey),
+    /// Hear what other nodes decided, and what clients spent there.
+    Hear {
+        /// What, in no order.
+        decisions: Vec<Decision>,
+        /// Which part this is of a reading of all that the cluster has; none for news.
+        part: Option<Part>,
+        /// What clients spent.
+        spent: Vec<SpentElsewhere>,
+    },
 }
 
 /// What came of an act.
@@ -77,6 +87,9 @@ pub enum Done {
     Listed(Page),
     /// What is held against the client.
     Weighed(Standing),
+    /// What came of other nodes' decisions. They are in force; a start before they are on disk hears them
+    /// again.
+    Heard(Hearing),
 }
 
 /// A part of all bans in force.

@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr, str::FromStr};
 
 use ipnet::IpNet;
 
-use super::facts::Violation;
+use super::{facts::Violation, memory::Stamp};
 use crate::{
     base::{id::RequestId, net::folded},
     client::ClientKey,
@@ -93,6 +93,8 @@ pub struct Ban {
     /// The violations that led to it, oldest first. Those of a ban from before the start are in the
     /// log alone.
     pub evidence: Vec<Violation>,
+    /// Which node decided it and when, where there are several.
+    pub stamp: Stamp,
 }
 
 impl Ban {
@@ -102,6 +104,7 @@ impl Ban {
             evidence: Vec::new(),
             why: self.why.clone(),
             decided: self.decided.clone(),
+            stamp: self.stamp.clone(),
             ..*self
         }
     }

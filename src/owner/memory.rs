@@ -10,8 +10,11 @@ use super::{
     facts::Violation,
 };
 use crate::{
-    base::id::RequestId,
-    event::ban::{BanState, Kind, State},
+    base::{hlc::Hlc, id::RequestId, node::NodeName},
+    event::{
+        ban::{BanState, Kind, State},
+        exchange::decided,
+    },
 };
 
 /// All that is remembered of one client or network.
@@ -35,6 +38,25 @@ pub struct Memory {
     pub why: String,
     /// The last request that led to it.
     pub request: Option<RequestId>,
+    /// Which node decided it and when, where there are several.
+    pub stamp: Stamp,
+}
+
+/// Who decided something, and when, in the order of all nodes: of two decisions about one target, the
+/// higher one holds on every node, whichever comes there first.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Stamp {
+    /// When, by the cluster's clock; zero for what nobody decided.
+    pub hlc: Hlc,
+    /// Which node; none where there is no cluster.
+    pub node: Option<NodeName>,
+}
+
+impl Stamp {
+    /// Whether it is a decision that others have to know of.
+    pub fn counts(&self) -> bool {
+        self.node.is_some() && self.hlc > Hlc::ZERO
+    }
 }
 
 /// What stands for the policy where operators are named.
@@ -60,6 +82,7 @@ impl Memory {
     pub fn record(&self, target: &Target, unix_ms: u64) -> BanState<'_> {
         let of_ban = |unix_ms| self.has_ban().then_some(unix_ms);
         let request = self.request.as_ref();
+        let node = self.stamp.node.as_ref();
         BanState {
             unix_ms,
             target: target.to_string().into(),
@@ -76,6 +99,8 @@ impl Memory {
             why: Cow::Borrowed(&self.why),
             by: Cow::Borrowed(self.decided.name()),
             request: request.map(|id| String::from_utf8_lossy(id.as_bytes())),
+            node: node.map(|node| Cow::Borrowed(node.as_str())),
+            hlc: node.map(|_| self.stamp.hlc),
         }
     }
 }
@@ -84,6 +109,11 @@ impl From<BanState<'_>> for Memory {
     fn from(record: BanState<'_>) -> Self {
         let since_unix_ms = record.since_unix_ms.unwrap_or(record.unix_ms);
         let request = record.request.as_deref();
+        let node = record.node.as_deref().and_then(|node| node.parse().ok());
+        let stamp = Stamp {
+            hlc: node.as_ref().map_or(Hlc::ZERO, |_| decided(&record)),
+            node,
+        };
         Self {
             state: record.state,
             level: record.level,
@@ -97,6 +127,7 @@ impl From<BanState<'_>> for Memory {
             },
             why: record.why.into_owned(),
             request: request.and_then(|id| RequestId::read(id.as_bytes())),
+            stamp,
         }
     }
 }
@@ -114,6 +145,8 @@ pub enum Change {
     Spared,
     /// Nothing is remembered any more.
     Forgotten,
+    /// Another node's decision that changes nothing for requests.
+    Noted,
 }
 
 impl Change {
@@ -125,6 +158,7 @@ impl Change {
             Self::Lifted => "unban",
             Self::Spared => "spare",
             Self::Forgotten => "forget",
+            Self::Noted => "note",
         }
     }
 }
@@ -148,17 +182,22 @@ pub struct Told {
     pub evidence: Vec<Violation>,
     /// Who waits for it to be on disk.
     pub receipt: Option<Receipt>,
+    /// The other node that decided it.
+    pub elsewhere: Option<NodeName>,
 }
 
 impl Told {
-    /// Who did it: the policy, an operator, or the clock.
-    pub fn actor(&self) -> &str {
-        match (self.change, &self.after) {
+    /// Who did it: the policy, an operator, the clock, or another node.
+    pub fn actor(&self) -> Cow<'_, str> {
+        if let Some(node) = &self.elsewhere {
+            return Cow::Owned(format!("cluster:{node}"));
+        }
+        Cow::Borrowed(match (self.change, &self.after) {
             (Change::Expired | Change::Forgotten, _) | (_, None) => "clock",
-            (Change::Began | Change::Lifted | Change::Spared, Some(memory)) => {
+            (Change::Began | Change::Lifted | Change::Spared | Change::Noted, Some(memory)) => {
                 memory.decided.name()
             }
-        }
+        })
     }
 }
 

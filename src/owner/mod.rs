@@ -12,6 +12,7 @@ mod ban;
 mod book;
 mod facts;
 mod memory;
+mod others;
 mod run;
 mod tally;
 #[cfg(test)]
@@ -23,7 +24,8 @@ pub use act::{Act, Acts, Done, NotDone, Page, Place, Standing};
 pub use ban::{Ban, Decided, Target};
 pub use book::{Book, Full, Now};
 pub use facts::{Cause, Excerpt, Facts, Violation};
-pub use memory::{Change, Memory, Publish, Receipt, Told, Trouble};
+pub use memory::{Change, Memory, Publish, Receipt, Stamp, Told, Trouble};
+pub use others::{Decision, Hearing, NotTaken, OtherNumbers, SpentElsewhere};
 pub use run::{Numbers, Owner, Restored, Restoring};
 
 use crate::client::Protected;

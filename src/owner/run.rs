@@ -21,6 +21,7 @@ use super::{
     book::{Book, Full, Now},
     facts::{Cause, Facts, Violation},
     memory::{Change, Memory, Publish, Receipt, Told},
+    others::{OtherNumbers, Seat},
     tally::Tally,
 };
 use crate::{
@@ -69,33 +70,37 @@ pub struct Numbers {
     pub tallies: AtomicU64,
     /// The owner's last turn, in milliseconds of the monotonic clock.
     pub beat_ms: AtomicU64,
+    /// What other nodes decide.
+    pub others: OtherNumbers,
 }
 
-fn count(number: &AtomicU64) {
+pub(super) fn count(number: &AtomicU64) {
     number.fetch_add(1, Ordering::Relaxed);
 }
 
 /// One client's points: those that were enforced, and those that were only observed.
 #[derive(Debug, Default)]
-struct Points {
+pub(super) struct Points {
     enforced: Tally,
     observed: Tally,
 }
 
 /// The one who decides about bans.
 pub struct Owner {
-    keeper: Keeper,
+    pub(super) keeper: Keeper,
     policy: Arc<ArcSwap<BanPolicy>>,
-    clock: Clock,
+    pub(super) clock: Clock,
     facts: Arc<Facts>,
     asked: Receiver<Asked>,
     publisher: Box<dyn Publish>,
-    numbers: Arc<Numbers>,
-    points: IndexMap<ClientKey, Points>,
+    pub(super) numbers: Arc<Numbers>,
+    pub(super) points: IndexMap<ClientKey, Points>,
     next: usize,
-    book: Book,
+    pub(super) book: Book,
     /// What would be banned, were everything enforced. Never enforced itself.
     would_be: Book,
+    /// This node's place among others, where there are any.
+    pub(super) seat: Option<Seat>,
 }
 
 impl std::fmt::Debug for Owner {
@@ -129,6 +134,7 @@ impl Owner {
             next: 0,
             book: Book::new(bans_max),
             would_be: Book::new(bans_max),
+            seat: None,
         };
         (owner, acts)
     }
@@ -258,17 +264,18 @@ impl Owner {
 
     /// Puts a ban in force that the book has taken.
     fn begin(&mut self, result: Result<Ban, Full>) -> Result<Ban, Full> {
-        let Ok(ban) = &result else {
+        let Ok(mut ban) = result else {
             count(&self.numbers.refused);
             return result;
         };
         if ban.enforced {
+            ban.stamp = self.sign(&ban.target);
             self.enforce(&ban.target, ban.until_ns);
             count(&self.numbers.began);
         } else {
             count(&self.numbers.observed);
         }
-        result
+        Ok(ban)
     }
 
     fn tell_begin(&mut self, ban: Ban, before: Option<Memory>, receipt: Option<Receipt>) {
@@ -286,12 +293,13 @@ impl Owner {
             after: book.memory(&ban.target),
             evidence: ban.evidence,
             receipt,
+            elsewhere: None,
         };
         self.tell(told);
     }
 
     /// Tells a change; one that finds no room is told again by the sweep, if it holds.
-    fn tell(&mut self, told: Told) {
+    pub(super) fn tell(&mut self, told: Told) {
         let (target, enforced) = (told.target, told.enforced);
         let refused = self.publisher.tell(Box::new(told)).err();
         let is_told = refused.is_none();
@@ -309,7 +317,7 @@ impl Owner {
     }
 
     /// Sets the end of a ban where the workers see it.
-    fn enforce(&mut self, target: &Target, until_ns: u64) {
+    pub(super) fn enforce(&mut self, target: &Target, until_ns: u64) {
         match target {
             Target::Client(client) => {
                 let now_ns = self.clock.monotonic_ns();
@@ -321,7 +329,7 @@ impl Owner {
         }
     }
 
-    fn enforce_networks(&mut self) {
+    pub(super) fn enforce_networks(&mut self) {
         let now_ns = self.clock.monotonic_ns();
         let networks = self.book.bans(now_ns).filter_map(|ban| match ban.target {
             Target::Network(network) => Some((network, ticks(ban.until_ns).saturating_add(1))),
@@ -374,6 +382,14 @@ impl Owner {
                 Ok(Done::Listed(page(self.book.bans(now_ns), after, count)))
             }
             Act::Weigh(client) => Ok(Done::Weighed(self.weigh(client, policy, now_ns))),
+            Act::Hear {
+                decisions,
+                part,
+                spent,
+            } => {
+                self.hear_spent(&spent);
+                Ok(Done::Heard(self.hear_others(decisions, part, policy)))
+            }
         };
         answer.give(result);
     }
@@ -408,10 +424,11 @@ impl Owner {
                 spared.map(|()| Done::Spared).map_err(|Full| NotDone::Full)
             }
         };
-        let after = self.book.memory(&target);
-        if before == after {
+        if before == self.book.memory(&target) {
             return answer.give(result);
         }
+        self.sign(&target);
+        let after = self.book.memory(&target);
         self.tell(Told {
             unix_ms: now.unix_ms,
             change,
@@ -421,6 +438,7 @@ impl Owner {
             after,
             evidence: Vec::new(),
             receipt: Some(Receipt::new(answer, result)),
+            elsewhere: None,
         });
     }
 
@@ -497,6 +515,7 @@ impl Owner {
                 self.next += 1;
             }
         }
+        self.tell_clock(now);
         let numbers = &self.numbers;
         numbers
             .active
@@ -535,7 +554,8 @@ impl Restoring<'_> {
     }
 
     /// What was remembered of a target at `told_unix_ms`; it replaces what came before.
-    pub fn remember(&mut self, target: Target, memory: Memory, told_unix_ms: u64) {
+    pub fn remember(&mut self, target: Target, mut memory: Memory, told_unix_ms: u64) {
+        self.owner.resume(&mut memory, told_unix_ms);
         self.owner
             .book
             .restore(target, memory, told_unix_ms, self.now);

@@ -91,6 +91,7 @@ pub fn outcome<'p>(
         clients: &shared.clients,
         bots: &shared.bots,
         people: &people,
+        spending: None,
     };
     let explanation = explain(policy, known, &asked, question.has_secret);
     let judgement = &explanation.judgement;

@@ -142,7 +142,7 @@ impl Tracer {
     }
 
     /// Tells a finished request, or counts its spans as lost.
-    pub(super) fn tell(&self, told: Box<Told>) {
+    pub(crate) fn tell(&self, told: Box<Told>) {
         if let Err(told) = self.told.push(told) {
             self.lost.fetch_add(told.spans(), Ordering::Relaxed);
         }

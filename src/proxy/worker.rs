@@ -32,7 +32,10 @@ use crate::{
         chain::Known,
         policy::Policy,
     },
-    limit::Clients,
+    limit::{
+        Clients,
+        spending::{Spending, Spendings},
+    },
     owner::Facts,
     sink::{
         lane::Lane,
@@ -49,6 +52,8 @@ pub struct Shared {
     pub policy: ArcSwap<Policy>,
     /// What clients have left of their limits, and who is banned.
     pub clients: Arc<Clients>,
+    /// What clients spend of limits that count for all nodes, where there are such.
+    pub spendings: Option<Arc<Spendings>>,
     /// Where violations are told.
     pub facts: Arc<Facts>,
     /// What is known of bots.
@@ -157,6 +162,7 @@ pub(crate) struct Worker {
     pub(crate) pool: Pool,
     pub(crate) stamps: Stamps,
     people: People,
+    spending: Option<Spending>,
     pub(crate) ids: RefCell<RequestIds>,
     pub(super) dice: Dice,
     pub(crate) outlets: RefCell<Outlets>,
@@ -252,11 +258,12 @@ impl Worker {
         let worker = Self {
             nth,
             pool: Pool::new(&shared.upstream, shared.settings.upstream.pool_idle),
-            shared,
             metrics,
             deadlines: Rc::default(),
             stamps: Stamps::default(),
             people: People::default(),
+            spending: shared.spendings.as_ref().map(|all| all.join()),
+            shared,
             ids: RefCell::new(RequestIds::starting_at(seed)),
             dice: Dice::default(),
             outlets: RefCell::new(outlets),
@@ -273,12 +280,16 @@ impl Worker {
 
     /// Housekeeping, every [`TICK`]: deadlines, idle connections, lines, and the sign of life.
     pub(crate) fn tick(&self) {
-        let now_ms = self.shared.clock.monotonic_ns() / 1_000_000;
+        let now_ns = self.shared.clock.monotonic_ns();
+        let now_ms = now_ns / 1_000_000;
         self.unix_ahead_ms
             .set(self.shared.clock.unix_ms().saturating_sub(now_ms));
         self.deadlines.tick(now_ms);
         self.pool.reap(now_ms);
         self.outlets.borrow_mut().tick();
+        if let Some(spending) = &self.spending {
+            spending.tick(now_ns);
+        }
         let metrics = &self.metrics;
         metrics.connections.set(self.open.get() as u64);
         metrics.idle_upstream.set(self.pool.kept() as u64);
@@ -316,6 +327,7 @@ impl Worker {
             clients: &self.shared.clients,
             bots: &self.shared.bots,
             people: &self.people,
+            spending: self.spending.as_ref(),
         }
     }
 

@@ -5,25 +5,28 @@
 //! keywords together, references, or looking into `anyOf` and the like, only follows from being the same.
 //! So a yes is one, and some changes that would do no harm are refused.
 
-use std::collections::BTreeSet;
+use std::{cmp::Ordering, collections::BTreeSet};
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 /// What says nothing about values.
 const ANNOTATIONS: &[&str] = &[
     "$comment",
-    "$id",
-    "$schema",
     "default",
     "deprecated",
     "description",
     "example",
     "examples",
-    "id",
     "readOnly",
     "title",
     "writeOnly",
 ];
+
+/// What a schema is called. It says nothing about values, unless something refers to it.
+const NAMES: &[&str] = &["$id", "id"];
+
+/// Which draft it is written for.
+const DRAFT: &str = "$schema";
 
 /// Keywords whose meaning lies elsewhere in the schema.
 const REFERENCES: &[&str] = &["$ref", "$dynamicRef", "$recursiveRef"];
@@ -96,38 +99,66 @@ pub(super) fn takes_all_of(wider: &Value, narrower: &Value) -> Result<(), String
     if has_references(&wider) || has_references(&narrower) {
         return Err("it holds references, and is not the same schema".to_owned());
     }
-    follows(&wider, &narrower, "#")
+    follows(&nameless(&wider), &nameless(&narrower), "#")
 }
 
 /// The schema without what says nothing about values.
 fn bare(schema: &Value) -> Value {
+    without(ANNOTATIONS, schema)
+}
+
+/// The schema without what it is called.
+fn nameless(schema: &Value) -> Value {
+    without(NAMES, schema)
+}
+
+/// The schema, and those in it, without these keywords.
+fn without(keywords: &[&str], schema: &Value) -> Value {
     let Value::Object(all) = schema else {
         return schema.clone();
     };
-    let mut bare = Map::new();
-    for (name, value) in all {
-        if ANNOTATIONS.contains(&name.as_str()) {
-            continue;
+    let left = all
+        .iter()
+        .filter(|(name, _)| !keywords.contains(&name.as_str()));
+    let left = left.map(|(name, value)| (name.clone(), within(keywords, name, value)));
+    Value::Object(left.collect())
+}
+
+/// What a keyword says, likewise. Only where schemas stand: all else may hold words that look like keywords.
+fn within(keywords: &[&str], name: &str, value: &Value) -> Value {
+    let each = |value: &Value| without(keywords, value);
+    match (name, value) {
+        // By names of properties. Draft 7's `dependencies` are schemas, or lists of names.
+        (
+            "properties" | "patternProperties" | "$defs" | "definitions" | "dependentSchemas"
+            | "dependencies",
+            Value::Object(named),
+        ) => {
+            let named = named
+                .iter()
+                .map(|(name, schema)| (name.clone(), each(schema)));
+            Value::Object(named.collect())
         }
-        let value = match (name.as_str(), value) {
-            // Here names are of properties, and no keywords.
-            (
-                "properties" | "patternProperties" | "$defs" | "definitions",
-                Value::Object(named),
-            ) => {
-                let each = named
-                    .iter()
-                    .map(|(name, schema)| (name.clone(), self::bare(schema)));
-                Value::Object(each.collect())
-            }
-            // Here they are values.
-            ("enum" | "const" | "required", _) => value.clone(),
-            (_, Value::Array(all)) => Value::Array(all.iter().map(self::bare).collect()),
-            _ => self::bare(value),
-        };
-        bare.insert(name.clone(), value);
+        ("allOf" | "anyOf" | "oneOf" | "prefixItems" | "items", Value::Array(all)) => {
+            Value::Array(all.iter().map(each).collect())
+        }
+        (
+            "not"
+            | "if"
+            | "then"
+            | "else"
+            | "contains"
+            | "items"
+            | "additionalItems"
+            | "unevaluatedItems"
+            | "additionalProperties"
+            | "unevaluatedProperties"
+            | "propertyNames"
+            | "contentSchema",
+            _,
+        ) => each(value),
+        _ => value.clone(),
     }
-    Value::Object(bare)
 }
 
 fn has_references(schema: &Value) -> bool {
@@ -160,6 +191,9 @@ fn follows(wider: &Value, narrower: &Value, place: &str) -> Result<(), String> {
     let Value::Object(all) = wider else {
         return Err(format!("{place}: takes nothing any more"));
     };
+    if draft(all) != draft(narrower) {
+        return Err(format!("{place}: `{DRAFT}` is another"));
+    }
     for (keyword, value) in all {
         keyword_follows(keyword, value, all, narrower, place)
             .then_some(())
@@ -167,6 +201,12 @@ fn follows(wider: &Value, narrower: &Value, place: &str) -> Result<(), String> {
             .ok_or_else(|| format!("{place}: `{keyword}` takes less than before"))?;
     }
     Ok(())
+}
+
+/// The draft that says what the keywords mean; one that is written with and without `#` is the same.
+fn draft(schema: &Map<String, Value>) -> Option<&str> {
+    let draft = schema.get(DRAFT)?.as_str()?;
+    Some(draft.trim_end_matches('#'))
 }
 
 /// Whether what a keyword of the wider schema asks for is asked by the narrower one's own.
@@ -181,8 +221,13 @@ fn keyword_follows(
     if other == Some(value) && !matches!(keyword, "additionalProperties" | "additionalItems") {
         return is_alone(keyword, wider, narrower);
     }
-    let number = |value: Option<&Value>| value.and_then(Value::as_f64);
+    let order = || match (other, value) {
+        (Some(Value::Number(narrow)), Value::Number(wide)) => compared(narrow, wide),
+        _ => None,
+    };
     match keyword {
+        // Looked at already.
+        DRAFT => true,
         "type" => types(value)
             .zip(other.and_then(types))
             .is_some_and(|(wide, narrow)| {
@@ -200,15 +245,10 @@ fn keyword_follows(
         }
         "minimum" | "minLength" | "minItems" | "minProperties" => {
             // Draft 4's is a mark beside the bound, and changes what it means.
-            !has_marks(wider, narrower)
-                && number(other) >= number(Some(value))
-                && number(Some(value)).is_some()
+            !has_marks(wider, narrower) && order().is_some_and(Ordering::is_ge)
         }
         "maximum" | "maxLength" | "maxItems" | "maxProperties" => {
-            !has_marks(wider, narrower)
-                && number(other)
-                    .zip(number(Some(value)))
-                    .is_some_and(|(narrow, wide)| narrow <= wide)
+            !has_marks(wider, narrower) && order().is_some_and(Ordering::is_le)
         }
         "required" => texts(value).is_some_and(|wide| {
             let narrow = other.and_then(texts).unwrap_or_default();
@@ -309,6 +349,26 @@ fn objects_follow(
     Some(())
 }
 
+/// Which number is the greater, exactly: beyond 2^53 not every integer is a floating-point number.
+fn compared(one: &Number, other: &Number) -> Option<Ordering> {
+    match (one.as_i128(), other.as_i128()) {
+        (Some(one), Some(other)) => Some(one.cmp(&other)),
+        (Some(one), None) => Some(compared_with(one, other.as_f64()?)),
+        (None, Some(other)) => Some(compared_with(other, one.as_f64()?).reverse()),
+        (None, None) => one.as_f64()?.partial_cmp(&other.as_f64()?),
+    }
+}
+
+fn compared_with(whole: i128, number: f64) -> Ordering {
+    let floor = number.floor();
+    match format!("{floor:.0}").parse::<i128>() {
+        Ok(below) if whole == below && floor < number => Ordering::Less,
+        Ok(below) => whole.cmp(&below),
+        Err(_) if number > 0.0 => Ordering::Less,
+        Err(_) => Ordering::Greater,
+    }
+}
+
 fn types(value: &Value) -> Option<BTreeSet<&str>> {
     let known = |value: &'_ Value| value.as_str().is_some_and(|name| TYPES.contains(&name));
     match value {
@@ -354,6 +414,92 @@ mod tests {
         let one = json!({"properties": {"title": {"type": "string"}}});
         let other = json!({"properties": {"title": {"type": "integer"}}});
         assert!(!takes(&one, &other));
+    }
+
+    #[test]
+    fn a_word_is_an_annotation_only_where_a_keyword_stands() {
+        for (one, other) in [
+            (
+                json!({"dependentRequired": {"title": ["a"]}}),
+                json!({"dependentRequired": {}}),
+            ),
+            (
+                json!({"dependentSchemas": {"default": {"required": ["a"]}}}),
+                json!({"dependentSchemas": {}}),
+            ),
+            (
+                json!({"dependencies": {"id": ["a"]}}),
+                json!({"dependencies": {}}),
+            ),
+            (
+                json!({"dependencies": {"a": ["title"]}}),
+                json!({"dependencies": {"a": ["id"]}}),
+            ),
+            (json!({"const": {"title": 1}}), json!({"const": {}})),
+            (json!({"x-own": {"title": 1}}), json!({"x-own": {}})),
+        ] {
+            assert!(!takes(&one, &other), "{one} {other}");
+            assert!(takes(&one, &one) && takes(&other, &other));
+        }
+        let one = json!({"dependencies": {"a": {"title": "a", "required": ["b"]}}});
+        let other = json!({"dependencies": {"a": {"required": ["b"]}}});
+        assert!(takes(&one, &other) && takes(&other, &one));
+    }
+
+    #[test]
+    fn another_draft_may_mean_something_else() {
+        let of = |draft: &str| json!({"$schema": draft, "minimum": 1});
+        let seven = "http://json-schema.org/draft-07/schema#";
+        assert!(!takes(
+            &of(seven),
+            &of("http://json-schema.org/draft-04/schema#")
+        ));
+        assert!(!takes(&of(seven), &json!({"minimum": 1})));
+        assert!(!takes(&json!({"minimum": 1}), &of(seven)));
+        assert!(takes(
+            &of(seven),
+            &of("http://json-schema.org/draft-07/schema")
+        ));
+        let narrower = json!({"$schema": seven, "minimum": 2});
+        assert!(takes(&of(seven), &narrower));
+    }
+
+    #[test]
+    fn what_refers_to_a_name_means_another_when_that_changes() {
+        let called = |name: &str| json!({"$id": name, "$ref": "other.json"});
+        assert!(takes(
+            &called("http://a.test/x"),
+            &called("http://a.test/x")
+        ));
+        assert!(!takes(
+            &called("http://a.test/x"),
+            &called("http://b.test/x")
+        ));
+    }
+
+    #[test]
+    fn numbers_are_compared_exactly() {
+        let limit = 1_u64 << 53;
+        for (keyword, wide, narrow) in [
+            ("minimum", json!(limit), json!(limit + 1)),
+            ("maximum", json!(limit + 1), json!(limit)),
+            ("maximum", json!(u64::MAX), json!(u64::MAX - 1)),
+            ("minimum", json!(i64::MIN), json!(i64::MIN + 1)),
+            ("minimum", json!(-1.5), json!(-1)),
+            ("minimum", json!(-2), json!(-1.5)),
+            ("maximum", json!(1e300), json!(u64::MAX)),
+            ("minimum", json!(-1e300), json!(i64::MIN)),
+            ("maximum", json!(0.5), json!(0.25)),
+        ] {
+            let of = |bound: &Value| {
+                Value::Object(Map::from_iter([(keyword.to_owned(), bound.clone())]))
+            };
+            let (wide, narrow) = (of(&wide), of(&narrow));
+            assert!(takes(&wide, &narrow), "{wide} takes {narrow}");
+            assert!(!takes(&narrow, &wide), "{narrow} does not take {wide}");
+        }
+        let (whole, real) = (json!({"minimum": 2}), json!({"minimum": 2.0}));
+        assert!(takes(&whole, &real) && takes(&real, &whole));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! All there is of it are records of that topic, which are on disk before anything is acknowledged and
 //! are read back at the start, so that another registry can take the topic over, or this one another's.
 //! Changes are made one after the other. Whoever asks waits for no disk; what is costly to look at is
-//! looked at on a thread for such things, one at a time.
+//! looked at on threads for such things: one at a time for whoever reads, and one for whoever changes something.
 
 mod avro;
 mod json;
@@ -33,7 +33,7 @@ use self::{
 };
 use crate::{
     base::clock::Clock,
-    log::{self, Append, Builder, Compression, Log, Partition, View},
+    log::{self, Append, Builder, Compression, Log, Partition, ReadError, Replay, View},
 };
 
 pub use state::{BYTES_MAX, SUBJECTS_MAX, Shown, VERSIONS_MAX, Which};
@@ -62,8 +62,10 @@ struct Inner {
     state: Mutex<State>,
     /// Whose turn it is to change something: held until that is on disk.
     turn: tokio::sync::Mutex<()>,
-    /// Whose turn it is to look at schemas.
-    look: Semaphore,
+    /// Whose turn it is to look at schemas, to read.
+    reading: Arc<Semaphore>,
+    /// Whose turn it is to look at schemas, to change something: no reader is waited for.
+    changing: Arc<Semaphore>,
     log: Arc<Log>,
     partition: Arc<Partition>,
     clock: Clock,
@@ -103,17 +105,19 @@ impl Registry {
     /// The registry that the log's topic holds, with Wardent's own schemas.
     ///
     /// # Errors
-    /// When the log has no such topic.
+    /// When the log has no such topic, or the disk fails.
     pub fn open(log: &Arc<Log>, clock: &Clock) -> Result<(Self, Replayed), String> {
         let partition = log
             .partition(TOPIC, 0)
             .ok_or_else(|| format!("the log has no topic {TOPIC}"))?;
         let mut state = State::default();
-        let replayed = replay(&partition, &mut state);
+        let replayed = replay(log, &partition, &mut state)
+            .map_err(|error| format!("{TOPIC} cannot be read back: {error}"))?;
         let registry = Self(Arc::new(Inner {
             state: Mutex::new(state),
             turn: tokio::sync::Mutex::default(),
-            look: Semaphore::new(1),
+            reading: Arc::new(Semaphore::new(1)),
+            changing: Arc::new(Semaphore::new(1)),
             log: Arc::clone(log),
             partition,
             clock: clock.clone(),
@@ -190,7 +194,8 @@ impl Registry {
         deleted: bool,
     ) -> Result<Shown, Refused> {
         self.state().versions(subject, true)?;
-        let schema = self.look(move || Schema::read(kind, &text)).await??;
+        let reading = move || Schema::read(kind, &text);
+        let schema = look(&self.0.reading, reading).await??;
         self.state().find(subject, &schema, deleted)
     }
 
@@ -219,11 +224,11 @@ impl Registry {
             (level, against)
         };
         let clock = self.0.clock.clone();
-        self.look(move || {
+        let reading = move || {
             let schema = Schema::read(kind, &text)?;
             objections(&schema, &against, level, &clock)
-        })
-        .await?
+        };
+        look(&self.0.reading, reading).await?
     }
 
     /// Makes a schema the next version of a subject, if it is none yet; its id.
@@ -231,7 +236,8 @@ impl Registry {
     /// # Errors
     /// When it is no schema, does not get along with those before, is one too many, or is not on disk.
     pub async fn register(&self, subject: &str, kind: Kind, text: String) -> Result<u32, Refused> {
-        let schema = self.look(move || Schema::read(kind, &text)).await??;
+        let reading = move || Schema::read(kind, &text);
+        let schema = look(&self.0.changing, reading).await??;
         let (own, subject) = (self.clone(), subject.to_owned());
         self.change(async move {
             let registering = own.state().register(&subject, &schema)?;
@@ -244,9 +250,8 @@ impl Registry {
                 } => (value, against, level),
             };
             let clock = own.0.clock.clone();
-            let wrong = own
-                .look(move || objections(&schema, &against, level, &clock))
-                .await??;
+            let comparing = move || objections(&schema, &against, level, &clock);
+            let wrong = look(&own.0.changing, comparing).await??;
             if !wrong.is_empty() {
                 return Err(Refused::new(
                     409,
@@ -302,24 +307,14 @@ impl Registry {
     ) -> Result<(), Refused> {
         let (own, subject) = (self.clone(), subject.map(str::to_owned));
         self.change(async move {
-            if let Some(subject) = &subject {
+            if level.is_some() {
+                own.state().may_set_level(subject.as_deref())?;
+            } else if let Some(subject) = &subject {
                 own.state().may_write(subject)?;
             }
             Ok(((), vec![Record::Level { subject, level }]))
         })
         .await
-    }
-
-    /// Does `work`, which may take a while, away from whoever answers; one at a time.
-    async fn look<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Refused> {
-        let busy = || Refused::new(50_002, "other schemas are being looked at: try again");
-        let turn = timeout(TURN_WITHIN, self.0.look.acquire()).await;
-        let _turn = turn.map_err(|_| busy())?.map_err(|_| busy())?;
-        let done = tokio::task::spawn_blocking(work).await;
-        done.map_err(|_| Refused::bad_schema("it cannot be understood"))
     }
 
     /// Makes a change when its turn has come: what it comes to, and the records that do it.
@@ -342,6 +337,24 @@ impl Registry {
             Err(_) => Err(Refused::too_late()),
         }
     }
+}
+
+/// Does `work`, which may take a while, away from whoever answers, and one at a time of those that take `turns`.
+///
+/// The turn is over when the work is, also when nobody waits for it any more.
+async fn look<T: Send + 'static>(
+    turns: &Arc<Semaphore>,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Refused> {
+    let turn = timeout(TURN_WITHIN, Arc::clone(turns).acquire_owned()).await;
+    let turn = turn.map_err(|_| Refused::busy())?;
+    let turn = turn.map_err(|_| Refused::busy())?;
+    let working = move || {
+        let _turn = turn;
+        work()
+    };
+    let done = tokio::task::spawn_blocking(working).await;
+    done.map_err(|_| Refused::bad_schema("it cannot be understood"))
 }
 
 /// What keeps a schema from standing beside these; of the first version that does.
@@ -437,44 +450,24 @@ impl Inner {
     }
 }
 
-/// Takes in what a partition holds, from its beginning to the end that it has now. What is damaged is
-/// passed over: the batch, or where its end cannot be told, all up to the next segment.
-fn replay(partition: &Partition, state: &mut State) -> Replayed {
+/// Takes in what a partition holds, from its beginning to the end that it has now.
+///
+/// # Errors
+/// When the disk fails.
+fn replay(log: &Log, partition: &Arc<Partition>, state: &mut State) -> Result<Replayed, ReadError> {
     let mut replayed = Replayed::default();
     let mut scratch = Vec::new();
-    let end = partition.high_watermark();
-    let mut next = partition.log_start_offset();
-    while next < end {
-        let batches = partition.read(next, READ_BYTES);
-        let last = match &batches {
-            // Compaction left nothing of the rest.
-            Ok(batches) if batches.is_empty() => break,
-            Ok(batches) => take_in(batches, state, &mut scratch, &mut replayed),
-            Err(_) => None,
-        };
-        next = match last {
-            Some(last) if last >= next => last + 1,
-            Some(_) | None => {
-                replayed.damaged += 1;
-                let starts = partition.segments().into_iter();
-                let starts = starts.map(|segment| segment.base_offset);
-                starts.filter(|&base| base > next).min().unwrap_or(end)
-            }
-        };
+    let mut schemas = Replay::of(Arc::clone(partition));
+    while let Some(batches) = schemas.batches(log, READ_BYTES)? {
+        take_in(&batches, state, &mut scratch, &mut replayed);
     }
-    replayed
+    replayed.damaged += schemas.damaged();
+    Ok(replayed)
 }
 
-fn take_in(
-    mut batches: &[u8],
-    state: &mut State,
-    scratch: &mut Vec<u8>,
-    replayed: &mut Replayed,
-) -> Option<i64> {
-    let mut last = None;
+fn take_in(mut batches: &[u8], state: &mut State, scratch: &mut Vec<u8>, replayed: &mut Replayed) {
     while let Ok((view, rest)) = View::read(batches) {
         batches = rest;
-        last = Some(view.last_offset());
         let records = view.verify().and_then(|()| view.records(scratch));
         let Ok(records) = records else {
             replayed.damaged += 1;
@@ -502,7 +495,6 @@ fn take_in(
             }
         }
     }
-    last
 }
 
 fn headers_of(record: &log::Record<'_>) -> Vec<(String, Vec<u8>)> {

@@ -55,6 +55,14 @@ impl Refused {
         )
     }
 
+    /// Too many ask at once.
+    pub(super) fn busy() -> Self {
+        Self::new(
+            50_003,
+            "other schemas are being looked at, and nothing was done: try again",
+        )
+    }
+
     /// The HTTP status.
     pub fn status(&self) -> u16 {
         let mut code = self.code;

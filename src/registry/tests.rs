@@ -255,3 +255,46 @@ fn changes_at_once_are_made_one_after_the_other() {
         assert_eq!(*id, ids[n % 10]);
     }
 }
+
+#[test]
+fn a_turn_lasts_as_long_as_the_work_whoever_waits_for_it() {
+    run(async {
+        let turns = Arc::new(Semaphore::new(1));
+        let (tell, begun) = oneshot::channel();
+        let (end, until_ended) = std::sync::mpsc::channel::<()>();
+        let own = Arc::clone(&turns);
+        let looking = tokio::spawn(async move {
+            let work = move || {
+                tell.send(()).unwrap();
+                until_ended.recv().unwrap();
+            };
+            look(&own, work).await
+        });
+        begun.await.unwrap();
+        looking.abort();
+        assert!(looking.await.unwrap_err().is_cancelled());
+        assert_eq!(turns.available_permits(), 0);
+        end.send(()).unwrap();
+        let next = timeout(Duration::from_secs(30), turns.acquire()).await;
+        drop(next.unwrap().unwrap());
+    });
+}
+
+#[test]
+fn who_changes_something_waits_for_no_reader() {
+    let stage = Stage::new();
+    let registry = &stage.registry;
+    run(async {
+        let schema = || record(r#"{"name":"a","type":"long"}"#);
+        let reader = registry.0.reading.acquire().await.unwrap();
+        let id = registry.register(SUBJECT, Kind::Avro, schema()).await;
+        assert_eq!(id, Ok(100));
+        tokio::time::pause();
+        let busy = registry.find(SUBJECT, Kind::Avro, schema(), false).await;
+        assert_eq!(busy.unwrap_err().code, 50_003);
+        tokio::time::resume();
+        drop(reader);
+        let found = registry.find(SUBJECT, Kind::Avro, schema(), false).await;
+        assert_eq!(found.unwrap().id, 100);
+    });
+}

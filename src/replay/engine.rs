@@ -218,6 +218,7 @@ impl Engine {
             clients: &self.clients,
             bots,
             people: &self.people,
+            spending: None,
         };
         let (head, found) = asked(
             policy,

@@ -9,8 +9,6 @@
 //! with no bans and with everybody's whole burst.
 
 mod engine;
-mod flat;
-
 mod reader;
 mod record;
 mod report;

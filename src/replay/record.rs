@@ -2,15 +2,15 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::{
-    Fate,
-    flat::{self, Value},
-};
+use super::Fate;
 use crate::{
     base::id::RequestId,
     bots::{Category, Standing},
     client::Peer,
-    event::access::Verdict,
+    event::{
+        access::Verdict,
+        flat::{self, Value},
+    },
     guard::{
         bots::Told,
         chain::{DETOUR, SEVERAL_SECRETS},

@@ -98,11 +98,13 @@ impl Encoder {
             Change::Expired => What::Expire,
             Change::Lifted => What::Unban,
             Change::Spared => What::Spare,
-            Change::Forgotten => return None,
+            Change::Forgotten | Change::Noted => return None,
         };
         let why = match told.change {
             Change::Lifted | Change::Spared => None,
-            Change::Began | Change::Expired | Change::Forgotten => told.after.as_ref(),
+            Change::Began | Change::Expired | Change::Forgotten | Change::Noted => {
+                told.after.as_ref()
+            }
         };
         let standing = |memory: &Memory| Standing::Ban(self.standing(memory));
         let evidence = told.evidence.iter();
@@ -169,8 +171,7 @@ pub struct Replayed {
     pub letters: Vec<Letter>,
 }
 
-/// Takes the bans back that `batches` remember: whole batches as they are stored, one after the other. Says
-/// which offset the last of them has; none where there is no batch.
+/// Takes the bans back that `batches` remember: whole batches as they are stored, one after the other.
 ///
 /// A damaged batch is passed over. Where nobody can tell where the next one begins, it ends there.
 pub fn replay(
@@ -179,11 +180,9 @@ pub fn replay(
     scratch: &mut Vec<u8>,
     into: &mut Restoring<'_>,
     replayed: &mut Replayed,
-) -> Option<i64> {
-    let mut last = None;
+) {
     while let Ok((view, rest)) = View::read(batches) {
         batches = rest;
-        last = Some(view.last_offset());
         let records = view.verify().and_then(|()| view.records(scratch));
         let Ok(records) = records else {
             replayed.damaged += 1;
@@ -204,7 +203,6 @@ pub fn replay(
             }
         }
     }
-    last
 }
 
 /// Takes one record back; none when it cannot be read.

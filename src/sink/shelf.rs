@@ -7,7 +7,7 @@ use super::{
     publisher::{Ack, Shelf, Topic},
 };
 use crate::{
-    log::{Append, Batch, Log, Partition},
+    log::{Append, Batch, Log, Partition, ReadError, Replay},
     owner::Restoring,
 };
 
@@ -15,7 +15,7 @@ use crate::{
 const READ_BYTES: usize = 4 * 1024 * 1024;
 
 /// The log's topics of bans and of the audit.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct LogShelf {
     log: Arc<Log>,
     bans: Arc<Partition>,
@@ -64,34 +64,23 @@ impl Shelf for LogShelf {
     }
 }
 
-/// Takes back the bans that a partition remembers, from its beginning to the end that it has now.
+/// Takes back the bans that the log remembers, from their beginning to the end that they have now.
 ///
-/// What is damaged is passed over: the batch, or where its end cannot be told, all up to the next
-/// segment.
-pub fn bring_back(partition: &Partition, ipv6_prefix: u8, into: &mut Restoring<'_>) -> Replayed {
+/// # Errors
+/// When the disk fails.
+pub fn bring_back(
+    shelf: &LogShelf,
+    ipv6_prefix: u8,
+    into: &mut Restoring<'_>,
+) -> Result<Replayed, ReadError> {
     let mut replayed = Replayed::default();
     let mut scratch = Vec::new();
-    let end = partition.high_watermark();
-    let mut next = partition.log_start_offset();
+    let mut bans = Replay::of(Arc::clone(&shelf.bans));
     // Compaction may have left fewer.
-    into.expect(usize::try_from(end - next).unwrap_or(0));
-    while next < end {
-        let batches = partition.read(next, READ_BYTES);
-        let last = match &batches {
-            // Compaction left nothing of the rest.
-            Ok(batches) if batches.is_empty() => break,
-            Ok(batches) => replay(batches, ipv6_prefix, &mut scratch, into, &mut replayed),
-            Err(_) => None,
-        };
-        next = match last {
-            Some(last) if last >= next => last + 1,
-            Some(_) | None => {
-                replayed.damaged += 1;
-                let starts = partition.segments().into_iter();
-                let starts = starts.map(|segment| segment.base_offset);
-                starts.filter(|&base| base > next).min().unwrap_or(end)
-            }
-        };
+    into.expect(usize::try_from(bans.left()).unwrap_or(0));
+    while let Some(batches) = bans.batches(&shelf.log, READ_BYTES)? {
+        replay(&batches, ipv6_prefix, &mut scratch, into, &mut replayed);
     }
-    replayed
+    replayed.damaged += bans.damaged();
+    Ok(replayed)
 }

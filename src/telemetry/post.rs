@@ -66,6 +66,11 @@ impl Target {
         })
     }
 
+    /// Whether its path ends in a query.
+    pub fn has_query(&self) -> bool {
+        self.path.contains('?')
+    }
+
     /// The same with `more` after its path.
     #[must_use]
     pub fn below(mut self, more: &str) -> Self {

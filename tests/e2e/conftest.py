@@ -2,13 +2,23 @@
 
 import contextlib
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rig import Gunicorn, Nginx, Process, RawUpstream, Uvicorn, Wardent
+from rig import (
+    CannotBoot,
+    Gunicorn,
+    Machine,
+    Nginx,
+    Process,
+    RawUpstream,
+    Uvicorn,
+    Wardent,
+)
 from rig.client import Address
 from rig.process import REPOSITORY
 
@@ -104,6 +114,30 @@ def asgi_app(session_rig: Rig) -> Uvicorn:
 @pytest.fixture(scope="session")
 def repository() -> Path:
     return REPOSITORY
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[Machine]:
+    """A machine of the file's own, with systemd."""
+    try:
+        machine = Machine()
+    except CannotBoot as why:
+        pytest.skip(f"no machine of its own: {why}")
+    yield machine
+    machine.stop()
+
+
+@pytest.fixture(scope="session")
+def package(repository: Path) -> Path:
+    """The Debian package of the binary that is built."""
+    made = subprocess.run(
+        [repository / "ops" / "package", "--fast"],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=300,
+    )
+    return Path(made.stdout.splitlines()[-1])
 
 
 @pytest.hookimpl(wrapper=True)

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture
 def units(repository: Path, tmp_path: Path) -> Path:
     """The units, with a binary that is there."""
-    for name in ("wardent.service", "wardent.socket"):
+    for name in ("wardent.service", "wardent.socket", "wardent-mirror.service"):
         text = (repository / "systemd" / name).read_text()
         (tmp_path / name).write_text(text.replace("/usr/bin/wardent", "/bin/true"))
     return tmp_path
@@ -34,13 +34,14 @@ def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_systemd_accepts_the_units(units: Path) -> None:
-    done = analyze("verify", units / "wardent.service", units / "wardent.socket")
+    done = analyze("verify", *units.iterdir())
     assert done.returncode == 0, done.stderr
     assert "wardent" not in done.stderr, done.stderr
 
 
-def test_the_service_is_hardened(units: Path) -> None:
-    done = analyze("security", "--offline=yes", units / "wardent.service")
+@pytest.mark.parametrize("name", ["wardent.service", "wardent-mirror.service"])
+def test_a_service_is_hardened(units: Path, name: str) -> None:
+    done = analyze("security", "--offline=yes", units / name)
     exposure = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
     assert exposure, done.stdout + done.stderr
     assert float(exposure[1]) <= EXPOSURE_MAX

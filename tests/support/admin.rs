@@ -30,7 +30,8 @@ impl Ran {
 
 fn request(method: &str, target: &str, body: &str) -> String {
     format!(
-        "{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}",
+        "{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
         body.len()
     )
 }
@@ -54,6 +55,14 @@ impl Wardent {
         let listener = Address::Tcp(self.admin());
         let response = RawClient::connect(&listener).ask(request(method, target, body));
         status_and_json(&response)
+    }
+
+    /// The status of an answer of the admin listener.
+    pub(crate) fn status_of(&self, method: &str, target: &str) -> u16 {
+        let listener = Address::Tcp(self.admin());
+        RawClient::connect(&listener)
+            .ask(request(method, target, ""))
+            .status
     }
 
     /// All bans in force. Whatever was held against somebody before has been heard by then.

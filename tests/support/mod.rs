@@ -9,6 +9,7 @@ pub(crate) mod admin;
 pub(crate) mod client;
 pub(crate) mod h2;
 pub(crate) mod message;
+pub(crate) mod metrics;
 pub(crate) mod origin;
 pub(crate) mod process;
 pub(crate) mod random;

@@ -8,18 +8,34 @@ use regex_lite::Regex;
 use serde_json::Value;
 
 /// A JSON Schema (draft 2020-12).
-pub(crate) struct Schema(Value);
+pub(crate) struct Schema {
+    /// What references lead into.
+    root: Value,
+    /// Where it stands in there.
+    pointer: String,
+}
 
 impl Schema {
     /// `docs/schemas/<name>.json`.
     pub(crate) fn named(name: &str) -> Self {
         let path = Path::new("docs/schemas").join(format!("{name}.json"));
-        Self(serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap())
+        Self {
+            root: serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap(),
+            pointer: String::new(),
+        }
+    }
+
+    /// The one that stands in a document at a pointer (RFC 6901).
+    pub(crate) fn within(document: &Value, pointer: &str) -> Self {
+        Self {
+            root: document.clone(),
+            pointer: pointer.to_owned(),
+        }
     }
 
     /// What is wrong with `value`; nothing when it is as described.
     pub(crate) fn faults(&self, value: &Value) -> Vec<String> {
-        self.faults_by(&self.0, value)
+        self.faults_by(self.root.pointer(&self.pointer).unwrap(), value)
     }
 
     fn faults_by(&self, schema: &Value, value: &Value) -> Vec<String> {
@@ -47,7 +63,7 @@ impl Schema {
             "$schema" | "$id" | "$defs" | "title" | "description" => Vec::new(),
             "$ref" => {
                 let path = rule.as_str().unwrap().strip_prefix('#').unwrap();
-                self.faults_by(self.0.pointer(path).unwrap(), value)
+                self.faults_by(self.root.pointer(path).unwrap(), value)
             }
             "oneOf" => {
                 let all: Vec<_> = rule.as_array().unwrap().iter().collect();
@@ -65,10 +81,17 @@ impl Schema {
                 "string" => value.is_string(),
                 "boolean" => value.is_boolean(),
                 "number" => value.is_number(),
+                "null" => value.is_null(),
                 "integer" => value.is_u64() || value.is_i64(),
                 other => panic!("type {other}"),
             }),
             "items" | "maxItems" => self.faults_of_items(keyword, rule, value),
+            "additionalProperties" => {
+                let fields = value.as_object().into_iter().flatten();
+                fields
+                    .flat_map(|(_, value)| self.faults_by(rule, value))
+                    .collect()
+            }
             "const" => unless(value == rule),
             "minProperties" => {
                 let count = value.as_object().map_or(0, serde_json::Map::len);
@@ -106,7 +129,8 @@ impl Schema {
     }
 
     fn faults_of_items(&self, keyword: &str, rule: &Value, value: &Value) -> Vec<String> {
-        let items = value.as_array().unwrap();
+        // What is no list is a fault of its `type`.
+        let items = value.as_array().map_or(&[][..], Vec::as_slice);
         if keyword == "maxItems" {
             let is_over = items.len() as u64 > rule.as_u64().unwrap();
             return is_over.then(String::new).into_iter().collect();

@@ -40,6 +40,7 @@ pub(crate) struct Setup {
     top: Vec<String>,
     log_dir: Option<PathBuf>,
     log: String,
+    admin: String,
     upstream: Vec<String>,
     client_ip: Vec<String>,
     trusted_peers: String,
@@ -85,6 +86,7 @@ impl Setup {
             top: Vec::new(),
             log_dir: None,
             log: String::new(),
+            admin: String::new(),
             upstream: Vec::new(),
             client_ip: Vec::new(),
             trusted_peers: "127.0.0.1/32, unix".to_owned(),
@@ -105,6 +107,12 @@ impl Setup {
     /// Adds to what stands under `log`, in one line.
     pub(crate) fn log(mut self, more: &str) -> Self {
         self.log += &format!(", {more}");
+        self
+    }
+
+    /// Adds to what stands under `admin`, in one line.
+    pub(crate) fn admin(mut self, more: &str) -> Self {
+        self.admin += &format!(", {more}");
         self
     }
 
@@ -196,7 +204,8 @@ impl Setup {
         let log_dir = log_dir.unwrap_or_else(|| self.dir.path().join("log"));
         let more = &self.log;
         text += &format!("log: {{dir: {log_dir:?}, listen: \"127.0.0.1:0\"{more}}}\n");
-        text += &format!("admin: {{listen: 127.0.0.1:0, socket: \"{dir}/admin.sock\"}}\n");
+        let more = &self.admin;
+        text += &format!("admin: {{listen: 127.0.0.1:0, socket: \"{dir}/admin.sock\"{more}}}\n");
         for line in &self.top {
             text += line;
             text += "\n";

@@ -18,6 +18,7 @@ use super::{
 };
 
 mod bots;
+pub mod switch;
 
 pub use bots::*;
 
@@ -104,6 +105,7 @@ impl Default for Defaults {
                     per: Duration::from_secs(1),
                 },
                 burst: FORTY,
+                scope: Scope::Node,
             }],
             body: 10 << 20,
         }
@@ -118,6 +120,18 @@ pub struct Limit {
     pub rate: Rate,
     /// How many are admitted at once; left out, as many as the rate counts.
     pub burst: NonZeroU32,
+    /// What is counted.
+    pub scope: Scope,
+}
+
+vocabulary! {
+    /// Whose requests a limit counts.
+    Scope {
+        /// Those of this node.
+        Node = "node",
+        /// Those of all nodes of the cluster.
+        Cluster = "cluster",
+    }
 }
 
 #[derive(Deserialize)]
@@ -130,13 +144,20 @@ struct WrittenLimit {
     rate: Rate,
     #[serde(default, deserialize_with = "words::optional")]
     burst: Option<NonZeroU32>,
+    #[serde(default = "node", deserialize_with = "one")]
+    scope: Scope,
+}
+
+fn node() -> Scope {
+    Scope::Node
 }
 
 impl From<WrittenLimit> for Limit {
-    fn from(WrittenLimit { rate, burst }: WrittenLimit) -> Self {
+    fn from(WrittenLimit { rate, burst, scope }: WrittenLimit) -> Self {
         Self {
             rate,
             burst: burst.unwrap_or(rate.count),
+            scope,
         }
     }
 }
@@ -377,7 +398,7 @@ pub fn parse(
     wardent: &wardent::Document,
 ) -> Result<(Document, Vec<Problem>), Report> {
     let (document, source) = read(text, name, base, wardent)?;
-    let notes = super::notes::of_policy(&document, &source);
+    let notes = super::notes::of_policy(&document, &source, wardent);
     Ok((document, notes))
 }
 
@@ -389,7 +410,7 @@ pub(super) fn load(
     wardent: &wardent::Document,
 ) -> Result<(Document, Vec<Problem>), Report> {
     let (document, source) = read(text, name, base, wardent)?;
-    let mut notes = super::notes::of_policy(&document, &source);
+    let mut notes = super::notes::of_policy(&document, &source, wardent);
     notes.extend(super::notes::exposed_files_of_policy(&document, &source));
     Ok((document, notes))
 }

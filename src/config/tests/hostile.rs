@@ -24,6 +24,7 @@ fn a_secret_in_the_wrong_place_is_never_repeated() {
         "admin: {token: \"hunter2hunter2}",
         "telemetry: {otlp: 'hunter2hunter2'}",
         "telemetry: {otlp: 'https://hunter2hunter2'}",
+        "telemetry: {otlp: 'http://collector/?hunter2hunter2'}",
         "telemetry: {ping: {url: 'hunter2hunter2'}}",
         "telemetry: {ping: 'http://a/hunter2hunter2'}",
         "telemetry: {ping: {url: 'https://a/hunter2hunter2'}}",

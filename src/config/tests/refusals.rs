@@ -261,6 +261,10 @@ fn settings_say_what_would_be_right() {
             "3:19: otlp: must be an address such as http://127.0.0.1:4318",
         ),
         (
+            "telemetry: {otlp: 'http://127.0.0.1:4318/?key=hunter2'}",
+            "3:19: otlp: must be without `?`: `/v1/traces` is added to its path",
+        ),
+        (
             "telemetry: {otlp: 'https://collector'}",
             "3:19: otlp: must be an address such as http://127.0.0.1:4318: TLS is not spoken here (put a collector or a relay on this host)",
         ),
@@ -341,6 +345,10 @@ fn what_can_be_reached_from_elsewhere_needs_tls_and_a_proof() {
         "3:17: admin.listen 0.0.0.0:9901 can be reached from elsewhere: it needs `admin.tls` and \
          `admin.token` (or listen on 127.0.0.1)"
     );
+    let without_token = wrong("admin: {listen: 192.0.2.1:9901, tls: {cert: c, key: k}}");
+    assert!(without_token.contains("`admin.token`"));
+    let whole = "admin: {listen: '[2001:db8::1]:9901', tls: {cert: c, key: k}, token: {file: t}}";
+    assert!(wardent(&format!("{MINIMAL}{whole}")).is_ok());
     assert!(wrong("log: {listen: 192.0.2.1:9092, tls: {cert: c, key: k}}").contains("`log.sasl`"));
     let whole = "log: {listen: 192.0.2.1:9092, tls: {cert: c, key: k}, sasl: {mechanisms: [SCRAM-SHA-512]}}";
     assert!(wardent(&format!("{MINIMAL}{whole}")).is_ok());

@@ -18,12 +18,14 @@ use super::{
 };
 
 mod bots;
+mod cluster;
 mod identity;
 mod services;
 mod telemetry;
 mod upstream;
 
 pub use bots::*;
+pub use cluster::*;
 pub use identity::*;
 pub use services::*;
 pub use telemetry::*;
@@ -71,6 +73,9 @@ pub struct Document {
     /// Dashboard, API, metrics, health.
     #[serde(default)]
     pub admin: Admin,
+    /// Other Wardents, where there are any.
+    #[serde(default)]
+    pub cluster: Option<Cluster>,
     /// Traces and the process's own log.
     #[serde(default)]
     pub telemetry: Telemetry,
@@ -135,6 +140,12 @@ const NULLABLE: &[&str] = &[
     "admin.listen",
     "admin.token",
     "admin.tls",
+    "cluster",
+    "cluster.kafka.tls",
+    "cluster.kafka.sasl",
+    "cluster.kafka.replication",
+    "cluster.local",
+    "cluster.local.sasl",
     "telemetry.otlp",
     "telemetry.ping",
 ];
@@ -189,6 +200,9 @@ impl Document {
         self.bots.resolve(base);
         at(&mut self.log.dir);
         at(&mut self.admin.socket);
+        if let Some(cluster) = &mut self.cluster {
+            cluster.resolve(base);
+        }
         let keys = self.secret.keys.iter_mut().map(|key| &mut key.from);
         let upstream = self
             .secret

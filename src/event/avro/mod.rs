@@ -54,6 +54,12 @@ pub const OWN: &[OwnSchema] = &[
         version: 1,
         text: include_str!("../../../docs/schemas/wardent.audit.event-value.v1.avsc"),
     },
+    OwnSchema {
+        id: 4,
+        topic: ban::TOPIC,
+        version: 2,
+        text: include_str!("../../../docs/schemas/wardent.client.ban-value.v2.avsc"),
+    },
 ];
 
 /// The schema that values of this topic are written by; none where it is not a topic of events.

@@ -13,7 +13,10 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    base::fuzz::{campaign, hash},
+    base::{
+        fuzz::{campaign, hash},
+        hlc::Hlc,
+    },
     event::{
         ban::{BanState, Kind as BanKind, State},
         place::{Gap, Place, Run},
@@ -57,6 +60,8 @@ fn ban() -> Vec<u8> {
         why: "\u{1f600} \"quoted\"\n\u{7f}".into(),
         by: "uid:0".into(),
         request: None,
+        node: Some("web-1".into()),
+        hlc: Some(Hlc::at(1_795_255_201_042)),
     };
     let mut out = Vec::new();
     state.write(&Stamps::default(), &mut out);
@@ -174,11 +179,12 @@ fn what_is_not_as_the_schema_says_is_not_written() {
 
 #[test]
 fn the_fields_are_those_of_the_json_schemas() {
-    for own in OWN {
-        let codec = CODECS.iter().find(|codec| codec.own == own).unwrap();
-        let path = format!("docs/schemas/{}.v{}.json", own.topic, own.version);
+    for topic in [access::TOPIC, ban::TOPIC, audit::TOPIC] {
+        let codec = of_topic(topic).unwrap();
+        // JSON may have more fields without another version.
+        let path = format!("docs/schemas/{topic}.v1.json");
         let json = json_of(&std::fs::read(path).unwrap());
-        let avro = json_of(own.text.as_bytes());
+        let avro = json_of(codec.own.text.as_bytes());
         assert_same_fields(&json, &[&json], &codec.layout, &avro);
     }
 }
@@ -293,7 +299,12 @@ fn versions_are_backward_compatible_with_all_before() {
     assert_eq!(released.collect::<Vec<_>>(), RELEASED);
 }
 
-const RELEASED: &[&str] = &["96295ffb2cf9c9a0", "4dc4e259b67aedba", "ae732708ed915ef1"];
+const RELEASED: &[&str] = &[
+    "96295ffb2cf9c9a0",
+    "4dc4e259b67aedba",
+    "ae732708ed915ef1",
+    "db1e91c94c53bfa3",
+];
 
 #[test]
 fn campaign_avro_of_strangers() {

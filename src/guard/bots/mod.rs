@@ -51,6 +51,11 @@ impl Bots {
         }
     }
 
+    /// The catalogue in force.
+    pub fn catalogue(&self) -> Arc<Catalogue> {
+        Arc::clone(&self.edition.load().catalogue)
+    }
+
     /// Puts another catalogue in force.
     pub fn replace_catalogue(&self, catalogue: Arc<Catalogue>) {
         let nth = self.edition.load().nth + 1;

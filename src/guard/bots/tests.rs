@@ -494,6 +494,7 @@ impl Chain {
             clients: self.keeper.clients(),
             bots: &self.bots,
             people: &self.people,
+            spending: None,
         };
         judge(&self.policy, known, &request.head(), &mut Vec::new())
     }

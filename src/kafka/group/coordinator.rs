@@ -3,7 +3,10 @@
 //! It is a machine without clock, disk or network: what time it is, is told it; what is to be answered and
 //! written, it hands back as [`Effect`]s. So a model can drive it (see `model`).
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use super::{
     ask::{
@@ -66,7 +69,7 @@ impl Ids {
 pub(crate) struct Coordinator {
     groups: BTreeMap<String, Kept>,
     /// When something becomes of a group by itself, the earliest first.
-    due: std::collections::BTreeSet<(u64, String)>,
+    due: BTreeSet<(u64, String)>,
     ids: Ids,
     writes: Writes,
     effects: Vec<Effect>,
@@ -89,7 +92,7 @@ impl Coordinator {
     pub(crate) fn new(ids: Ids) -> Self {
         Self {
             groups: BTreeMap::new(),
-            due: std::collections::BTreeSet::new(),
+            due: BTreeSet::new(),
             ids,
             writes: Writes::default(),
             effects: Vec::new(),
@@ -356,6 +359,23 @@ impl Coordinator {
             Some(()) => ErrorCode::None,
             None => ErrorCode::GroupIdNotFound,
         }
+    }
+
+    /// Forgets how far all groups are in a topic that is gone: another of its name begins at 0. Says whether there
+    /// was room to write that; where there was not, it is to be asked again.
+    pub(crate) fn forget_topic(&mut self, now: Now, topic: &str) -> bool {
+        let names: Vec<_> = self.groups.keys().cloned().collect();
+        names.iter().all(|name| {
+            let forgotten = self.with(now, name, |group, turn| group.forget_topic(turn, topic));
+            forgotten.unwrap_or(true)
+        })
+    }
+
+    /// The topics in which groups are somewhere.
+    pub(super) fn topics(&self) -> BTreeSet<String> {
+        let groups = self.groups.values().map(|kept| &kept.group);
+        let offsets = groups.flat_map(|group| group.offsets.iter());
+        offsets.map(|(of, _)| of.topic.clone()).collect()
     }
 
     /// Deletes a group without members, and its offsets; the answer is [`Effect::Answered`] with one code.

@@ -269,6 +269,20 @@ impl Groups {
         code.unwrap_or(ErrorCode::CoordinatorNotAvailable)
     }
 
+    /// Forgets how far all groups are in a topic that was deleted. Says whether that is on its way to the disk, or
+    /// will be when groups were read; else it is to be asked again.
+    pub(crate) async fn forget_topic(&self, topic: &str) -> bool {
+        let topic = topic.to_owned();
+        let act = move |owner: &mut Owner| match owner.is_loading() {
+            true => true,
+            false => {
+                let now = owner.now();
+                owner.coordinator.forget_topic(now, &topic)
+            }
+        };
+        self.look(act).await.unwrap_or(true)
+    }
+
     /// Forgets what a group has committed of these partitions: a code for each.
     ///
     /// # Errors

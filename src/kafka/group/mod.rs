@@ -4,6 +4,7 @@
 //! committed or assigned is a record of the topic `__consumer_offsets`, in Kafka's own format, and is
 //! answered when it is on disk.
 
+mod ages;
 mod ask;
 mod classic;
 mod coordinator;
@@ -27,10 +28,10 @@ pub(crate) use ask::{
 };
 pub(crate) use groups::Groups;
 pub(crate) use owner::start;
-#[cfg(test)]
-use record::partition_of;
+pub use replay::groups_in;
 pub(crate) use shown::{Described, Listed};
 pub use shown::{GroupShown, GroupsShown, MemberShown, OffsetShown};
 #[cfg(test)]
 pub(crate) use {ask::JoinedMember, shown::DescribedMember};
-pub use {owner::TOPIC, replay::groups_in};
+#[cfg(test)]
+use {owner::TOPIC, record::partition_of};

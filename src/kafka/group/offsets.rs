@@ -179,6 +179,21 @@ impl Group {
         }
     }
 
+    /// Forgets how far the group is in a topic that is gone. Says whether there is room to write that now.
+    pub(super) fn forget_topic(&self, turn: &mut Turn<'_>, topic: &str) -> bool {
+        let known = self.offsets.iter().map(|(of, _)| of);
+        let mut gone: BTreeSet<_> = known.filter(|of| of.topic == topic).cloned().collect();
+        // What is on its way to the disk comes before.
+        for write in turn.writes.of(&self.name) {
+            if let What::Committed { offsets, .. } = &write.what {
+                let of = offsets.iter().map(|(of, _)| of);
+                gone.extend(of.filter(|of| of.topic == topic).cloned());
+            }
+        }
+        let gone: Vec<_> = gone.into_iter().collect();
+        gone.is_empty() || self.drop_offsets(turn, None, gone, Vec::new()).is_none()
+    }
+
     /// Writes tombstones for offsets; says what to answer where that cannot be done now.
     fn drop_offsets(
         &self,

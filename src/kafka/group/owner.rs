@@ -3,7 +3,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     mem,
     rc::Rc,
     sync::Arc,
@@ -13,26 +13,30 @@ use std::{
 use tokio::{
     sync::{Notify, mpsc, oneshot},
     task::spawn_local,
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 use super::{
+    ages::Ages,
     ask::{Effect, Joined, Now, Synced, Ticket, Write, WriteId},
     coordinator::{Coordinator, Ids},
     groups::Groups,
     record::partition_of,
-    replay::Replay,
+    replay::{Replay, Step},
     shown::GroupsShown,
-    writes::NotKept,
+    writes::{NotKept, bytes_of},
 };
 use crate::{
     base::clock::Clock,
     kafka::{Counters, ErrorCode},
-    log::{Append, Builder, CleanerHealth, Compression, Log, NotAppended, Reason},
+    log::{
+        Append, Builder, CleanerHealth, Command, Compression, Log, MENDED_WITHIN, NotAppended,
+        Partition, Reason,
+    },
 };
 
 /// The topic in which groups are kept.
-pub const TOPIC: &str = "__consumer_offsets";
+pub(super) const TOPIC: &str = "__consumer_offsets";
 
 /// What may wait for the owner; who asks then waits until there is room.
 const ASKS_MAX: usize = 1_024;
@@ -96,6 +100,7 @@ pub(super) struct Owner {
     acked: mpsc::UnboundedReceiver<Ack>,
     acks: mpsc::UnboundedSender<Ack>,
     counters: Arc<Counters>,
+    ages: Ages,
     show_again_ms: u64,
 }
 
@@ -123,6 +128,7 @@ pub(crate) fn start(
         acked,
         acks,
         counters: Arc::clone(counters),
+        ages: Ages::default(),
         show_again_ms: 0,
     };
     spawn_local(owner.run());
@@ -173,8 +179,9 @@ impl Owner {
             return;
         };
         match replay.step(&mut self.coordinator, now) {
-            Ok(true) => tokio::task::yield_now().await,
-            Ok(false) => {
+            Ok(Step::More) => tokio::task::yield_now().await,
+            Ok(Step::Damaged(partition, base)) => self.mended(partition, base).await,
+            Ok(Step::Over) => {
                 if replay.lost > 0 {
                     tracing::warn!(
                         records = replay.records,
@@ -184,6 +191,7 @@ impl Owner {
                 }
                 self.replay = None;
                 self.coordinator.restored(now);
+                self.forget_topics_gone(now);
                 self.show();
             }
             Err(error) => {
@@ -194,8 +202,38 @@ impl Owner {
         self.catch_up();
     }
 
+    /// Has a segment mended in which something damaged was met, and waits for that.
+    async fn mended(&mut self, partition: Arc<Partition>, base: i64) {
+        let (tell, told) = oneshot::channel();
+        let mend = Command::Mend(partition, base);
+        // Who waited may have gone on.
+        let done = Box::new(move |result| drop(tell.send(result)));
+        if self.log.ask(mend, done).is_ok() {
+            self.answer_until(async { drop(timeout(MENDED_WITHIN, told).await) })
+                .await;
+        }
+    }
+
+    /// Forgets how far groups are in topics that were deleted, where a stop came before that was on disk.
+    fn forget_topics_gone(&mut self, now: Now) {
+        let there = self.log.topics();
+        let known = self.coordinator.topics();
+        let gone = known.iter().filter(|topic| there.get(topic).is_none());
+        for topic in gone {
+            if !self.coordinator.forget_topic(now, topic) {
+                tracing::warn!(
+                    "not all that groups committed of {topic}, which is gone, is forgotten"
+                );
+            }
+        }
+    }
+
     async fn answer_for(&mut self, time: Duration) {
-        let over = sleep(time);
+        self.answer_until(sleep(time)).await;
+    }
+
+    /// Answers those who ask meanwhile.
+    async fn answer_until(&mut self, over: impl Future<Output = ()>) {
         tokio::pin!(over);
         loop {
             tokio::select! {
@@ -293,33 +331,15 @@ impl Owner {
         }
     }
 
-    /// Puts what goes to one partition into as few batches as may be, in order. A write is never divided.
     fn write(&mut self, writes: Vec<Write>) {
         let count = (0..).take_while(|index| self.log.partition(TOPIC, *index).is_some());
         let partitions = u32::try_from(count.count()).unwrap_or(u32::MAX);
-        let mut batches: HashMap<u32, (Builder, Vec<WriteId>)> = HashMap::new();
-        let now_ms = self.now().unix_ms;
-        for write in writes {
-            let index = partition_of(&write.group, partitions);
-            let (builder, ids) = batches.entry(index).or_default();
-            for (key, value) in &write.records {
-                builder.push(now_ms, Some(key), value.as_deref(), &[]);
-            }
-            ids.push(write.id);
-            if builder.raw_bytes() >= BATCH_BYTES {
-                let full = (mem::take(builder), mem::take(ids));
-                self.append(index, full);
-            }
-        }
-        for (index, (builder, ids)) in batches {
-            self.append(index, (builder, ids));
+        for (index, filled) in batched(writes, partitions, self.now().unix_ms) {
+            self.append(index, filled);
         }
     }
 
-    fn append(&mut self, index: u32, (mut builder, ids): (Builder, Vec<WriteId>)) {
-        if ids.is_empty() {
-            return;
-        }
+    fn append(&mut self, index: u32, (mut builder, ids): Filled) {
         let Some(partition) = self.log.partition(TOPIC, index) else {
             return self.acked(&ids, Err(NotKept::NotNow));
         };
@@ -351,9 +371,35 @@ impl Owner {
             false => SHOWN_EACH_MS,
         };
         self.show_again_ms = now.ms + pause_ms;
-        let shown = GroupsShown::of(&self.coordinator);
+        let mut shown = GroupsShown::of(&self.coordinator);
+        let log = &self.log;
+        self.ages
+            .add_to(&mut shown, |topic, index| log.partition(topic, index));
         self.counters.groups.store(Arc::new(shown));
     }
+}
+
+/// A batch with the writes that are in it.
+type Filled = (Builder, Vec<WriteId>);
+
+/// Puts what goes to one partition into as few batches as may be, in order. A write is never divided, and one
+/// that fills a batch is alone in it, so that where it is too large it fails for nobody else.
+fn batched(writes: Vec<Write>, partitions: u32, now_ms: i64) -> Vec<(u32, Filled)> {
+    let mut full = Vec::new();
+    let mut open: BTreeMap<u32, Filled> = BTreeMap::new();
+    for write in writes {
+        let index = partition_of(&write.group, partitions);
+        let (builder, ids) = open.entry(index).or_default();
+        if !ids.is_empty() && builder.raw_bytes() + bytes_of(&write.records) > BATCH_BYTES {
+            full.push((index, (mem::take(builder), mem::take(ids))));
+        }
+        for (key, value) in &write.records {
+            builder.push(now_ms, Some(key), value.as_deref(), &[]);
+        }
+        ids.push(write.id);
+    }
+    full.extend(open);
+    full
 }
 
 fn why(not: &NotAppended) -> NotKept {
@@ -366,6 +412,7 @@ fn why(not: &NotAppended) -> NotKept {
         | Reason::Deleted
         | Reason::OutOfOrderSequence
         | Reason::Fenced
+        | Reason::TooManySegments
         | Reason::Stopping => NotKept::NotNow,
     }
 }
@@ -377,4 +424,35 @@ enum Next {
     Gone,
     Due,
     Over,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fills_a_batch_is_alone_in_it() {
+        let write = |id: u64, group: &str, bytes: usize| Write {
+            id: WriteId(id),
+            group: group.to_owned(),
+            records: vec![(b"key".to_vec(), Some(vec![b'x'; bytes]))],
+        };
+        let writes = vec![
+            write(1, "g", 100),
+            write(2, "g", 100),
+            write(3, "g", 2 * BATCH_BYTES),
+            write(4, "g", 100),
+            write(5, "other", 100),
+            write(6, "g", BATCH_BYTES / 2),
+            write(7, "g", BATCH_BYTES / 2),
+        ];
+        let of_g = partition_of("g", 4);
+        assert_ne!(of_g, partition_of("other", 4));
+        let batches = batched(writes, 4, 0);
+        let ids = batches.iter().filter(|(index, _)| *index == of_g);
+        let ids = ids.map(|(_, (_, ids))| ids.iter().map(|id| id.0).collect());
+        let ids: Vec<Vec<u64>> = ids.collect();
+        assert_eq!(ids, [vec![1, 2], vec![3], vec![4, 6], vec![7]]);
+        assert_eq!(batches.len(), 5);
+    }
 }

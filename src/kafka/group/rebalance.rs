@@ -20,6 +20,9 @@ use crate::kafka::ErrorCode;
 /// How long the first rebalance of a group waits for more members (`group.initial.rebalance.delay.ms`).
 pub(crate) const FIRST_DELAY_MS: u64 = 250;
 
+/// Bytes of assignments that a leader may bring: what the topic in which they are kept takes at once.
+const ASSIGNMENTS_BYTES_MAX: usize = 1024 * 1024;
+
 /// How long the completion is put off when nobody at all came, and static members may still come back.
 const NOBODY_CAME_MS: u64 = 1_000;
 
@@ -361,9 +364,12 @@ impl Group {
         let is_other = |said: &Option<String>, own: &Option<String>| said.is_some() && said != own;
         let has_other = is_other(&sync.protocol_type, &self.protocol_type)
             || is_other(&sync.protocol, &self.protocol);
-        match has_other {
-            true => Err(ErrorCode::InconsistentGroupProtocol),
-            false => Ok(()),
+        let bytes: usize = sync.assignments.iter().map(|(_, one)| one.len()).sum();
+        match (has_other, bytes > ASSIGNMENTS_BYTES_MAX) {
+            (true, _) => Err(ErrorCode::InconsistentGroupProtocol),
+            // As Kafka says it of a group that is too large to be written.
+            (false, true) => Err(ErrorCode::UnknownServerError),
+            (false, false) => Ok(()),
         }
     }
 

@@ -3,14 +3,16 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use super::{
+    ages::Ages,
     ask::Now,
     coordinator::{Coordinator, Ids, Restored},
+    owner::TOPIC,
     record::{self, Key},
     shown::GroupsShown,
 };
 use crate::{
     base::clock::Clock,
-    log::{Partition, ReadError, View},
+    log::{Partition, ReadError, Replay as Reading, Replayed, View},
 };
 
 /// Bytes that are read at once.
@@ -19,8 +21,7 @@ const CHUNK_BYTES: usize = 1024 * 1024;
 /// What is still to be read.
 #[derive(Debug)]
 pub(super) struct Replay {
-    /// Partitions, the next offset of each, and where it ended when this began.
-    left: VecDeque<(Arc<Partition>, i64, i64)>,
+    left: VecDeque<Reading>,
     scratch: Vec<u8>,
     /// Records that were taken back, and what could not be: unreadable ones, those without room, damaged
     /// batches and stretches.
@@ -30,53 +31,37 @@ pub(super) struct Replay {
 
 impl Replay {
     pub(super) fn new(partitions: impl Iterator<Item = Arc<Partition>>) -> Self {
-        let whole = |partition: Arc<Partition>| {
-            let (first, end) = (partition.log_start_offset(), partition.high_watermark());
-            (partition, first, end)
-        };
         Self {
-            left: partitions.map(whole).collect(),
+            left: partitions.map(Reading::of).collect(),
             scratch: Vec::new(),
             records: 0,
             lost: 0,
         }
     }
 
-    /// Takes back one chunk; says whether there is more.
+    /// Takes back one chunk.
     ///
     /// # Errors
     /// When the disk fails. It may be tried again.
-    pub(super) fn step(&mut self, into: &mut Coordinator, now: Now) -> Result<bool, ReadError> {
-        let Some((partition, next, end)) = self.left.front_mut() else {
-            return Ok(false);
+    pub(super) fn step(&mut self, into: &mut Coordinator, now: Now) -> Result<Step, ReadError> {
+        let Some(reading) = self.left.front_mut() else {
+            return Ok(Step::Over);
         };
-        let partition = Arc::clone(partition);
-        let from = *next;
-        let batches = match partition.read(from, CHUNK_BYTES) {
-            Err(error @ ReadError::Io(..)) => return Err(error),
-            Ok(batches) if from < *end => batches,
-            Ok(_) => Vec::new(),
-            Err(_) => {
+        let batches = match reading.step(CHUNK_BYTES)? {
+            Replayed::Batches(batches) => batches,
+            Replayed::Damaged(base) => {
                 self.lost += 1;
-                // What cannot be told apart ends with its segment.
-                let segments = partition.segments().into_iter();
-                let mut after = segments
-                    .map(|one| one.base_offset)
-                    .filter(|base| *base > from);
-                *next = after.next().unwrap_or(*end);
-                return Ok(true);
+                return Ok(Step::Damaged(Arc::clone(reading.partition()), base));
+            }
+            Replayed::Over => {
+                self.left.pop_front();
+                return Ok(Step::More);
             }
         };
-        if batches.is_empty() {
-            self.left.pop_front();
-            return Ok(!self.left.is_empty());
-        }
         let mut rest = batches.as_slice();
         while let Ok((view, after)) = View::read(rest) {
             rest = after;
-            *next = view.last_offset() + 1;
-            let records = view.verify().and_then(|()| view.records(&mut self.scratch));
-            let Ok(records) = records else {
+            let Ok(records) = view.records(&mut self.scratch) else {
                 self.lost += 1;
                 continue;
             };
@@ -90,27 +75,39 @@ impl Replay {
                 }
             }
         }
-        if *next == from {
-            // Bytes that are no batch, which the log never gives.
-            self.left.pop_front();
-            self.lost += 1;
-        }
-        Ok(!self.left.is_empty())
+        Ok(Step::More)
     }
 }
 
-/// The groups that these partitions of the topic remember, for who looks at the files of a log that nobody
-/// writes.
-pub fn groups_in(partitions: impl Iterator<Item = Arc<Partition>>, clock: &Clock) -> GroupsShown {
+/// What a step came to.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// There is more.
+    More,
+    /// The segment with this base offset is to be mended; where it is not, what is damaged is passed over.
+    Damaged(Arc<Partition>, i64),
+    /// All was taken back.
+    Over,
+}
+
+/// The groups that a log of these partitions remembers, for who looks at the files of one that nobody writes.
+pub fn groups_in(partitions: &[Arc<Partition>], clock: &Clock) -> GroupsShown {
     let now = Now {
         ms: clock.monotonic_ns() / 1_000_000,
         ..Now::default()
     };
     let mut groups = Coordinator::new(Ids(Box::new(|| 0)));
-    let mut replay = Replay::new(partitions);
+    let is_ours = |partition: &&Arc<Partition>| partition.topic().name == TOPIC;
+    let mut replay = Replay::new(partitions.iter().filter(is_ours).cloned());
     // What cannot be read is not shown.
-    while let Ok(true) = replay.step(&mut groups, now) {}
-    GroupsShown::of(&groups)
+    while let Ok(Step::More | Step::Damaged(..)) = replay.step(&mut groups, now) {}
+    let mut shown = GroupsShown::of(&groups);
+    let find = |topic: &str, index| {
+        let is_it = |one: &&Arc<Partition>| one.index() == index && one.topic().name == topic;
+        partitions.iter().find(is_it).cloned()
+    };
+    Ages::default().add_to(&mut shown, find);
+    shown
 }
 
 /// Takes one record back; none where that cannot be done.

@@ -146,9 +146,13 @@ pub struct OffsetShown {
     pub offset: i64,
     /// When it was committed, in Unix milliseconds.
     pub committed_unix_ms: i64,
+    /// The time of the first record from there on, in Unix milliseconds, to a batch; none where there is no
+    /// such record, or it is not known yet.
+    pub first_unix_ms: Option<i64>,
 }
 
 impl GroupsShown {
+    /// All but the times of records.
     pub(super) fn of(groups: &Coordinator) -> Self {
         Self {
             groups: groups.groups().map(GroupShown::of).collect(),
@@ -169,6 +173,7 @@ impl GroupShown {
             partition: of.partition,
             offset: committed.offset,
             committed_unix_ms: committed.unix_ms,
+            first_unix_ms: None,
         });
         Self {
             name: group.name.clone(),

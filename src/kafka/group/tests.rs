@@ -23,9 +23,14 @@ use kafka_protocol::{
 };
 use tokio::time::timeout;
 
-use crate::kafka::{
-    rig::{Client, Rig, with_broker},
-    table::Key,
+use super::{TOPIC, partition_of};
+use crate::{
+    kafka::{
+        rig::{Client, Rig, with_broker},
+        table::Key,
+        topics,
+    },
+    log::Change,
 };
 
 /// Longer than anything here takes on a busy machine.
@@ -201,6 +206,29 @@ fn two_members_share_the_work_and_one_takes_over() {
 }
 
 #[test]
+fn assignments_that_no_record_holds_are_refused() {
+    with_broker(&[("orders", 2)], async |rig| {
+        loaded(&rig).await;
+        let mut one = rig.connect();
+        let joined = timeout(AT_LAST, joined(&mut one, None)).await.unwrap();
+        for (bytes, expected) in [(1 << 20, -1), (1_000, 0)] {
+            let bytes = Bytes::from(vec![b'x'; bytes + 1]);
+            let assignment = SyncGroupRequestAssignment::default()
+                .with_member_id(joined.member_id.clone())
+                .with_assignment(bytes);
+            let sync = SyncGroupRequest::default()
+                .with_group_id(group("g"))
+                .with_generation_id(joined.generation_id)
+                .with_member_id(joined.member_id.clone())
+                .with_assignments(vec![assignment]);
+            let answer = one.ask(Key::SyncGroup, 5, &sync);
+            let answer: SyncGroupResponse = timeout(AT_LAST, answer).await.unwrap();
+            assert_eq!(answer.error_code, expected);
+        }
+    });
+}
+
+#[test]
 fn a_member_whose_client_goes_away_while_it_waits_is_waited_for_no_more() {
     with_broker(&[("orders", 1)], async |rig| {
         loaded(&rig).await;
@@ -244,8 +272,8 @@ fn what_is_committed_is_a_record_and_comes_back_with_its_metadata() {
         assert_eq!(committed(&rig, &commit("", -1, 43, &long)).await, 12);
         assert_eq!(committed(&rig, &commit("m", 5, 43, "")).await, 25);
         assert_eq!(fetched(&rig).await.0, 42);
-        let home = super::partition_of("g", 4);
-        assert_eq!(rig.partition(super::TOPIC, home).high_watermark(), 1);
+        let home = partition_of("g", 4);
+        assert_eq!(rig.partition(TOPIC, home).high_watermark(), 1);
         let unknown = commit("", -1, 1, "");
         let mut unknown = unknown;
         unknown.topics[0].name = TopicName(text("nowhere"));
@@ -277,6 +305,66 @@ fn groups_and_offsets_survive_a_restart() {
         assert_eq!(again.assignment, work.assignment);
         assert_eq!(committed(&other, &commit(member, 1, 9, "")).await, 0);
         assert_eq!(fetched(&other).await.0, 9);
+    });
+}
+
+#[test]
+fn a_topic_that_is_deleted_takes_along_how_far_groups_were() {
+    with_broker(&[("orders", 1)], async |rig| {
+        loaded(&rig).await;
+        let name = || "orders".to_owned();
+        let commit = commit("", -1, 7, "m");
+        assert_eq!(committed(&rig, &commit).await, 0);
+        let deleted = topics::delete(&rig.broker, name(), Duration::ZERO);
+        deleted.await.unwrap();
+        topics::ensure(&rig.broker, "orders").await.unwrap();
+        forgotten(&rig).await;
+        let again = rig.another_broker();
+        loaded(&again).await;
+        assert_eq!(fetched(&again).await.0, -1);
+
+        // A stop came before groups heard of it.
+        assert_eq!(committed(&rig, &commit).await, 0);
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let done = Box::new(move |result: Result<_, _>| tell.send(result.is_ok()).unwrap());
+        let change = Change::Delete { name: name() };
+        rig.log().change(change, done).unwrap();
+        assert!(told.await.unwrap());
+        let again = rig.another_broker();
+        loaded(&again).await;
+        topics::ensure(&again.broker, "orders").await.unwrap();
+        forgotten(&again).await;
+    });
+}
+
+/// Waits until the group has committed nothing.
+async fn forgotten(rig: &Rig) {
+    let is_forgotten = async {
+        while fetched(rig).await.0 != -1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(AT_LAST, is_forgotten).await.unwrap();
+}
+
+#[test]
+fn a_record_that_rotted_costs_no_group_what_came_after() {
+    with_broker(&[("orders", 1)], async |rig| {
+        loaded(&rig).await;
+        for offset in [5, 7] {
+            let code = committed(&rig, &commit("", -1, offset, "m")).await;
+            assert_eq!(code, 0);
+        }
+        let partition = format!("{TOPIC}-{}", partition_of("g", 4));
+        let file = rig.log().dir().join(partition);
+        let file = file.join(format!("{:020}.log", 0));
+        let mut bytes = std::fs::read(&file).unwrap();
+        // Of the first batch, the version of its format: nobody can tell where it ends.
+        bytes[16] ^= 1;
+        std::fs::write(&file, bytes).unwrap();
+        let rig = rig.another_broker();
+        loaded(&rig).await;
+        assert_eq!(fetched(&rig).await.0, 7);
     });
 }
 

@@ -125,6 +125,12 @@ pub(super) struct Turn<'a> {
 /// A record's key and value.
 pub(super) type Record = (Vec<u8>, Option<Vec<u8>>);
 
+/// Bytes that records take, and more rather than less.
+pub(super) fn bytes_of(records: &[Record]) -> usize {
+    let of = |(key, value): &Record| key.len() + value.as_ref().map_or(0, Vec::len) + 64;
+    records.iter().map(of).sum()
+}
+
 impl Turn<'_> {
     /// Has records written, or says that there is no room for them now.
     pub(super) fn write(
@@ -133,8 +139,7 @@ impl Turn<'_> {
         records: Vec<Record>,
         what: What,
     ) -> Result<WriteId, What> {
-        let bytes_of = |(key, value): &Record| key.len() + value.as_ref().map_or(0, Vec::len) + 64;
-        let bytes = records.iter().map(bytes_of).sum();
+        let bytes = bytes_of(&records);
         if self.writes.count() >= WRITES_MAX || self.writes.bytes + bytes > BYTES_MAX {
             return Err(what);
         }

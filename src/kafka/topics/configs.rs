@@ -527,6 +527,7 @@ mod tests {
             max_batch_bytes: 2000,
             delete_retention: Duration::from_millis(5),
             is_expendable: false,
+            is_reserved: false,
         };
         assert_eq!(kept, expected);
         let shown = set.shown(&base, &default);

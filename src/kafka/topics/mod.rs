@@ -9,13 +9,19 @@ pub(crate) mod configs;
 #[cfg(test)]
 pub(crate) mod rig;
 
-use std::{collections::HashMap, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt,
+    rc::Rc,
+    sync::{Arc, mpsc::sync_channel},
+    time::Duration,
+};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{
     sync::{Mutex, Semaphore, oneshot},
     task::spawn_local,
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use self::configs::{Refused, Set, Shown};
@@ -43,6 +49,9 @@ const CHANGES_MAX: usize = 64;
 const WAIT_MIN: Duration = Duration::from_secs(5);
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
+/// Between looks whether groups have room to forget something.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
 /// Where a topic's configs stand in the metadata.
 const KEY: &str = "topic/";
 
@@ -50,7 +59,7 @@ const KEY: &str = "topic/";
 #[derive(Debug)]
 pub(crate) struct Topics {
     /// Of Wardent's own, by name: as its configuration says.
-    own: HashMap<String, Arc<TopicConfig>>,
+    own: HashMap<String, TopicConfig>,
     /// Of all others, unless somebody configures them.
     default: TopicConfig,
     /// Held from a change's beginning to its end.
@@ -64,7 +73,7 @@ impl Topics {
     pub(crate) fn of(log: &Log) -> Self {
         let topics = log.topics();
         let own = topics.iter().filter(|topic| is_reserved(&topic.name));
-        let own = own.map(|topic| (topic.name.clone(), topic.config()));
+        let own = own.map(|topic| (topic.name.clone(), topic.first_config().clone()));
         Self {
             own: own.collect(),
             default: default_of(log),
@@ -79,7 +88,7 @@ impl Topics {
     }
 
     fn base(&self, name: &str) -> &TopicConfig {
-        self.own.get(name).map_or(&self.default, |config| config)
+        self.own.get(name).unwrap_or(&self.default)
     }
 }
 
@@ -93,7 +102,7 @@ fn default_of(log: &Log) -> TopicConfig {
     let topics = log.topics();
     let like = topics
         .get(meta::TOPIC)
-        .map(|topic| topic.config().segment_bytes);
+        .map(|topic| topic.first_config().segment_bytes);
     let default = TopicConfig::default();
     TopicConfig {
         retention: Some(RETENTION),
@@ -104,8 +113,12 @@ fn default_of(log: &Log) -> TopicConfig {
 
 /// What was set of the topic's configs, as far as it may be.
 pub(crate) fn set_of(broker: &Broker, name: &str) -> Set {
-    let kept = broker.meta.get(&format!("{KEY}{name}"));
-    let set = kept.and_then(|mut kept| kept.get_mut("config").map(serde_json::Value::take));
+    set_in(name, broker.meta.get(&format!("{KEY}{name}")))
+}
+
+/// What was set, as it stands in the metadata.
+fn set_in(name: &str, kept: Option<Value>) -> Set {
+    let set = kept.and_then(|mut kept| kept.get_mut("config").map(Value::take));
     let set: Option<Set> = set.and_then(|set| serde_json::from_value(set).ok());
     let mut set = set.unwrap_or_default();
     set.0.retain(|config, _| may_be_set(name, config));
@@ -134,7 +147,81 @@ pub(crate) fn may_create(call: &Call<'_>, name: &str) -> bool {
         || call.may(Operation::Create, Resource::Topic(name))
 }
 
-/// Tells the log again how topics are kept.
+/// Tells a log that was just opened how its topics are kept, before anything of them is deleted or compacted,
+/// whether or not anybody listens. Waits until that is so.
+///
+/// # Errors
+/// When what was decided cannot be read, is damaged, or a topic cannot be kept so.
+pub fn restore_kept(log: &Arc<Log>) -> Result<(), Unkept> {
+    let topics = Topics::of(log);
+    let kept = meta::read(log)?;
+    let from = kept.range(KEY.to_owned()..);
+    for (key, value) in from.take_while(|(key, _)| key.starts_with(KEY)) {
+        let name = key.strip_prefix(KEY).unwrap_or_default();
+        let Some(topic) = log.topics().get(name).cloned() else {
+            // The listener forgets it.
+            continue;
+        };
+        let config = set_in(name, Some(value.clone())).applied_to(topics.base(name));
+        if config == *topic.config() {
+            continue;
+        }
+        let name = name.to_owned();
+        let (tell, told) = sync_channel(1);
+        let change = Change::Configure { name, config };
+        // Who waited may have gone.
+        let done = Box::new(move |result| drop(tell.send(result)));
+        let not = match log.change(change, done) {
+            Ok(()) => match told.recv_timeout(WAIT_MAX) {
+                Ok(changed) => changed.err(),
+                Err(_) => Some(NotChanged::Stopping),
+            },
+            Err(_) => Some(NotChanged::Stopping),
+        };
+        if let Some(not) = not {
+            return Err(Unkept::Topic(topic.name.clone(), not));
+        }
+    }
+    Ok(())
+}
+
+/// Why topics are not kept as it was decided.
+#[derive(Debug)]
+pub enum Unkept {
+    /// What was decided is not known for certain: somebody has to look.
+    Damaged(String),
+    /// It cannot be read.
+    Unread(String),
+    /// A topic cannot be kept so.
+    Topic(String, NotChanged),
+}
+
+impl From<meta::Unread> for Unkept {
+    fn from(unread: meta::Unread) -> Self {
+        match unread {
+            meta::Unread::Damaged(_) => Self::Damaged(unread.to_string()),
+            meta::Unread::Missing | meta::Unread::Disk(_) => Self::Unread(unread.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for Unkept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Damaged(what) | Self::Unread(what) => f.write_str(what),
+            Self::Topic(name, not) => {
+                write!(
+                    f,
+                    "the topic {name} is not kept as it was configured: {not}"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for Unkept {}
+
+/// Tells the log again how topics are kept, and forgets what was set for topics that are no more.
 pub(crate) async fn restore(broker: &Rc<Broker>) {
     for (key, _) in broker.meta.with_prefix(KEY) {
         let name = key.strip_prefix(KEY).unwrap_or_default();
@@ -264,6 +351,7 @@ pub(crate) async fn delete(
         let _changing = own.topics.changing.lock().await;
         let change = Change::Delete { name: name.clone() };
         let deleted = changed(&own, change).await?;
+        forget_offsets(&own, &name).await;
         // Where it fails, the next start does it, or who makes another topic of that name.
         if let Err(refused) = keep(&own, &name, &Set::default()).await {
             tracing::warn!("what was set for {name} is not forgotten: {}", refused.why);
@@ -271,6 +359,18 @@ pub(crate) async fn delete(
         Ok(deleted)
     })
     .await
+}
+
+/// Has groups forget how far they are in a topic that was deleted, before there can be another of its name.
+async fn forget_offsets(broker: &Broker, name: &str) {
+    let forgotten = async {
+        while !broker.groups.forget_topic(name).await {
+            sleep(LOOK_EVERY).await;
+        }
+    };
+    if timeout(WAIT_MIN, forgotten).await.is_err() {
+        tracing::warn!("what groups committed of {name} is not forgotten before the next start");
+    }
 }
 
 /// Gives a topic more partitions.

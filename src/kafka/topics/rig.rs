@@ -50,6 +50,12 @@ impl Rig {
 
     /// Has the log forget how a topic is kept, and the broker begin anew.
     pub(crate) async fn begin_anew(&self, name: &str) {
+        self.forgotten(name).await;
+        super::restore(self.broker()).await;
+    }
+
+    /// Has the log forget how a topic is kept.
+    async fn forgotten(&self, name: &str) {
         let (tell, told) = tokio::sync::oneshot::channel();
         let change = Change::Configure {
             name: name.to_owned(),
@@ -58,7 +64,6 @@ impl Rig {
         let done = Box::new(|result: Result<_, _>| tell.send(result.is_ok()).unwrap());
         self.log().change(change, done).unwrap();
         assert!(told.await.unwrap());
-        super::restore(self.broker()).await;
     }
 }
 
@@ -152,5 +157,37 @@ fn of_wardents_own_topics_only_how_long_they_are_kept_is_set() {
         );
         let topic = rig.log().topics().get(own).cloned().unwrap();
         assert_eq!(topic.config().retention, Some(Duration::from_mins(1)));
+    });
+}
+
+#[test]
+fn how_topics_are_kept_is_restored_though_nobody_listens() {
+    run(|rig: Rig| async move {
+        let (broker, log) = (rig.broker(), rig.log());
+        let set = |name: &'static str, value: &'static str| {
+            let mut set = Set::default();
+            set.set(name, Some(value)).unwrap();
+            set
+        };
+        let new = super::New {
+            name: "orders".to_owned(),
+            partitions: 1,
+            set: set("cleanup.policy", "compact"),
+        };
+        let orders = super::create(broker, new, Duration::ZERO).await.unwrap();
+        let audit = "wardent.audit.event";
+        let kept = serde_json::json!({ "config": set("retention.ms", "5") });
+        let key = format!("topic/{audit}");
+        broker.meta.put(&key, Some(kept)).await.unwrap();
+        rig.forgotten("orders").await;
+        assert_eq!(orders.config().cleanup, crate::log::Cleanup::Delete);
+
+        super::restore_kept(log).unwrap();
+        assert_eq!(orders.config().cleanup, crate::log::Cleanup::Compact);
+        let audit = log.topics().get(audit).unwrap().clone();
+        assert_eq!(audit.config().retention, Some(Duration::from_millis(5)));
+        // What a topic is without what was set, is not taken from what was.
+        let base = super::Topics::of(log).base(&audit.name).clone();
+        assert_eq!((base.retention, &base), (None, audit.first_config()));
     });
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    io,
     sync::{
         Arc,
         mpsc::{Receiver, Sender, TryRecvError, channel},
@@ -150,7 +151,7 @@ impl Compacting {
                 Ok(Err(error)) => {
                     pass.compaction.abandon();
                     let dir = pass.partition.dir.clone();
-                    self.failed(shared, &pass, &Halt::Io(dir, std::io::Error::other(error)));
+                    self.failed(shared, &pass, &Halt::Io(dir, io::Error::other(error)));
                     return Progress::Working;
                 }
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => {
@@ -260,14 +261,16 @@ impl Compacting {
 
     /// Writes where next passes begin, as Kafka does. Without it the next run compacts what is compacted.
     fn write_checkpoint(&self, shared: &Shared) {
-        let topics = shared.log.topics();
         let offset_of = |partition: &Arc<Partition>| {
             let offset = *self.first_dirty.get(&partition.number)?;
             Some((partition.topic().name.clone(), partition.index(), offset))
         };
-        let offsets: Vec<_> = topics.partitions().iter().filter_map(offset_of).collect();
-        let dir = shared.log.dir();
-        if let Err(error) = checkpoint::write_offsets(&*shared.disk, dir, CLEANED, &offsets) {
+        let written = shared.log.keep_compacted(|| {
+            let topics = shared.log.topics();
+            let offsets = topics.partitions().iter().filter_map(offset_of);
+            Ok::<_, io::Error>(Some(offsets.collect()))
+        });
+        if let Err(error) = written {
             tracing::warn!("the log: {CLEANED} could not be written: {error}");
         }
     }

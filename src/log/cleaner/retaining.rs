@@ -17,6 +17,7 @@ use crate::log::{
     retention::{
         AtCap, Budget, Decision, Deletion, Holding, Reason, Rules, Segment, credible, decide,
     },
+    segment::SEGMENTS_MAX,
     topic::Topic,
     trusted_time::{Doubt, Kept, TrustedTime, millis},
 };
@@ -196,8 +197,10 @@ impl Retaining {
         let decision = self.decided(shared, &holdings, now_ms);
         self.tell_over(shared, &decision);
         self.ask(shared, partitions, &holdings, &decision);
+        let segments: usize = holdings.iter().map(|one| one.segments.len()).sum();
         for (partition, holding) in partitions.iter().zip(&holdings) {
-            if is_stale(partition, holding, now_ms) {
+            let has_room = segments < SEGMENTS_MAX || partition.topic().config().is_reserved;
+            if has_room && is_stale(shared, partition, holding, now_ms) {
                 self.give(shared, Command::Roll(Arc::clone(partition)), Vec::new());
             }
         }
@@ -229,10 +232,11 @@ impl Retaining {
     fn tell_over(&mut self, shared: &Shared, decision: &Decision) {
         shared.health.bytes_over.set(decision.bytes_over);
         let is_over = decision.bytes_over > 0 && decision.rolls.is_empty();
+        shared.log.health().is_over.set(is_over);
         if is_over && !self.is_over_told {
             tracing::warn!(
                 "the log takes {} bytes more than it may, and nothing is left that may be deleted for it: \
-                 raise `log.disk_max`, free space on its disk, or shorten what is kept",
+                 clients' topics take nothing until then; raise `log.disk_max`, free space on its disk, or shorten what is kept",
                 decision.bytes_over
             );
         }
@@ -338,14 +342,21 @@ fn rules(topic: &Topic) -> Rules {
 }
 
 /// Whether an active segment must be closed though nothing is appended to it: it has reached its age, and
-/// only a closed segment can be deleted and compacted.
-fn is_stale(partition: &Partition, holding: &Holding, now_ms: Option<u64>) -> bool {
-    let age = partition.topic().config().segment_age;
+/// only a closed segment can be deleted and compacted. Its records must have, too, where their times can be true:
+/// the age of one that was begun before the start is told by a clock that may have jumped.
+fn is_stale(
+    shared: &Shared,
+    partition: &Partition,
+    holding: &Holding,
+    now_ms: Option<u64>,
+) -> bool {
+    let age_ms = millis(partition.topic().config().segment_age);
     let Some((now_ms, active)) = now_ms.zip(holding.segments.last()) else {
         return false;
     };
-    let stamp_ms = credible(active, Some(now_ms)).filter(|_| !active.is_empty);
-    stamp_ms.is_some_and(|stamp_ms| now_ms.saturating_sub(stamp_ms) > millis(age))
+    let stamp_ms = credible(active, Some(now_ms));
+    partition.is_overdue(shared.clock.monotonic_ns())
+        && stamp_ms.is_none_or(|stamp_ms| now_ms.saturating_sub(stamp_ms) >= age_ms)
 }
 
 fn kept(shared: &Shared) -> Option<Kept> {

@@ -39,6 +39,7 @@ pub(in crate::log) fn compacted() -> TopicConfig {
         segment_age: NEVER,
         max_batch_bytes: 16 << 20,
         delete_retention: Duration::from_hours(24),
+        is_reserved: true,
         ..TopicConfig::default()
     }
 }
@@ -53,6 +54,7 @@ pub(in crate::log) fn access(retention: Option<Duration>) -> TopicConfig {
             bytes: 8 << 20,
         },
         is_expendable: true,
+        is_reserved: true,
         ..TopicConfig::default()
     }
 }

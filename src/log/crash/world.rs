@@ -81,6 +81,7 @@ pub(super) fn settings(segment_bytes: u64) -> Settings {
         },
         max_batch_bytes: 100_000,
         is_expendable: class == Class::Lazy,
+        is_reserved: true,
         ..TopicConfig::default()
     };
     let topic = |name: &str, partitions, class| TopicSettings {

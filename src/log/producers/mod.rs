@@ -11,20 +11,26 @@
 //!
 //! Source: Kafka's `ProducerStateManager`, `ProducerAppendInfo` and `ProducerStateEntry`.
 
+mod budget;
 mod snapshot;
 
 use std::collections::{HashMap, VecDeque};
 
 use super::{Header, Reason, appends::Appended};
 
+pub use budget::ALL_PRODUCERS_MAX;
+pub(super) use budget::fit;
 pub(super) use snapshot::{Snapshots, load};
 
 /// Batches of a producer that are known again.
 const BATCHES_KEPT: usize = 5;
 
-/// Producers that a partition remembers, at some 300 bytes each; for one more, who was silent longest is
+/// Producers that a partition remembers, at some 500 bytes each; for one more, who was silent longest is
 /// forgotten.
 pub const PRODUCERS_MAX: usize = 10_000;
+
+/// Entries of who was heard when that may count no more, beside as many as there are producers.
+const HEARD_SPARE: usize = 32;
 
 /// For how long a producer that is silent is remembered (`producer.id.expiration.ms`), in nanoseconds.
 const REMEMBERED_NS: u64 = 24 * 3600 * 1_000_000_000;
@@ -279,7 +285,7 @@ impl Producers {
         if self.known.len() > PRODUCERS_MAX {
             self.forget_longest();
         }
-        if self.heard.len() > 2 * PRODUCERS_MAX {
+        if self.heard.len() > 2 * self.known.len() + HEARD_SPARE {
             let known = &self.known;
             self.heard
                 .retain(|(id, heard)| known.get(id).is_some_and(|one| one.heard == *heard));
@@ -297,8 +303,35 @@ impl Producers {
             }
             if is_silent {
                 self.known.remove(&id);
+                self.shrink();
             }
             self.heard.pop_front();
+        }
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// Who was silent longest: since when, and the latest time of its last batch.
+    fn longest_silent(&mut self) -> Option<(u64, i64)> {
+        loop {
+            let (id, heard) = self.heard.front().copied()?;
+            if let Some(own) = self.known.get(&id).filter(|one| one.heard == heard) {
+                let last = own.batches.back().map_or(-1, |last| last.timestamp_ms);
+                return Some((own.heard_at_ns, last));
+            }
+            self.heard.pop_front();
+        }
+    }
+
+    /// Gives back the room of those who are forgotten.
+    fn shrink(&mut self) {
+        let kept = 2 * self.known.len() + HEARD_SPARE;
+        if self.known.capacity() > 2 * kept {
+            self.known.shrink_to(kept);
+            self.heard.shrink_to(kept);
         }
     }
 

@@ -10,7 +10,7 @@ use crate::{
     base::disk::sim::Sim,
     log::{
         Appended, Batch, Command, NotAppended,
-        tests::rig::{DURABLE, LAZY, NOW_MS, Rig, batch, numbered, numbers},
+        tests::rig::{DIR, DURABLE, LAZY, NOW_MS, Rig, batch, numbered, numbers, settings},
     },
 };
 use std::path::Path;
@@ -112,7 +112,7 @@ fn who_is_silent_for_a_day_or_longest_among_too_many_is_forgotten() {
     assert!(producers.known.contains_key(&7) && !producers.known.contains_key(&100));
     for round in 0..30_000 {
         sent(&mut producers, of(0, 7 + round, 1), 9, DAY_NS + 14).unwrap();
-        assert!(producers.heard.len() <= 2 * PRODUCERS_MAX);
+        assert!(producers.heard.len() <= 2 * PRODUCERS_MAX + HEARD_SPARE);
     }
 }
 
@@ -335,4 +335,72 @@ fn what_follows_a_first_batch_that_could_not_be_written_is_not_taken_before_it()
     assert_eq!(next, Err(Reason::OutOfOrderSequence));
     assert!(appended(&mut rig, DURABLE, of(0, 0, 2)).is_ok());
     assert!(appended(&mut rig, DURABLE, of(0, 2, 1)).is_ok());
+}
+
+#[test]
+fn who_is_silent_longest_in_the_whole_log_is_forgotten_first() {
+    let mut all = [Producers::default(), Producers::default()];
+    let one = |id| numbered(&batch(1, 1), id, 0, 0);
+    for id in 0..64 {
+        let place = usize::from(id % 3 == 0);
+        let heard_at_ns = u64::try_from(id).unwrap();
+        sent(&mut all[place], one(id), 0, heard_at_ns).unwrap();
+    }
+    assert_eq!(fit(all.iter_mut(), 64), 64);
+    // One in sixteen goes besides.
+    assert_eq!(fit(all.iter_mut(), 32), 30);
+    for id in 0..64 {
+        let is_known = all.iter().any(|one| one.known.contains_key(&id));
+        assert_eq!(is_known, id >= 34, "{id}");
+    }
+    assert!(all[0].known.capacity() < 128 && all[0].heard.len() <= 64);
+}
+
+/// What the log knows of producers in all partitions of a topic.
+fn known(rig: &mut Rig, topic: &str) -> usize {
+    let partitions = rig.log.topics().partitions_of(topic).to_vec();
+    let known = partitions.into_iter().map(|partition| {
+        let (tell, told) = std::sync::mpsc::channel();
+        let tell =
+            crate::log::TellProducers(Box::new(move |facts| tell.send(facts.len()).unwrap()));
+        rig.ask(Command::Producers(partition, tell)).unwrap();
+        told.try_recv().unwrap()
+    });
+    known.sum()
+}
+
+#[test]
+fn a_log_remembers_so_many_producers_and_no_more_however_many_files_tell_of_them() {
+    let disk = disk();
+    let mut settings = settings(Path::new(DIR));
+    settings.topics[0].partitions = 11;
+    Rig::with(settings.clone(), Arc::new(disk.clone())).close();
+    let mut producers = Producers::default();
+    for id in (0..).take(PRODUCERS_MAX) {
+        let mut batch = numbered(&batch(1, 1), id, 0, 0);
+        batch.place(0, 0);
+        producers.took(&batch, 0);
+    }
+    let bytes = encoded(&producers);
+    for index in 0..11 {
+        let path = format!("{DIR}/{LAZY}-{index}/{:020}.snapshot", 0);
+        disk.put(Path::new(&path), &bytes);
+    }
+    let mut rig = Rig::with(settings, Arc::new(disk));
+    let opened = known(&mut rig, LAZY);
+    assert!(
+        (ALL_PRODUCERS_MAX * 7 / 8..=ALL_PRODUCERS_MAX).contains(&opened),
+        "{opened}"
+    );
+    // Those who come later are not forgotten for those who were silent.
+    let more = ALL_PRODUCERS_MAX - opened + 1_024;
+    for id in (0..).take(more).map(|id| 1_000_000 + id) {
+        rig.clock.advance_ms(1);
+        appended(&mut rig, DURABLE, numbered(&batch(1, 1), id, 0, 0)).unwrap();
+    }
+    rig.clock.advance_ms(1_000);
+    rig.settle();
+    let later = known(&mut rig, DURABLE);
+    assert_eq!(later, more.min(PRODUCERS_MAX));
+    assert!(later + known(&mut rig, LAZY) <= ALL_PRODUCERS_MAX);
 }

@@ -7,7 +7,13 @@ use std::{
     time::Duration,
 };
 
-use super::{super::*, rig::*};
+use super::{
+    super::{
+        checkpoint::{CLEANED, read_offsets, write_offsets},
+        *,
+    },
+    rig::*,
+};
 use crate::base::disk::{
     Disk as _,
     sim::{Fault, Plan, Sim},
@@ -431,4 +437,19 @@ fn a_change_that_waits_when_the_log_is_closed_is_refused() {
     assert_eq!(told.try_recv(), Ok(false));
     assert!(rig.log.change(create(1), Box::new(|_| {})).is_err());
     rig.close();
+}
+
+#[test]
+fn a_topic_of_a_name_that_another_had_is_not_taken_for_compacted() {
+    let sim = Sim::new(1, Path::new("/"));
+    let mut rig = Rig::on(&sim);
+    rig.change(create(1)).unwrap();
+    let dir = Path::new(DIR);
+    let other = (DURABLE.to_owned(), 0, 7);
+    let offsets = [(NEW.to_owned(), 0, 1_000), other.clone()];
+    write_offsets(&sim, dir, CLEANED, &offsets).unwrap();
+    rig.change(delete()).unwrap();
+    rig.change(create(1)).unwrap();
+    let sim = sim.power_cut(3);
+    assert_eq!(read_offsets(&sim, dir, CLEANED).unwrap(), [other]);
 }

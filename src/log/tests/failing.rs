@@ -182,6 +182,41 @@ fn a_full_disk_has_room_for_bans_until_the_ballast_is_used_up() {
     assert_eq!(found, number + 20);
 }
 
+/// What clients flush at each append is as safe as bans, and as dear to them; the ballast is not for it.
+#[test]
+fn the_ballast_is_for_wardents_own_topics_alone() {
+    const FOREIGN: &str = "foreign";
+    let mut sim = Sim::new(1, Path::new("/"));
+    sim.set_capacity(200_000);
+    let mut settings = settings(Path::new(DIR));
+    settings.ballast_bytes = 64 * 1024;
+    let mut foreign = topic(FOREIGN, Flush::EachAppend);
+    foreign.config.is_reserved = false;
+    settings.topics.push(foreign);
+    let mut rig = Rig::with(settings.clone(), Arc::new(sim.clone()));
+    while rig.append(FOREIGN, batch(0, 20)).is_ok() {}
+    assert!(rig.log.health().has_ballast.get(), "it is kept");
+    while rig.log.health().has_ballast.get() {
+        rig.append(DURABLE, batch(0, 1)).unwrap();
+    }
+    // What it gave is for bans, also after the process was killed.
+    for left in 0..2 {
+        rig.clock.advance_ms(2_000);
+        for topic in [FOREIGN, LAZY] {
+            let refused = rig.append(topic, batch(0, 1)).unwrap_err();
+            assert_eq!(refused.reason, Reason::DiskFull, "{topic}, {left}");
+        }
+        rig.append(DURABLE, batch(0, 1)).unwrap();
+        sim = sim.kill();
+        rig = Rig::with(settings.clone(), Arc::new(sim.clone()));
+    }
+    sim.set_capacity(1_000_000);
+    rig.clock.advance_ms(1_000);
+    rig.settle();
+    assert!(rig.log.health().has_ballast.get());
+    rig.append(FOREIGN, batch(0, 1)).unwrap();
+}
+
 #[test]
 fn a_batch_that_is_too_long_is_given_back() {
     let sim = Sim::new(1, Path::new("/"));
@@ -204,7 +239,7 @@ fn the_queue_is_bounded_for_each_class_and_hands_back_what_does_not_fit() {
         batch: batch(0, 1),
         done: Box::new(|_| {}),
     };
-    for _ in 0..appends::BATCHES_MAX {
+    for _ in 0..appends::OWN_DURABLE_BATCHES_MAX {
         rig.log.appends().offer(append(DURABLE)).unwrap();
     }
     assert!(rig.log.appends().offer(append(DURABLE)).is_err());
@@ -216,6 +251,34 @@ fn the_queue_is_bounded_for_each_class_and_hands_back_what_does_not_fit() {
     rig.settle();
     assert_eq!(rig.log.appends().waiting(), (0, 0));
     rig.log.appends().offer(durable).unwrap();
+}
+
+#[test]
+fn what_clients_append_leaves_room_for_wardents_own() {
+    let sim = Sim::new(1, Path::new("/"));
+    let mut settings = settings(Path::new(DIR));
+    for mut topic in settings.topics.clone() {
+        topic.name = format!("their.{}", topic.name);
+        topic.config.is_reserved = false;
+        settings.topics.push(topic);
+    }
+    let mut rig = Rig::with(settings, Arc::new(sim));
+    let offer = |topic: &str| {
+        let append = Append {
+            partition: rig.partition(topic),
+            batch: batch(0, 1),
+            done: Box::new(|_| {}),
+        };
+        rig.log.appends().offer(append).is_ok()
+    };
+    for topic in [DURABLE, LAZY] {
+        let theirs = format!("their.{topic}");
+        assert!((0..appends::BATCHES_MAX).all(|_| offer(&theirs)));
+        assert!(!offer(&theirs));
+        assert!((0..appends::BATCHES_MAX).all(|_| offer(topic)));
+    }
+    rig.settle();
+    assert_eq!(rig.log.appends().waiting(), (0, 0));
 }
 
 #[test]

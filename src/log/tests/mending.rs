@@ -79,6 +79,25 @@ fn a_record_that_rots_is_taken_out_when_it_is_asked_for() {
 }
 
 #[test]
+fn a_segment_is_mended_while_another_thread_compacts_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = two_segments(dir.path());
+    let partition = rig.partition(DURABLE);
+    let mut cleaned = Cleaned::begin(&partition, &System, 0).unwrap();
+    cleaned.write(&partition.read(10, 1).unwrap()).unwrap();
+    rot(&rig, dir.path(), 16);
+    rig.ask(Command::Mend(Arc::clone(&partition), 0)).unwrap();
+    assert_eq!(numbers(&partition, 0).len(), 200);
+    cleaned.write(&partition.read(20, 1).unwrap()).unwrap();
+    let cleaned = Box::new(cleaned.finish().unwrap());
+    rig.ask(Command::Replace(partition, vec![0], cleaned))
+        .unwrap();
+    let left = numbers(&rig.partition(DURABLE), 10);
+    let offsets: Vec<_> = left.iter().map(|(offset, _)| *offset).collect();
+    assert_eq!(offsets, (10..30).chain(200..210).collect::<Vec<_>>());
+}
+
+#[test]
 fn an_active_segment_is_closed_before_it_is_mended() {
     let dir = tempfile::tempdir().unwrap();
     let mut rig = Rig::open(dir.path());

@@ -2,6 +2,7 @@
 
 mod changing;
 mod crashes;
+mod crowded;
 mod failing;
 mod halfway;
 mod indexes;
@@ -9,6 +10,7 @@ mod measured;
 mod mending;
 mod opening;
 mod reading;
+mod replaying;
 pub(super) mod rig;
 mod running;
 mod swapping;

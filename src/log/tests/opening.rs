@@ -168,6 +168,7 @@ fn what_was_left_half_made_is_removed_and_what_is_not_ours_is_left_alone() {
     let own = dir.path().join("lazy-0");
     let left_over = [
         "00000000000000000000.log.cleaned",
+        "00000000000000000000.log.mended",
         "00000000000000000000.index.cleaned",
         "00000000000000000009.log.deleted",
         "00000000000000000009.index",

@@ -64,3 +64,27 @@ fn a_durable_batch_is_neither_told_nor_shown_before_it_is_flushed() {
     assert!(watermark.has_changed().unwrap());
     assert!(outcome.lock().unwrap().take().unwrap().is_ok());
 }
+
+#[test]
+fn the_time_from_an_offset_on_is_told_by_headers_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(dir.path());
+    for times in [[1_000, 1_005], [900, 2_000]] {
+        let mut builder = Builder::new();
+        for time in times {
+            builder.push(time, None, Some(b"value"), &[]);
+        }
+        rig.append(LAZY, builder.finish(Compression::Lz4)).unwrap();
+    }
+    let partition = rig.partition(LAZY);
+    let told = || [0, 1, 2, 3, 4].map(|offset| partition.time_from(offset).unwrap());
+    let expected = [Some(1_000), Some(1_000), Some(900), Some(900), None];
+    assert_eq!(told(), expected);
+    assert!(partition.time_from(5).is_err());
+    // The records themselves are not looked at.
+    let path = dir.path().join(format!("{LAZY}-0/{:020}.log", 0));
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[HEADER_BYTES] ^= 0xff;
+    std::fs::write(&path, bytes).unwrap();
+    assert_eq!(told(), expected);
+}

@@ -31,6 +31,7 @@ pub(in crate::log) fn topic(name: &str, flush: Flush) -> TopicSettings {
             flush,
             segment_bytes: 64 * 1024,
             is_expendable: !flush.is_durable(),
+            is_reserved: true,
             ..TopicConfig::default()
         },
     }

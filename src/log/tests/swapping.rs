@@ -76,6 +76,35 @@ fn a_segment_is_closed_when_it_is_old_or_large() {
 }
 
 #[test]
+fn a_segment_that_came_back_within_the_one_that_took_its_place_goes() {
+    let mut sim = Sim::new(1, Path::new("/"));
+    let mut rig = five_segments(&sim);
+    let partition = rig.partition(DURABLE);
+    let old = partition.dir.join("00000000000000000200.log");
+    let bytes = sim.bytes(&old).unwrap();
+    let mut cleaned = Cleaned::begin(&partition, &sim, 100).unwrap();
+    for offset in (110..300).step_by(20) {
+        cleaned.write(&partition.read(offset, 1).unwrap()).unwrap();
+    }
+    let cleaned = Box::new(cleaned.finish().unwrap());
+    rig.ask(Command::Replace(partition, vec![100, 200], cleaned))
+        .unwrap();
+    let expected = numbers(&rig.partition(DURABLE), 0);
+    for was_clean in [false, true] {
+        match was_clean {
+            true => rig.close(),
+            false => drop(rig),
+        }
+        sim = sim.kill();
+        sim.put(&old, &bytes);
+        rig = Rig::on(&sim);
+        assert_eq!(bases(&rig), [0, 100, 300, 400], "{was_clean}");
+        assert!(rig.report.contains(&Found::Removed(old.clone())));
+        assert_eq!(numbers(&rig.partition(DURABLE), 0), expected);
+    }
+}
+
+#[test]
 fn deleting_moves_the_logs_start_and_a_restart_does_not_move_it_back() {
     let sim = Sim::new(1, Path::new("/"));
     let mut rig = five_segments(&sim);

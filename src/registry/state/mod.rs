@@ -19,8 +19,14 @@ use crate::event::avro::{OWN, OWN_ID_MAX};
 pub const SUBJECTS_MAX: usize = 1_000;
 /// Versions of one subject, likewise.
 pub const VERSIONS_MAX: usize = 100;
-/// Bytes of all versions' texts together.
+/// Bytes of all versions together: their texts, and what else is kept of them.
 pub const BYTES_MAX: usize = 32 << 20;
+/// The highest id, and the highest number of a version: clients keep both as signed 32 bit.
+const NUMBER_MAX: u32 = i32::MAX.cast_unsigned();
+/// Levels of subjects, and modes: as many as subjects, and those of Wardent's own.
+const SETTINGS_MAX: usize = SUBJECTS_MAX + OWN.len();
+/// Bytes of the name of a mode.
+const MODE_BYTES_MAX: usize = 64;
 /// Bytes of a subject's name.
 const SUBJECT_BYTES_MAX: usize = 255;
 /// What the subjects of Wardent's own events begin with.
@@ -37,6 +43,8 @@ pub(super) struct Version {
     pub(super) is_deleted: bool,
     /// What another registry says of it besides.
     pub(super) more: Map<String, Value>,
+    /// What it counts towards [`BYTES_MAX`].
+    bytes: usize,
 }
 
 /// A version, to be shown.
@@ -120,17 +128,20 @@ impl State {
     /// Takes a record in.
     ///
     /// # Errors
-    /// When it claims an id that has another meaning here.
+    /// When it claims an id that has another meaning here, or there is no room for it.
     pub(super) fn apply(&mut self, record: Record) -> Result<(), String> {
         match record {
             Record::Version(value) => return self.put(value),
             Record::Gone { subject, version } => self.remove(&subject, version),
             Record::Level { subject, level } => match level {
-                Some(level) => drop(self.levels.insert(subject, level)),
+                Some(level) => set(&mut self.levels, subject, level)?,
                 None => drop(self.levels.remove(&subject)),
             },
             Record::Mode { subject, mode } => match mode {
-                Some(mode) => drop(self.modes.insert(subject, mode)),
+                Some(mode) if mode.len() > MODE_BYTES_MAX => {
+                    return Err(format!("a mode has no more than {MODE_BYTES_MAX} bytes"));
+                }
+                Some(mode) => set(&mut self.modes, subject, mode)?,
                 None => drop(self.modes.remove(&subject)),
             },
             Record::Deleted { subject, up_to } => {
@@ -145,6 +156,8 @@ impl State {
     }
 
     fn put(&mut self, value: SchemaValue) -> Result<(), String> {
+        let bytes = value.schema.len() + bytes_of(&value.more);
+        self.has_room(&value, bytes)?;
         let schema = Schema::kept(value.kind, value.schema);
         if (1..=OWN_ID_MAX).contains(&value.id) && !is_own(value.id, &value.subject, &schema) {
             return Err(format!(
@@ -166,16 +179,46 @@ impl State {
             false => Arc::new(schema),
         };
         self.last_id = self.last_id.max(value.id);
-        self.bytes += schema.text().len();
+        self.bytes += bytes;
         let version = Version {
             id: value.id,
             schema,
             is_deleted: value.deleted,
             more: value.more,
+            bytes,
         };
         let versions = self.subjects.entry(value.subject).or_default();
         if let Some(before) = versions.insert(value.version, version) {
             self.let_go(&before);
+        }
+        Ok(())
+    }
+
+    /// Whether what a record says of a version can be kept. Records of another registry, or of a client that
+    /// writes to the topic itself, are bound by nothing else.
+    fn has_room(&self, value: &SchemaValue, bytes: usize) -> Result<(), String> {
+        if value.id.max(value.version) > NUMBER_MAX {
+            return Err(format!("ids and versions end at {NUMBER_MAX}"));
+        }
+        if value.subject.len() > SUBJECT_BYTES_MAX {
+            return Err(format!(
+                "a subject has no more than {SUBJECT_BYTES_MAX} bytes"
+            ));
+        }
+        let versions = self.subjects.get(&value.subject);
+        let before = versions.and_then(|versions| versions.get(&value.version));
+        let is_new = before.is_none();
+        if versions.is_none() && self.subjects.len() >= SUBJECTS_MAX && !is_of_own(&value.subject) {
+            return Err(format!("there are {SUBJECTS_MAX} subjects already"));
+        }
+        if is_new && versions.is_some_and(|versions| versions.len() >= VERSIONS_MAX) {
+            return Err(format!("it has {VERSIONS_MAX} versions already"));
+        }
+        let rest = self.bytes - before.map_or(0, |before| before.bytes);
+        if rest + bytes > BYTES_MAX {
+            return Err(format!(
+                "all together would have more than {BYTES_MAX} bytes"
+            ));
         }
         Ok(())
     }
@@ -194,7 +237,7 @@ impl State {
     }
 
     fn let_go(&mut self, version: &Version) {
-        self.bytes -= version.schema.text().len();
+        self.bytes -= version.bytes;
         let identity = version.schema.identity();
         if let Some(known) = self.known.get_mut(identity) {
             known.uses -= 1;
@@ -360,6 +403,20 @@ impl State {
         }
     }
 
+    /// Whether a subject may have a level of its own, or all others one.
+    pub(super) fn may_set_level(&self, subject: Option<&str>) -> Result<(), Refused> {
+        let Some(subject) = subject else {
+            return Ok(());
+        };
+        self.may_write(subject)?;
+        if self.own_level(Some(subject)).is_none() && self.levels.len() >= SUBJECTS_MAX {
+            let words =
+                format!("{SUBJECTS_MAX} subjects have a level of their own, which is the most");
+            return Err(Refused::too_much(words));
+        }
+        Ok(())
+    }
+
     pub(super) fn register(&self, subject: &str, schema: &Schema) -> Result<Registering, Refused> {
         if let Ok(found) = self.find(subject, schema, false) {
             return Ok(Registering::There(found.id));
@@ -380,14 +437,17 @@ impl State {
             return Err(Refused::too_much(words));
         }
         let last = versions.and_then(BTreeMap::last_key_value);
-        let next_id = self.last_id.max(OWN_ID_MAX) + 1;
-        let id = self.known.get(schema.identity()).map(|known| known.id);
+        let version = following(last.map_or(0, |(number, _)| *number))?;
+        let id = match self.known.get(schema.identity()) {
+            Some(known) => known.id,
+            None => following(self.last_id.max(OWN_ID_MAX))?,
+        };
         let level = self.level(subject);
         Ok(Registering::New {
             value: SchemaValue {
                 subject: subject.to_owned(),
-                version: last.map_or(0, |(number, _)| *number) + 1,
-                id: id.unwrap_or(next_id),
+                version,
+                id,
                 kind: schema.kind(),
                 schema: schema.text().to_owned(),
                 deleted: false,
@@ -520,6 +580,45 @@ impl State {
         }
         records
     }
+}
+
+/// Sets the level or the mode of a subject, or of all others.
+fn set<T>(
+    settings: &mut BTreeMap<Option<String>, T>,
+    subject: Option<String>,
+    to: T,
+) -> Result<(), String> {
+    let is_long = |subject: &String| subject.len() > SUBJECT_BYTES_MAX;
+    if subject.as_ref().is_some_and(is_long) {
+        return Err(format!(
+            "a subject has no more than {SUBJECT_BYTES_MAX} bytes"
+        ));
+    }
+    if !settings.contains_key(&subject) && settings.len() > SETTINGS_MAX {
+        return Err(format!("{SUBJECTS_MAX} subjects have one already"));
+    }
+    settings.insert(subject, to);
+    Ok(())
+}
+
+/// The id or the version after this one.
+fn following(number: u32) -> Result<u32, Refused> {
+    let next = number.checked_add(1).filter(|next| *next <= NUMBER_MAX);
+    next.ok_or_else(|| Refused::too_much(format!("{number} is taken, and the last there is")))
+}
+
+/// Bytes of what another registry says besides.
+fn bytes_of(more: &Map<String, Value>) -> usize {
+    match more.is_empty() {
+        true => 0,
+        false => serde_json::to_vec(more).map_or(0, |text| text.len()),
+    }
+}
+
+/// Whether a subject is of Wardent's own events.
+fn is_of_own(subject: &str) -> bool {
+    let topic = subject.strip_suffix("-value");
+    topic.is_some_and(|topic| OWN.iter().any(|own| own.topic == topic))
 }
 
 fn value_of(subject: &str, number: u32, version: &Version, deleted: bool) -> SchemaValue {

@@ -201,7 +201,8 @@ fn more_than_the_bounds_is_refused() {
 fn wardents_own_schemas_are_put_once_and_changed_by_nobody() {
     let mut state = State::default();
     let missing = state.missing_own();
-    assert_eq!(missing.len(), 2 * OWN.len());
+    // Three topics, each with a level.
+    assert_eq!(missing.len(), OWN.len() + 3);
     apply_all(&mut state, missing);
     assert_eq!(state.missing_own(), []);
     for own in OWN {
@@ -292,4 +293,97 @@ fn a_version_is_a_number_or_latest() {
     for bad in ["0", "-2", "2147483648", "", "a", "1.0"] {
         assert_eq!(Which::parse(bad).unwrap_err().code, 42_202, "{bad}");
     }
+}
+
+fn claimed(subject: &str, version: u32, id: u32, text: &str) -> Record {
+    Record::Version(SchemaValue {
+        subject: subject.to_owned(),
+        version,
+        id,
+        kind: Kind::Json,
+        schema: text.to_owned(),
+        deleted: false,
+        more: Map::new(),
+    })
+}
+
+#[test]
+fn numbers_end_where_those_of_clients_do() {
+    let mut state = State::default();
+    for (version, id) in [(NUMBER_MAX + 1, 200), (1, NUMBER_MAX + 1), (u32::MAX, 200)] {
+        assert!(state.apply(claimed(SUBJECT, version, id, "{}")).is_err());
+    }
+    assert_eq!(state.last_id(), 0);
+    let last = claimed(SUBJECT, NUMBER_MAX, NUMBER_MAX, r#"{"title":"a"}"#);
+    state.apply(last).unwrap();
+    let (schema, known) = (record(&["a"]), r#"{"title":"a"}"#);
+    let code = |refused: Refused| refused.code;
+    assert_eq!(
+        state.register("b", &schema).map_err(code).unwrap_err(),
+        42_209
+    );
+    let known = Schema::read(Kind::Json, known).unwrap();
+    assert_eq!(registered(&mut state, "b", &known), (1, NUMBER_MAX));
+    // Nor is there a version after the last.
+    state.apply(claimed("c", NUMBER_MAX, 200, "{}")).unwrap();
+    assert_eq!(
+        state.register("c", &known).map_err(code).unwrap_err(),
+        42_209
+    );
+}
+
+#[test]
+fn what_others_write_is_bounded_too() {
+    let mut state = State::default();
+    for number in 1..=SUBJECTS_MAX {
+        let subject = format!("s{number}");
+        state.apply(claimed(&subject, 1, 200, "{}")).unwrap();
+    }
+    assert!(state.apply(claimed("one-more", 1, 200, "{}")).is_err());
+    // There is always room for Wardent's own.
+    let own = state.missing_own();
+    apply_all(&mut state, own);
+    assert!(state.missing_own().is_empty());
+    for version in 2..=100 {
+        state.apply(claimed("s1", version, 200, "{}")).unwrap();
+    }
+    assert!(state.apply(claimed("s1", 101, 200, "{}")).is_err());
+    // One that is there may be said again.
+    state.apply(claimed("s1", 100, 200, "{}")).unwrap();
+    let long = claimed(&"s".repeat(256), 1, 200, "{}");
+    assert!(state.apply(long).is_err());
+    // What has no room is not counted, and what goes makes room.
+    let big = "x".repeat(BYTES_MAX - state.bytes);
+    state.apply(claimed("s2", 2, 201, &big)).unwrap();
+    assert!(state.apply(claimed("s2", 3, 202, "{}")).is_err());
+    state.apply(claimed("s2", 2, 201, &big)).unwrap();
+    state.remove("s2", 2);
+    state.apply(claimed("s2", 3, 202, "{}")).unwrap();
+}
+
+#[test]
+fn levels_are_bounded() {
+    let mut state = State::default();
+    let level = |number: usize| Record::Level {
+        subject: Some(format!("s{number}")),
+        level: Some(Level::None),
+    };
+    let own = state.missing_own();
+    apply_all(&mut state, own);
+    let own = state.levels.len();
+    for number in own..SUBJECTS_MAX {
+        state.may_set_level(Some(&format!("s{number}"))).unwrap();
+        state.apply(level(number)).unwrap();
+    }
+    assert_eq!(state.may_set_level(Some("more")).unwrap_err().code, 42_209);
+    state.may_set_level(Some(&format!("s{own}"))).unwrap();
+    state.may_set_level(None).unwrap();
+    let others = (SUBJECTS_MAX..2 * SUBJECTS_MAX).map(|number| state.apply(level(number)));
+    let refused = others.filter(Result::is_err).count();
+    assert!(refused > SUBJECTS_MAX - 10, "{refused}");
+    let mode = Record::Mode {
+        subject: None,
+        mode: Some("x".repeat(65)),
+    };
+    assert!(state.apply(mode).is_err());
 }

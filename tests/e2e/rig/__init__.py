@@ -3,14 +3,17 @@
 from rig.apps import Gunicorn, RawUpstream, Uvicorn
 from rig.client import Address, Connection, Response, request, send_raw, upload
 from rig.log import Record, records
+from rig.machine import CannotBoot, Machine
 from rig.nginx import Nginx
 from rig.process import Process, free_port, wait_until
 from rig.wardent import Wardent, deep_merge, wardent_binary
 
 __all__ = [
     "Address",
+    "CannotBoot",
     "Connection",
     "Gunicorn",
+    "Machine",
     "Nginx",
     "Process",
     "RawUpstream",

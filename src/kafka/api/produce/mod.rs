@@ -398,7 +398,9 @@ async fn heard(coming: Coming, until_ns: u64, broker: &Broker) -> Result<i64, Re
         Ok(Ok(Ok(appended))) => Ok(appended.base_offset),
         Ok(Ok(Err(not))) => {
             let error = match not.reason {
-                Reason::DiskFull | Reason::Io | Reason::Offline => ErrorCode::KafkaStorageError,
+                Reason::DiskFull | Reason::Io | Reason::Offline | Reason::TooManySegments => {
+                    ErrorCode::KafkaStorageError
+                }
                 Reason::Deleted => ErrorCode::UnknownTopicOrPartition,
                 Reason::OutOfOrderSequence => ErrorCode::OutOfOrderSequenceNumber,
                 Reason::Fenced => ErrorCode::InvalidProducerEpoch,

@@ -194,6 +194,32 @@ fn a_cap_that_cannot_be_kept_is_told_and_costs_no_ban() {
 }
 
 #[test]
+fn a_log_that_clients_filled_for_good_takes_nothing_more_of_theirs() {
+    let theirs = TopicConfig {
+        is_reserved: false,
+        ..compacted()
+    };
+    let topics = vec![
+        topic(ACCESS, 1, access(None)),
+        topic(BANS, 1, compacted()),
+        topic(FOREIGN, 1, theirs),
+    ];
+    let mut house = House::of(topics);
+    let (bans, foreign) = (house.partition(BANS), house.partition(FOREIGN));
+    let access = house.partition(ACCESS);
+    house.segment(&foreign, 2 * MIB);
+    let mut cleaner = house.rig.cleaner(MIB as u64);
+    house.rig.clean(&mut cleaner);
+    house.rig.append_in_vain(&foreign);
+    house.rig.append(&bans, &[("a", Some("1"))]);
+    house.rig.append(&access, &[("a", Some("1"))]);
+    // With more room they go on.
+    let mut cleaner = house.rig.cleaner(16 * MIB as u64);
+    house.rig.clean(&mut cleaner);
+    house.rig.append(&foreign, &[("a", Some("1"))]);
+}
+
+#[test]
 fn above_the_cap_it_does_not_wait_for_the_next_look() {
     let mut house = House::new();
     let access = house.partition(ACCESS);
@@ -370,6 +396,25 @@ fn an_active_segment_that_reached_its_age_is_closed_though_nothing_comes() {
     house.rig.clock.advance_ms(HOUR_MS);
     house.rig.clean(&mut cleaner);
     assert_eq!(bases(&access), [0, 1], "an empty one stays");
+}
+
+#[test]
+fn records_of_long_ago_close_no_segment_that_was_just_begun() {
+    let mut config = access(None);
+    config.segment_age = Duration::from_hours(1);
+    let mut house = House::of(vec![topic(FOREIGN, 1, config)]);
+    let foreign = house.partition(FOREIGN);
+    let mut cleaner = house.rig.cleaner(UNBOUNDED);
+    let long_ago = i64::try_from(NOW_MS - 400 * DAY_MS).unwrap();
+    for _ in 0..3 {
+        let imported = batch(long_ago, &[("a", Some("1"))]);
+        house.rig.append_batch(&foreign, imported);
+        house.rig.clean(&mut cleaner);
+    }
+    assert_eq!(bases(&foreign), [0]);
+    house.rig.clock.advance_ms(HOUR_MS);
+    house.rig.clean(&mut cleaner);
+    assert_eq!(bases(&foreign), [0, 3]);
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! The fields of a flat JSON object, in one pass and without copying.
 //!
-//! It reads what [`event`](crate::event) writes: no spaces, no escapes in names. A value that is an object
+//! It reads what [`access`](super::access) writes: no spaces, no escapes in names. A value that is an object
 //! or a list itself, as a later version may add, is passed over. Anything else is no event.
 
 /// A value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Value<'a> {
+pub enum Value<'a> {
     /// A text, still escaped where `is_escaped`.
     Text {
         /// What stands between the quotes.
@@ -21,7 +21,7 @@ pub(super) enum Value<'a> {
 
 impl<'a> Value<'a> {
     /// The text as it stands; for texts of Wardent's own, which need no escaping.
-    pub(super) fn own_text(self) -> Option<&'a [u8]> {
+    pub fn own_text(self) -> Option<&'a [u8]> {
         match self {
             Self::Text { raw, .. } => Some(raw),
             Self::Plain(_) | Self::Nested => None,
@@ -29,7 +29,7 @@ impl<'a> Value<'a> {
     }
 
     /// The whole number.
-    pub(super) fn number(self) -> Option<u64> {
+    pub fn number(self) -> Option<u64> {
         let Self::Plain(digits) = self else {
             return None;
         };
@@ -45,7 +45,7 @@ impl<'a> Value<'a> {
     }
 
     /// Appends the bytes that the text stands for; false where it is none.
-    pub(super) fn append_to(self, out: &mut Vec<u8>) -> bool {
+    pub fn append_to(self, out: &mut Vec<u8>) -> bool {
         let Self::Text { raw, is_escaped } = self else {
             return false;
         };
@@ -81,7 +81,7 @@ impl<'a> Value<'a> {
 }
 
 /// Hands each field to `each`; none where the bytes are no flat object, or `each` gives up.
-pub(super) fn read<'a>(
+pub fn read<'a>(
     object: &'a [u8],
     mut each: impl FnMut(&'a [u8], Value<'a>) -> Option<()>,
 ) -> Option<()> {

@@ -1,5 +1,7 @@
 //! The book of bans: who is banned, until when, for the how-manieth time, and why.
 
+mod back;
+
 use std::time::Duration;
 
 use foldhash::quality::RandomState;
@@ -11,9 +13,12 @@ use super::{
     BanPolicy,
     ban::{Ban, Decided, Target},
     facts::Violation,
-    memory::{Change, Memory, Told},
+    memory::{Change, Memory, Stamp, Told},
 };
-use crate::{base::clock::Clock, event::ban::State};
+use crate::{
+    base::{clock::Clock, node::NodeName},
+    event::ban::State,
+};
 
 /// What is remembered of one client or network.
 #[derive(Debug)]
@@ -31,6 +36,8 @@ struct Entry {
     grace: Grace,
     /// Whether the last change found nobody to tell it to.
     is_untold: bool,
+    /// The last reading of the cluster's bans in which it was.
+    read: u32,
 }
 
 /// Until when nothing is held against somebody, by both clocks.
@@ -84,9 +91,12 @@ impl Entry {
     }
 
     /// Whether nothing of it matters any more.
+    ///
+    /// A lifted ban leaves no level behind; but where there are other nodes, one of them may still say that
+    /// it is in force, and is to be contradicted for as long as that one remembers it.
     fn is_over(&self, forget: Duration, now_ns: u64) -> bool {
-        // A lifted ban leaves no level behind.
-        let is_forgotten = self.ban.level == 0 || is_past(self.ended_ns, forget, now_ns);
+        let leaves_nothing = self.ban.level == 0 && !self.ban.stamp.counts();
+        let is_forgotten = leaves_nothing || is_past(self.ended_ns, forget, now_ns);
         !self.is_in_force() && is_forgotten && self.grace.until_ns <= now_ns
     }
 
@@ -97,6 +107,7 @@ impl Entry {
             level,
             ref decided,
             ref why,
+            ref stamp,
             request,
             ..
         } = self.ban;
@@ -110,6 +121,7 @@ impl Entry {
             decided: decided.clone(),
             why: why.clone(),
             request,
+            stamp: stamp.clone(),
         }
     }
 }
@@ -131,6 +143,8 @@ pub struct Book {
     spared: JointPrefixMap<IpNet, u64>,
     /// Whose memory gave way: to be told as forgotten.
     gone: Vec<Target>,
+    /// The own node, where there are others.
+    own: Option<NodeName>,
 }
 
 /// The book has no room for one more.
@@ -160,7 +174,31 @@ impl Book {
             untold: 0,
             spared: JointPrefixMap::new(),
             gone: Vec::new(),
+            own: None,
         }
+    }
+
+    /// Joins a cluster, in which this node is called `own`.
+    pub fn join(&mut self, own: NodeName) {
+        self.own = Some(own);
+    }
+
+    /// Notes who decided the last change of a target, and when.
+    pub fn sign(&mut self, target: &Target, stamp: &Stamp) {
+        if let Some(entry) = self.entries.get_mut(target) {
+            entry.ban.stamp = stamp.clone();
+        }
+    }
+
+    /// The node that decided last about a target, if it is another one.
+    pub fn elsewhere(&self, target: &Target) -> Option<NodeName> {
+        self.other_node(&self.entries.get(target)?.ban.stamp)
+    }
+
+    fn other_node(&self, stamp: &Stamp) -> Option<NodeName> {
+        let node = stamp.node.as_ref()?;
+        let is_other = self.own.as_ref().is_some_and(|own| own != node);
+        is_other.then(|| node.clone())
     }
 
     /// The ban in force on exactly this target.
@@ -343,6 +381,7 @@ impl Book {
             ended_unix_ms: None,
             grace: Grace::default(),
             is_untold: false,
+            read: 0,
         });
         self.set_grace(&target, grace, now);
         Ok(())
@@ -391,6 +430,7 @@ impl Book {
             after: Some(entry.memory()),
             evidence: Vec::new(),
             receipt: None,
+            elsewhere: None,
         };
         self.ended(target);
         Some(told)
@@ -455,6 +495,7 @@ impl Book {
             after: Some(after),
             evidence: entry.ban.evidence.clone(),
             receipt: None,
+            elsewhere: self.other_node(&entry.ban.stamp),
         })
     }
 
@@ -484,6 +525,7 @@ impl Book {
             ended_unix_ms: None,
             grace: Grace::default(),
             is_untold: false,
+            read: 0,
         });
         Ok(ban)
     }
@@ -554,88 +596,6 @@ impl Book {
         self.active -= 1;
         self.networks -= usize::from(matches!(target, Target::Network(_)));
     }
-
-    /// Makes room at once for as many entries as are about to come back, within the bound.
-    pub fn reserve(&mut self, entries: usize) {
-        self.entries.reserve(entries.min(self.entries_max));
-    }
-
-    /// Takes back what was remembered when this was written, at `told_unix_ms`; what was remembered of
-    /// the target until now is forgotten. For the time before the first request, the book may hold too
-    /// much: [`Book::trim`] ends that.
-    ///
-    /// What is left of a ban is told by the wall clock, and is never more than all of it: a clock that
-    /// was set back makes no ban longer than it was.
-    pub fn restore(&mut self, target: Target, memory: Memory, told_unix_ms: u64, now: Now) {
-        let since_unix_ms = memory.since_unix_ms;
-        let left_of = |from_unix_ms: u64, until_unix_ms: u64| {
-            let whole_ms = until_unix_ms.saturating_sub(from_unix_ms);
-            let left_ms = until_unix_ms.saturating_sub(now.unix_ms);
-            Duration::from_millis(left_ms.min(whole_ms))
-        };
-        let until_ns = after(now.ns, left_of(since_unix_ms, memory.until_unix_ms));
-        let end_unix_ms = memory.ended_unix_ms.unwrap_or(memory.until_unix_ms);
-        let ago_ns = u128::from(now.unix_ms.saturating_sub(end_unix_ms)) * 1_000_000;
-        let ended_ns = match memory.state {
-            State::Banned if until_ns > now.ns => signed(until_ns),
-            State::Banned | State::Expired | State::Lifted => {
-                signed(now.ns).saturating_sub(i64::try_from(ago_ns).unwrap_or(i64::MAX))
-            }
-        };
-        let grace = memory
-            .grace_until_unix_ms
-            .map_or_else(Grace::default, |until_unix_ms| Grace {
-                until_ns: after(now.ns, left_of(told_unix_ms, until_unix_ms)),
-                until_unix_ms,
-            });
-        self.insert(Entry {
-            ban: Ban {
-                target,
-                since_unix_ms,
-                until_unix_ms: memory.until_unix_ms,
-                until_ns,
-                level: memory.level,
-                decided: memory.decided,
-                why: memory.why,
-                enforced: true,
-                request: memory.request,
-                evidence: Vec::new(),
-            },
-            state: memory.state,
-            ended_ns,
-            ended_unix_ms: memory.ended_unix_ms,
-            grace,
-            is_untold: false,
-        });
-    }
-
-    /// Brings the book back within its bound: bans in force stay before those that are over, and of
-    /// either the latest. Returns how many gave way; those that bind nobody are told as forgotten.
-    pub fn trim(&mut self, now_ns: u64) -> usize {
-        let too_many = self.entries.len().saturating_sub(self.entries_max);
-        if too_many == 0 {
-            return 0;
-        }
-        let rank = |entry: &Entry| {
-            let is_in_force = entry.is_in_force() && entry.ban.until_ns > now_ns;
-            (is_in_force, entry.ban.since_unix_ms)
-        };
-        let entries = self.entries.iter();
-        let mut ranks: Vec<_> = entries
-            .map(|(target, entry)| (rank(entry), *target))
-            .collect();
-        ranks.select_nth_unstable(too_many - 1);
-        for ((is_in_force, _), target) in ranks.iter().take(too_many) {
-            let has_grace = self.has_grace(target, now_ns);
-            self.forget(target);
-            // The log would keep for ever what nobody tells as forgotten. A ban or a grace that has time
-            // left comes back with the next start that has room for it.
-            if !is_in_force && !has_grace {
-                self.gone.push(*target);
-            }
-        }
-        too_many
-    }
 }
 
 fn blank(target: Target, duration: Duration, level: u32, now: Now) -> Ban {
@@ -650,6 +610,7 @@ fn blank(target: Target, duration: Duration, level: u32, now: Now) -> Ban {
         enforced: true,
         request: None,
         evidence: Vec::new(),
+        stamp: Stamp::default(),
     }
 }
 
@@ -663,6 +624,7 @@ fn forgotten(target: Target, now: Now) -> Told {
         after: None,
         evidence: Vec::new(),
         receipt: None,
+        elsewhere: None,
     }
 }
 

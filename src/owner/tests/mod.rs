@@ -1,5 +1,7 @@
 //! The owner, turn by turn, with time handed in.
 
+mod others;
+
 use std::{
     net::IpAddr,
     sync::{
@@ -20,7 +22,7 @@ use crate::{
     limit::{Clients, Keeper, ticks},
 };
 
-const WHO: &str = "198.51.100.7";
+pub(super) const WHO: &str = "198.51.100.7";
 
 /// What was published: the change, whom it is about, its level, whether it is enforced.
 type Lines = Arc<Mutex<Vec<(Change, String, u32, bool)>>>;
@@ -273,6 +275,7 @@ fn what_a_start_leaves_out_and_binds_nobody_is_told_as_forgotten() {
         decided: Decided::ByPolicy,
         why: String::new(),
         request: None,
+        stamp: Stamp::default(),
     };
     let mut restoring = house.owner.restore();
     for (number, state) in [State::Expired, State::Banned, State::Banned]
