@@ -212,11 +212,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if let Some(why) = session.ending.get() {
             return Err(why.into());
         }
-        self.rest(later).await
+        self.mute(later).await
     }
 
-    /// Waits as long as a quota wants. Who is told to wait is told at once.
-    async fn rest(&mut self, later: &mut Answers) -> Result<(), End> {
+    /// Hears nothing of who is over its quota, for as long as it is told.
+    async fn mute(&mut self, later: &mut Answers) -> Result<(), End> {
         let muted = self.session.muted.take();
         if !muted.is_zero() {
             self.send_all(later).await?;
