@@ -112,20 +112,22 @@ impl Schema {
                 let pattern = Regex::new(rule.as_str().unwrap()).unwrap();
                 unless(value.as_str().is_some_and(|text| pattern.is_match(text)))
             }
-            "properties" => {
-                let fields = value.as_object().into_iter().flatten();
-                let faults = fields.flat_map(|(name, value)| {
-                    let faults = match rule.get(name) {
-                        Some(rule) => self.faults_by(rule, value),
-                        None => vec!["is not described".to_owned()],
-                    };
-                    let faults = faults.into_iter();
-                    faults.map(move |fault| format!("{name}: {fault}"))
-                });
-                faults.collect()
-            }
+            "properties" => self.faults_of_fields(rule, value),
             other => panic!("the keyword {other}"),
         }
+    }
+
+    fn faults_of_fields(&self, rule: &Value, value: &Value) -> Vec<String> {
+        let fields = value.as_object().into_iter().flatten();
+        let faults = fields.flat_map(|(name, value)| {
+            let faults = match rule.get(name) {
+                Some(rule) => self.faults_by(rule, value),
+                None => vec!["is not described".to_owned()],
+            };
+            let faults = faults.into_iter();
+            faults.map(move |fault| format!("{name}: {fault}"))
+        });
+        faults.collect()
     }
 
     fn faults_of_items(&self, keyword: &str, rule: &Value, value: &Value) -> Vec<String> {
