@@ -50,7 +50,7 @@ fn is_served(stream: &mut TcpStream) -> bool {
 fn a_crowd_is_turned_away_and_requests_do_not_notice() {
     let origin = Origin::echo();
     let wardent = Wardent::before(&origin);
-    let Address::Tcp(listener) = wardent.kafka() else {
+    let Address::Tcp(listener) = wardent.kafka().unwrap() else {
         panic!("not over TCP")
     };
     let mut crowd: Vec<_> = (0..FROM_ONE_ADDRESS + 50)

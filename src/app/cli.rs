@@ -327,9 +327,7 @@ pub(super) fn start_failed(error: &StartError) -> ExitCode {
     complain(words.trim_end());
     match error {
         // With this status it is not started again by itself.
-        StartError::Config(_) | StartError::Secrets(_) | StartError::Damaged(_) => {
-            ExitCode::from(EX_CONFIG)
-        }
+        StartError::Config(_) | StartError::Secrets(_) => ExitCode::from(EX_CONFIG),
         StartError::System(_) => ExitCode::FAILURE,
         StartError::Locked(_) => ExitCode::from(EX_TEMPFAIL),
     }

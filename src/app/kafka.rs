@@ -25,7 +25,8 @@ pub(super) struct Kafka {
 }
 
 impl Kafka {
-    /// Serves the log to Kafka clients on the socket that was bound for them.
+    /// Serves the log to Kafka clients on the socket that was bound for them; nobody, if who may do what is not
+    /// known for certain.
     ///
     /// # Errors
     /// When the system gives no thread, or the log cannot be read.
@@ -40,6 +41,10 @@ impl Kafka {
         let Some(KafkaSocket { socket, address }) = socket else {
             return Ok(Self::default());
         };
+        if let Some(why) = log.undecided() {
+            tracing::error!("Kafka clients are not served until the next start: {why}");
+            return Ok(Self::default());
+        }
         let settings = advertised(&document.log, &address);
         let security = Security {
             tls,

@@ -20,7 +20,7 @@ use crate::{
     },
     config::{settings, wardent},
     event::{avro, place::Run, privacy::Privacy},
-    kafka::{self, Unkept},
+    kafka,
     log::{self, Bounds, Cleaner, CleanerHealth, Ended, Log, OpenError, cleaner::CleanerThread},
     proxy::worker::{LineSink, Outlets},
     registry::Registry,
@@ -43,6 +43,8 @@ pub(super) struct OpenLog {
     log: Arc<Log>,
     /// What was not as it should be.
     found: Vec<String>,
+    /// Why what administrators decided is not known for certain, if so.
+    undecided: Option<String>,
     clock: Clock,
     /// In a mutex only so that it may be looked at from anywhere; nobody does.
     threads: Mutex<Option<Threads>>,
@@ -76,21 +78,24 @@ impl OpenLog {
     ) -> Result<Self, StartError> {
         let privacy = AddressPrivacy::of(document, clock)?;
         let settings = settings::log(document);
-        let bounds = Bounds {
-            bytes_max: settings.disk_max,
-            ballast_bytes: settings.ballast_bytes,
-        };
+        let (bytes_max, ballast_bytes) = (settings.disk_max, settings.ballast_bytes);
         let disk = disk.unwrap_or_else(|| Arc::new(System));
         let opened =
             log::open(settings, disk, clock.clone()).map_err(|error| not_opened(&error))?;
-        let found: Vec<_> = opened.report.iter().map(ToString::to_string).collect();
+        let mut found: Vec<_> = opened.report.iter().map(ToString::to_string).collect();
         for found in &found {
             tracing::warn!("{found}");
         }
         let log = Arc::clone(&opened.log);
         let running = log::start(opened.appender, opened.flusher, opened.changer)
             .map_err(|error| no_thread(&error))?;
-        kafka::restore_kept(&log).map_err(not_kept)?;
+        let undecided = undecided(&log);
+        found.extend(undecided.clone());
+        let bounds = Bounds {
+            bytes_max,
+            ballast_bytes,
+            spares_foreign: undecided.is_some(),
+        };
         let cleaner = Cleaner::new(Arc::clone(&log), bounds);
         let cleaned = Arc::clone(cleaner.health());
         let letters = DeadLetters::of(&log).map_err(StartError::System)?;
@@ -99,6 +104,7 @@ impl OpenLog {
         Ok(Self {
             log,
             found,
+            undecided,
             clock: clock.clone(),
             threads: Mutex::new(Some(Threads { cleaner, running })),
             cleaned,
@@ -130,6 +136,11 @@ impl OpenLog {
     /// The log.
     pub(super) fn log(&self) -> &Arc<Log> {
         &self.log
+    }
+
+    /// Why what administrators decided is not known for certain, if so. Nobody must be served by it.
+    pub(super) fn undecided(&self) -> Option<&str> {
+        self.undecided.as_deref()
     }
 
     /// What its cleaner counts.
@@ -224,11 +235,14 @@ fn not_opened(error: &OpenError) -> StartError {
     }
 }
 
-fn not_kept(error: Unkept) -> StartError {
-    match error {
-        Unkept::Damaged(what) => StartError::Damaged(what),
-        Unkept::Unread(_) | Unkept::Topic(..) => StartError::System(error.to_string()),
+/// Has topics kept as it was decided; or tells why what was decided is not known for certain. What is left of it
+/// counts then.
+fn undecided(log: &Arc<Log>) -> Option<String> {
+    let unkept = kafka::restore_kept(log).err()?;
+    if let Err(again) = kafka::restore_kept(log) {
+        tracing::warn!("{again}");
     }
+    Some(unkept.to_string())
 }
 
 fn no_thread(error: &std::io::Error) -> StartError {

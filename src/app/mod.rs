@@ -98,17 +98,13 @@ pub enum StartError {
     System(String),
     /// Another process has the log.
     Locked(String),
-    /// Something that must not be guessed is damaged: somebody has to look before it is gone on without.
-    Damaged(String),
 }
 
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Config(report) => report.fmt(f),
-            Self::Secrets(what) | Self::System(what) | Self::Locked(what) | Self::Damaged(what) => {
-                f.write_str(what)
-            }
+            Self::Secrets(what) | Self::System(what) | Self::Locked(what) => f.write_str(what),
         }
     }
 }

@@ -65,6 +65,15 @@ pub(crate) fn hash(value: &impl Hash) -> u64 {
     hasher.finish().max(1)
 }
 
+fn of_environment(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// Whether campaigns are all that this process does, as `tests/fuzz` runs them.
+pub(crate) fn is_alone() -> bool {
+    of_environment("WARDENT_FUZZ_SECONDS").is_some()
+}
+
 /// Tries `property` on inputs made of `samples` and `words`.
 ///
 /// # Panics
@@ -76,7 +85,6 @@ pub(crate) fn campaign(
     words: &[&[u8]],
     property: impl Fn(&[u8]) -> Outcome,
 ) {
-    let of_environment = |name| std::env::var(name).ok()?.parse::<u64>().ok();
     let seconds = of_environment("WARDENT_FUZZ_SECONDS").unwrap_or(SECONDS);
     let seed = of_environment("WARDENT_FUZZ_SEED").unwrap_or(1);
     let mut dice = Dice::seeded(seed);

@@ -28,7 +28,7 @@ use super::{
     rig::{Rig, framed},
     table::{APIS, Key},
 };
-use crate::base::fuzz::{Dice, campaign, hash};
+use crate::base::fuzz::{Dice, campaign, hash, is_alone};
 
 /// What answering may take: of records, and of topics, that are there.
 const ANSWER_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -265,7 +265,8 @@ fn campaign_frames() {
         }
     });
     let most = most_kib();
-    assert!(most <= PROCESS_KIB_MAX, "{most} KiB");
+    // Other tests take memory of the same process.
+    assert!(!is_alone() || most <= PROCESS_KIB_MAX, "{most} KiB");
 }
 
 /// Answers one request, or begins to; tells apart what became of it.

@@ -259,7 +259,7 @@ impl fmt::Display for Unread {
             Self::Damaged(aside) => write!(
                 f,
                 "{TOPIC} is damaged on the disk: topics' configurations, users, rights, quotas or producer ids may \
-                 be lost. What is left of them was put aside in {}; start Wardent again to go on without, and see \
+                 be lost. What is left of them was put aside in {}; restart Wardent to go on without, and see \
                  what is to be decided anew, or put a backup of the log in its place",
                 aside.display()
             ),

@@ -296,9 +296,9 @@ impl Wardent {
         self.running().admin().unwrap()
     }
 
-    /// Where Kafka's clients connect.
-    pub(crate) fn kafka(&self) -> Address {
-        self.running().kafka().unwrap().clone()
+    /// Where Kafka's clients connect, if they are served.
+    pub(crate) fn kafka(&self) -> Option<Address> {
+        self.running().kafka().cloned()
     }
 
     /// A connection from a trusted peer.
@@ -345,7 +345,11 @@ impl Wardent {
 
     /// Ends, and starts again with the same files.
     pub(crate) fn again(self) -> Self {
-        let dir = self.end();
+        Self::again_in(self.end())
+    }
+
+    /// Starts again with the files that are there.
+    pub(crate) fn again_in(dir: TempDir) -> Self {
         let config = dir.path().join("wardent.yaml");
         Self::in_dir(&config, dir, Options::default()).unwrap()
     }

@@ -60,6 +60,8 @@ pub struct Bounds {
     pub bytes_max: u64,
     /// What of it is kept free for durable topics, in bytes.
     pub ballast_bytes: u64,
+    /// Whether topics that are not Wardent's own are left alone, since how they are to be kept is not known.
+    pub spares_foreign: bool,
 }
 
 /// What the cleaner's parts work on.

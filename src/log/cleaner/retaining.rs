@@ -225,7 +225,7 @@ impl Retaining {
         });
         Holding {
             segments: segments.collect(),
-            rules: rules(partition.topic()),
+            rules: rules(partition.topic(), self.bounds.spares_foreign),
         }
     }
 
@@ -325,11 +325,11 @@ fn with_indexes(bytes: u64) -> u64 {
     bytes.saturating_add(bytes / INDEXED)
 }
 
-fn rules(topic: &Topic) -> Rules {
+fn rules(topic: &Topic, spares_foreign: bool) -> Rules {
     let config = topic.config();
-    let is_deleted = config.cleanup.deletes();
     // Names that only Wardent itself writes to.
     let is_own = topic.name.starts_with("wardent.") || topic.name.starts_with("__");
+    let is_deleted = config.cleanup.deletes() && (is_own || !spares_foreign);
     Rules {
         age_max: config.retention.filter(|_| is_deleted),
         bytes_max: config.retention_bytes.filter(|_| is_deleted),

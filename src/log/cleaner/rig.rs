@@ -221,6 +221,7 @@ impl Rig {
     /// A cleaner that may use so many bytes.
     pub(in crate::log) fn cleaner(&self, bytes_max: u64) -> Cleaner {
         let bounds = Bounds {
+            spares_foreign: false,
             bytes_max,
             ballast_bytes: 0,
         };
