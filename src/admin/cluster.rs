@@ -86,6 +86,9 @@ pub struct Limits {
     pub waiting: u64,
 }
 
+/// What the state is called where the mirror reaches the cluster.
+pub const CONNECTED: &str = "connected";
+
 /// What the state is called where nothing is heard of the mirror.
 const SILENT: &str = "silent";
 
@@ -175,7 +178,7 @@ fn standing(cluster: &Cluster) -> (&'static str, Option<String>) {
     }
 }
 
-fn status(cluster: &Cluster, others: &OtherNumbers) -> Status {
+pub(super) fn status(cluster: &Cluster, others: &OtherNumbers) -> Status {
     let (state, why) = standing(cluster);
     let numbers = cluster.numbers();
     let get = |number: &std::sync::atomic::AtomicU64| number.load(Ordering::Relaxed);

@@ -10,7 +10,7 @@ use super::{
     cli::{Output, tell},
 };
 use crate::{
-    admin::cluster::{Bans, Limits, RefusedBans, Status},
+    admin::cluster::{Bans, CONNECTED, Limits, RefusedBans, Status},
     event::exchange::Report,
 };
 
@@ -39,7 +39,7 @@ pub(super) fn run(command: &ClusterCommand, config: &Path, output: Output) -> Ex
                 Output::Text => print(&status),
             }
             Ok::<_, Ended>(match status.state.as_str() {
-                "connected" => ExitCode::SUCCESS,
+                CONNECTED => ExitCode::SUCCESS,
                 _ => ExitCode::FAILURE,
             })
         }),

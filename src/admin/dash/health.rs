@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
+    cluster::standing,
     now::{mark, tile, upstream},
     page::{Part, part},
     shell::table,
@@ -18,7 +19,7 @@ use crate::{
     admin::{
         View,
         api::{Query, Reply, say},
-        health,
+        cluster, health,
         now::{ServerShown, only_reading},
         server::Server,
         status::Enforcement,
@@ -74,6 +75,12 @@ pub(super) struct Canaries {
 }
 
 impl View {
+    /// How this node stands with the others, where there are some.
+    pub(super) fn standing(&self) -> Option<cluster::Status> {
+        let own = self.cluster.as_deref()?;
+        Some(cluster::status(own, &self.owner.others))
+    }
+
     /// Whether all is well.
     pub(super) fn health(&self) -> HealthShown {
         let now_ms = self.shared.clock.monotonic_ns() / 1_000_000;
@@ -126,12 +133,14 @@ impl Server {
     }
 }
 
-pub(super) fn parts(shown: &HealthShown) -> Vec<Part> {
-    vec![
+pub(super) fn parts(shown: &HealthShown, node: Option<&cluster::Status>) -> Vec<Part> {
+    let mut parts = vec![
         part("state", "", state(shown)),
         part("turns", "Turns", turns(&shown.silent)),
         part("upstream", "Upstream", upstream(&shown.upstream)),
-    ]
+    ];
+    parts.extend(node.map(|node| part("cluster", "Cluster", standing(node))));
+    parts
 }
 
 fn state(shown: &HealthShown) -> Markup {

@@ -11,6 +11,7 @@ mod bots;
 mod chart;
 mod client;
 mod clients;
+mod cluster;
 mod health;
 mod log;
 mod login;

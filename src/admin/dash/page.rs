@@ -180,7 +180,7 @@ impl Server {
                 )
             }
             Page::Log => log::parts(&self.view),
-            Page::Health => health::parts(&self.view.health()),
+            Page::Health => health::parts(&self.view.health(), self.view.standing().as_ref()),
         })
     }
 }
